@@ -1,0 +1,21 @@
+# The worker, and every other `ebbtide` command. The embedded broker and Redis are not in it.
+FROM python:3.11-slim AS build
+WORKDIR /build
+RUN python -m venv /opt/ebbtide && /opt/ebbtide/bin/pip install --no-cache-dir "setuptools>=77"
+COPY requirements.lock .
+RUN /opt/ebbtide/bin/pip install --no-cache-dir --require-hashes -r requirements.lock
+COPY . .
+RUN /opt/ebbtide/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
+
+FROM python:3.11-slim
+COPY --from=build /opt/ebbtide /opt/ebbtide
+# Faust keeps its files in the folder it is started in.
+RUN useradd --system --create-home --home-dir /var/lib/ebbtide ebbtide
+USER ebbtide
+WORKDIR /var/lib/ebbtide
+ENV PATH=/opt/ebbtide/bin:$PATH PYTHONUNBUFFERED=1 EBBTIDE_WEB_PORT=6066
+EXPOSE 6066
+# The worker finishes its step on SIGTERM.
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["ebbtide"]
+CMD ["run"]

@@ -1,0 +1,71 @@
+# Everything a checkout needs: Python 3.11 or later, and this file. `make` alone lists the targets.
+
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+CODE := schemas enrichment streams tests $(wildcard tools bench)
+
+# The first Python that is new enough; `make PYTHON=…` to choose one.
+PYTHON ?= $(shell for name in python3 python3.11 python3.12 python3.13 python3.14; do \
+	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$name"; break; }; done)
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format schemas schemas-check up down lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+install: $(STAMP) ## make .venv and install the locked dependencies and Ebbtide into it
+
+demo: $(STAMP) ## stream a real data set through an embedded broker and Redis, and print what came of it
+	$(BIN)/ebbtide demo
+
+test: $(STAMP) ## run all tests, on the best Kafka and Redis of this machine (ARGS="-k name" for some)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP) ## ruff, strict mypy, and whether the exported schemas are up to date
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(CODE)
+	$(MAKE) --no-print-directory schemas-check
+
+format: $(STAMP) ## put the code into its format
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+schemas: $(STAMP) ## write schemas/json and schemas/asyncapi.yaml anew from the models
+	$(BIN)/ebbtide schemas export schemas
+
+schemas-check: $(STAMP) ## fail if schemas/json or schemas/asyncapi.yaml differ from the models
+	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && \
+	$(BIN)/ebbtide schemas export "$$fresh" >/dev/null && \
+	diff -r "$$fresh/json" schemas/json && diff "$$fresh/asyncapi.yaml" schemas/asyncapi.yaml && \
+	echo "schemas: up to date" || { echo "schemas: stale; run: make schemas" >&2; exit 1; }
+
+up: ## start Kafka, Redis, the topics and the worker in Docker, and wait until they are healthy
+	docker compose up --build --detach --wait kafka redis worker
+
+down: ## stop what `make up` started; its data stay (docker compose down --volumes drops them)
+	docker compose down
+
+lock: $(STAMP) ## renew requirements.lock and requirements-dev.lock from pyproject.toml (UPGRADE=1 for newer versions)
+	$(call compile,requirements.lock,)
+	$(call compile,requirements-dev.lock,--extra dev --constraint requirements.lock)
+
+clean: ## remove .venv and all caches
+	rm -rf $(VENV) .pytest_cache .hypothesis .mypy_cache .ruff_cache build dist *.egg-info
+
+# One lock for every Python and platform, with hashes, and without a word on where the packages come from.
+compile = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --fork-strategy fewest \
+	--generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet \
+	$(if $(UPGRADE),--upgrade) $(2) --output-file $(1)
+
+$(STAMP): requirements-dev.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Ebbtide needs Python 3.11 or later; none was found on the PATH." >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
+	echo "$(PYTHON) cannot make virtual environments. On Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@

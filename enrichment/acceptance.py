@@ -1,0 +1,132 @@
+"""What the model and the customer's own history say about a well-formed record: taken, dropped, or a dead letter."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from enrichment.days import DAY_US, HOUR_US, day_of, format_time
+from enrichment.model import Model
+from enrichment.money import MICROS_PER_UNIT, convert_micros
+from schemas.dead_letters import FROM_THE_FUTURE, OUT_OF_RANGE, TOO_LATE, UNKNOWN_CURRENCY, UNKNOWN_KIND, Rejection, rejection
+from schemas.events import Consent, Engagement, Event, Purchase
+
+MAX_AMOUNT_MICROS = 10**9 * MICROS_PER_UNIT
+MAX_GROSS_MICROS = 2**61
+"""What one customer's amounts may add up to, in base micro-units: sums of money are 64-bit integers."""
+FUTURE_TOLERANCE_US = 24 * HOUR_US
+
+Topic = Literal["purchases", "engagements", "consents"]
+TOPICS: tuple[Topic, ...] = ("consents", "purchases", "engagements")
+"""The input topics, in the order in which records of one instant are taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Horizons:
+    """How many days before the customer's newest record of a topic a record is still taken."""
+
+    purchases_days: int = 400
+    engagements_days: int = 30
+
+
+def topic_of(event: Event) -> Topic:
+    """The input topic that an event belongs to."""
+    if isinstance(event, Purchase):
+        return "purchases"
+    return "engagements" if isinstance(event, Engagement) else "consents"
+
+
+def check_against_model(event: Event, model: Model) -> Rejection | None:
+    """Kind, currency and size of amounts; needs no customer."""
+    if isinstance(event, Consent):
+        return None
+    if isinstance(event, Engagement):
+        if event.kind not in model.engagement.kinds:
+            return rejection(UNKNOWN_KIND, ("kind",), f"the model lists no engagement kind {event.kind!r}")
+        if event.cost_micros is None or event.currency is None:
+            return None
+        return _check_amounts((("cost", event.cost_micros),), event.currency, model)
+    amounts = [("total", event.total_micros)]
+    if event.cost_of_goods_micros is not None:
+        amounts.append(("cost_of_goods", event.cost_of_goods_micros))
+    for at, item in enumerate(event.items):
+        if item.unit_price_micros is not None:
+            amounts.append((f"items.{at}.unit_price", item.unit_price_micros))
+    return _check_amounts(tuple(amounts), event.currency, model)
+
+
+def check_time(event: Event, broker_timestamp_us: int) -> Rejection | None:
+    """A record dated more than 24 hours after the broker's own timestamp for it."""
+    if event.occurred_at_us <= broker_timestamp_us + FUTURE_TOLERANCE_US:
+        return None
+    return Rejection(
+        FROM_THE_FUTURE,
+        f"occurred_at: {format_time(event.occurred_at_us)} is more than 24 h after the broker's timestamp, "
+        f"{format_time(broker_timestamp_us)}",
+    )
+
+
+def _check_amounts(amounts: tuple[tuple[str, int], ...], currency: str, model: Model) -> Rejection | None:
+    rate = model.rate_by_currency.get(currency)
+    if rate is None:
+        return Rejection(UNKNOWN_CURRENCY, f"currency: the model has no rate for {currency}")
+    for path, amount_micros in amounts:
+        if convert_micros(amount_micros, rate) > MAX_AMOUNT_MICROS:
+            return Rejection(OUT_OF_RANGE, f"{path}: above 10^9 {model.base_currency}")
+    return None
+
+
+class Seen(msgspec.Struct, array_like=True):
+    """Which records of one topic a customer has had: digests of their ids, for as long as they are not too late."""
+
+    newest_us: int | None = None
+    time_us_by_digest: dict[bytes, int] = {}
+
+
+def digest_of(event_id: str) -> bytes:
+    """Eight bytes that stand for an id: among 10,000 records of one customer, two collide once in 10^11."""
+    return hashlib.blake2b(event_id.encode(), digest_size=8).digest()
+
+
+def check_lateness(seen: Seen, occurred_at_us: int, horizon_days: int | None) -> Rejection | None:
+    """A record dated more than `horizon_days` before the newest of its topic; None means never too late."""
+    if not _is_late(seen, occurred_at_us, horizon_days):
+        return None
+    assert seen.newest_us is not None
+    return Rejection(
+        TOO_LATE,
+        f"occurred_at: {format_time(occurred_at_us)} is more than {horizon_days} days before the customer's newest, "
+        f"{format_time(seen.newest_us)}",
+    )
+
+
+def is_repeat(seen: Seen, digest: bytes, occurred_at_us: int, horizon_days: int | None) -> bool:
+    """Whether a record of this id was accepted, and is not too old beside this one to be remembered."""
+    known_us = seen.time_us_by_digest.get(digest)
+    if known_us is None or horizon_days is None or seen.newest_us is None:
+        return known_us is not None
+    return known_us >= max(seen.newest_us, occurred_at_us) - horizon_days * DAY_US
+
+
+def remember(seen: Seen, digest: bytes, occurred_at_us: int, horizon_days: int | None) -> None:
+    """Note an accepted record, and now and then drop those that would by now be too late."""
+    newest_us = seen.newest_us
+    seen.time_us_by_digest[digest] = occurred_at_us
+    if newest_us is not None and occurred_at_us <= newest_us:
+        return
+    seen.newest_us = occurred_at_us
+    if newest_us is not None and horizon_days is not None and day_of(occurred_at_us) >> 4 != day_of(newest_us) >> 4:
+        seen.time_us_by_digest = {
+            known: at_us
+            for known, at_us in seen.time_us_by_digest.items()
+            if not _is_late(seen, at_us, horizon_days)
+        }
+
+
+def _is_late(seen: Seen, time_us: int, horizon_days: int | None) -> bool:
+    return (
+        horizon_days is not None and seen.newest_us is not None and time_us < seen.newest_us - horizon_days * DAY_US
+    )

@@ -1,0 +1,307 @@
+"""One customer: everything held about them, and how one accepted record changes it.
+
+`CustomerState` is what is stored. `Customer` wraps it with what is derived from it (day buckets, permissions), so that a
+`View`, an immutable picture of the customer at one moment, costs nothing to take.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from enrichment.acceptance import (
+    MAX_GROSS_MICROS,
+    Horizons,
+    Seen,
+    Topic,
+    check_lateness,
+    digest_of,
+    is_repeat,
+    remember,
+    topic_of,
+)
+from enrichment.consent import (
+    ConsentState,
+    Permissions,
+    apply_consent,
+    denied_until_us,
+    permissions_of,
+)
+from enrichment.days import day_of
+from enrichment.decision import Decision
+from enrichment.engagement import (
+    DayEngagement,
+    EngagementState,
+    Latest,
+    apply_engagement,
+    cost_micros,
+    last_engaged_day,
+    scored_weight,
+    with_latest,
+    without_before,
+)
+from enrichment.model import Model
+from enrichment.money import convert_micros
+from enrichment.orders import Ledger, MoneyHistory, apply_purchase, history_of
+from schemas.dead_letters import OUT_OF_RANGE, Rejection, rejection
+from schemas.events import Consent, Engagement, Event, Purchase
+
+Outcome = Literal["accepted", "duplicate", "erased"]
+
+
+class CustomerState(msgspec.Struct, array_like=True):
+    """What is stored about one customer. Times in microseconds, days since the epoch, money in base micro-units."""
+
+    orders: Ledger
+    engagement: EngagementState
+    consent: ConsentState
+    decision: Decision
+    purchases_seen: Seen
+    engagements_seen: Seen
+    consents_seen: Seen
+    attributes: dict[Topic, dict[str, Latest]] = {}
+    latest_us: int | None = None
+    profiled_day: int = -1
+    due_day: int | None = None
+
+
+class View(NamedTuple):
+    """One customer at one moment; every part is immutable, so that later events do not show through.
+
+    `engaged` holds (day, engagement points of scored kinds, cost to serve) per UTC day.
+    """
+
+    money: MoneyHistory
+    engaged: tuple[tuple[int, float, int], ...]
+    engagement_days: tuple[DayEngagement, ...]
+    last_engaged_day: int | None
+    cost_to_acquire_micros: int
+    permissions: Permissions
+    declared: dict[str, Latest]
+    attributes: dict[str, str]
+    declared_intent: float | None
+
+
+class Effect(NamedTuple):
+    """What one record did to a customer. `wins_back` tells of a new counted order or a scored engagement."""
+
+    outcome: Outcome
+    changed: bool = False
+    wins_back: bool = False
+    is_erasure: bool = False
+
+
+def empty_state(life: int = 0, erased_up_to_us: int | None = None) -> CustomerState:
+    """A customer of whom nothing is known but, perhaps, how often and up to when they were erased."""
+    return CustomerState(
+        Ledger(),
+        EngagementState(),
+        ConsentState(),
+        Decision(life=life, erased_up_to_us=erased_up_to_us),
+        Seen(),
+        Seen(),
+        Seen(),
+    )
+
+
+class Customer:
+    """A customer in memory: the stored state with what is derived from it."""
+
+    __slots__ = ("_view", "id", "model", "state")
+
+    def __init__(self, customer_id: str, state: CustomerState, model: Model) -> None:
+        self.id = customer_id
+        self.state = state
+        self.model = model
+        self._view: View | None = None
+
+    @property
+    def decision(self) -> Decision:
+        return self.state.decision
+
+    @property
+    def is_known(self) -> bool:
+        """Whether anything but an erasure is known of this customer."""
+        return self.state.latest_us is not None
+
+    def as_of_us(self, midnight_us: int) -> int:
+        """The later of the latest accepted `occurred_at` and the last midnight that the partition has passed."""
+        latest_us = self.state.latest_us
+        return midnight_us if latest_us is None or latest_us < midnight_us else latest_us
+
+    def view(self) -> View:
+        """The customer as they are now."""
+        if self._view is None:
+            self._view = self._derived(history_of(self.state.orders))
+        return self._view
+
+    def apply(self, event: Event, horizons: Horizons, midnight_us: int) -> Effect | Rejection:
+        """Take one well-formed record, or say why not.
+
+        1. Records dated up to the last erasure are dropped.
+        2. Too late is a dead letter; seen before is dropped.
+        3. Everything else changes the state.
+        """
+        state = self.state
+        occurred_at_us = event.occurred_at_us
+        erased_up_to_us = state.decision.erased_up_to_us
+        if erased_up_to_us is not None and occurred_at_us <= erased_up_to_us:
+            return Effect("erased")
+        topic = topic_of(event)
+        seen, horizon_days = self._seen(topic, horizons)
+        refused = check_lateness(seen, occurred_at_us, horizon_days) or self._check_gross(event)
+        if refused is not None:
+            return refused
+        digest = digest_of(event.event_id)
+        if is_repeat(seen, digest, occurred_at_us, horizon_days):
+            return Effect("duplicate")
+        if isinstance(event, Consent) and event.kind == "erasure":
+            self._erase(occurred_at_us)
+            return Effect("accepted", changed=True, is_erasure=True)
+        remember(seen, digest, occurred_at_us, horizon_days)
+        if state.latest_us is None or occurred_at_us > state.latest_us:
+            state.latest_us = occurred_at_us
+        if isinstance(event, Purchase):
+            return self._apply_purchase(event, horizons)
+        if isinstance(event, Engagement):
+            return self._apply_engagement(event, midnight_us)
+        return self._apply_consent(event, midnight_us)
+
+    def forget_unallowed(self, day: int) -> None:
+        """Delete engagement dated before the end of the latest period in which profiling was not allowed."""
+        state = self.state
+        keep_from_us = denied_until_us(state.consent, self.model, day)
+        enforced_from_us, state.consent.enforced_from_us = state.consent.enforced_from_us, keep_from_us
+        if keep_from_us <= enforced_from_us:
+            return
+        state.engagement = without_before(state.engagement, keep_from_us)
+        state.attributes.pop("engagements", None)
+        if self._view is not None:
+            self._view = self._derived(self._view.money)
+
+    def _apply_purchase(self, purchase: Purchase, horizons: Horizons) -> Effect:
+        view = self.view()
+        history, effect = apply_purchase(
+            self.state.orders, view.money, purchase, self.model, horizons.purchases_days
+        )
+        self._view = view._replace(money=history)
+        self._note_attributes("purchases", purchase)
+        outcome: Outcome = "duplicate" if effect.repeated_order else "accepted"
+        return Effect(outcome, True, effect.new_counted_order)
+
+    def _apply_engagement(self, engagement: Engagement, midnight_us: int) -> Effect:
+        day = day_of(self.as_of_us(midnight_us))
+        if engagement.occurred_at_us < denied_until_us(self.state.consent, self.model, day):
+            return Effect("accepted", True)
+        view = self.view()
+        before = self.state.engagement.days
+        scored = apply_engagement(self.state.engagement, engagement, self.model)
+        self._note_attributes("engagements", engagement)
+        after = self.state.engagement
+        declared_intent = view.declared_intent
+        if after.declared is not view.declared:
+            declared_intent = _declared_intent(after.declared, self.model)
+        self._view = self.view()._replace(
+            engaged=_engaged(after.days, self.model, before, view.engaged),
+            engagement_days=after.days,
+            last_engaged_day=last_engaged_day(after, self.model),
+            cost_to_acquire_micros=after.cost_to_acquire_micros,
+            declared=after.declared,
+            declared_intent=declared_intent,
+        )
+        return Effect("accepted", True, scored)
+
+    def _apply_consent(self, consent: Consent, midnight_us: int) -> Effect:
+        apply_consent(self.state.consent, consent)
+        self._view = self.view()._replace(permissions=permissions_of(self.state.consent, self.model))
+        self._note_attributes("consents", consent)
+        self.forget_unallowed(day_of(self.as_of_us(midnight_us)))
+        return Effect("accepted", True)
+
+    def _erase(self, occurred_at_us: int) -> None:
+        self.state = empty_state(self.decision.life + 1, occurred_at_us)
+        self._view = None
+
+    def _seen(self, topic: Topic, horizons: Horizons) -> tuple[Seen, int | None]:
+        if topic == "purchases":
+            return self.state.purchases_seen, horizons.purchases_days
+        if topic == "engagements":
+            return self.state.engagements_seen, horizons.engagements_days
+        return self.state.consents_seen, None
+
+    def _check_gross(self, event: Event) -> Rejection | None:
+        """Sums of money must stay within 64 bits."""
+        if isinstance(event, Purchase):
+            amount = convert_micros(event.total_micros, self.model.rate_by_currency[event.currency])
+            if self.state.orders.gross_micros + amount > MAX_GROSS_MICROS:
+                return rejection(OUT_OF_RANGE, ("total",), "this customer's amounts add up beyond 2^61 micro-units")
+        elif isinstance(event, Engagement):
+            amount = cost_micros(event, self.model)
+            if self.state.engagement.gross_cost_micros + amount > MAX_GROSS_MICROS:
+                return rejection(OUT_OF_RANGE, ("cost",), "this customer's costs add up beyond 2^61 micro-units")
+        return None
+
+    def _note_attributes(self, topic: Topic, event: Event) -> None:
+        if not event.attributes:
+            return
+        known = self.state.attributes.get(topic, {})
+        latest = with_latest(known, event.attributes, event.occurred_at_us, event.event_id)
+        if latest != known:
+            self.state.attributes[topic] = latest
+            self._view = self.view()._replace(attributes=_attributes(self.state.attributes))
+
+    def _derived(self, money: MoneyHistory) -> View:
+        state, model = self.state, self.model
+        return View(
+            money,
+            _engaged(state.engagement.days, model, (), ()),
+            state.engagement.days,
+            last_engaged_day(state.engagement, model),
+            state.engagement.cost_to_acquire_micros,
+            permissions_of(state.consent, model),
+            state.engagement.declared,
+            _attributes(state.attributes),
+            _declared_intent(state.engagement.declared, model),
+        )
+
+
+def _engaged(
+    days: tuple[DayEngagement, ...],
+    model: Model,
+    known_days: tuple[DayEngagement, ...],
+    known: tuple[tuple[int, float, int], ...],
+) -> tuple[tuple[int, float, int], ...]:
+    """(day, points, cost) per day; days that are the same objects as before are not computed again."""
+    reusable = {id(day): row for day, row in zip(known_days, known, strict=True)}
+    rows = []
+    for bucket in days:
+        row = reusable.get(id(bucket))
+        if row is None:
+            points = sum(scored_weight(key, model) * count for key, count in sorted(bucket.counts.items()))
+            row = (bucket.day, points, bucket.cost_micros)
+        rows.append(row)
+    return tuple(rows)
+
+
+def _attributes(by_topic: dict[Topic, dict[str, Latest]]) -> dict[str, str]:
+    """Per key the latest value of any topic, sorted by key."""
+    merged: dict[str, Latest] = {}
+    for latest in by_topic.values():
+        for key, value in latest.items():
+            known = merged.get(key)
+            mark = (value.occurred_at_us, value.event_id, str(value.value))
+            if known is None or mark > (known.occurred_at_us, known.event_id, str(known.value)):
+                merged[key] = value
+    return {key: str(latest.value) for key, latest in sorted(merged.items())}
+
+
+def _declared_intent(declared: dict[str, Latest], model: Model) -> float | None:
+    """The weighted mean of the points for every declared answer that the model knows; None without one."""
+    total = weights = 0.0
+    for key, latest in sorted(declared.items()):
+        part = model.declared.get(key)
+        if part is not None:
+            total += part.weight * part.points(latest.value)
+            weights += part.weight
+    return total / weights if weights else None

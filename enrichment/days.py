@@ -1,0 +1,33 @@
+"""Time as integers: microseconds and days since the epoch, UTC. A day is a UTC day; a midnight is its first instant."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+DAY_US = 86_400_000_000
+HOUR_US = 3_600_000_000
+FOREVER_DAY = 10_000_000
+"""A day after every day that a record may carry (year 9999 ends at day 2,932,896)."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def day_of(time_us: int) -> int:
+    """The UTC day, counted from 1970-01-01, that holds this time."""
+    return time_us // DAY_US
+
+
+def midnight_us(day: int) -> int:
+    """The first instant of a day, in microseconds since the epoch."""
+    return day * DAY_US
+
+
+def format_day(day: int) -> str:
+    """ISO 8601 date, such as `2025-01-09`."""
+    return (_EPOCH + timedelta(days=day)).date().isoformat()
+
+
+def format_time(time_us: int) -> str:
+    """RFC 3339 with `Z`; the fraction is written only when it is not zero."""
+    text = (_EPOCH + timedelta(microseconds=time_us)).isoformat()
+    return text[:-6] + "Z"

@@ -1,0 +1,130 @@
+"""Deciding: from one row of scores to a new standing, the changes that say so, and re-activation."""
+
+from __future__ import annotations
+
+from enrichment.changes import Cause, Picture, change_documents, trigger_document
+from enrichment.customer import Customer, View
+from enrichment.days import day_of
+from enrichment.decision import Decision, Ranks
+from enrichment.drivers import baseline_of
+from enrichment.model import Model
+from enrichment.profile import NO_SCORES, NO_TRAITS, scores_document, traits_document
+from enrichment.reactivation import starts_trigger, trigger_due
+from enrichment.results import Results, Table
+from enrichment.standing import next_standing
+
+
+class Decider:
+    """Decides with one model; `namespace` goes into the id of every change."""
+
+    def __init__(self, model: Model, namespace: str) -> None:
+        self.model = model
+        self.namespace = namespace
+
+    def standing_at(self, decision: Decision, table: Table, row: int) -> Ranks | None:
+        """Where the customer would stand after an evaluation of this row."""
+        if not table.features.profiling_allowed[row]:
+            return None
+        found = table.candidates
+        return next_standing(
+            decision.standing,
+            decision.changed_days,
+            int(table.features.day[row]),
+            found.plain[row].tolist(),
+            found.hard[row].tolist(),
+            found.easy[row].tolist(),
+            bool(found.past_new[row]),
+            self.model.hysteresis.dwell_days,
+        )
+
+    def decide(
+        self,
+        customer: Customer,
+        decision: Decision,
+        table: Table,
+        row: int,
+        as_of_us: int,
+        cause: Cause,
+        results: Results,
+    ) -> bool:
+        """Move the standing if the rules say so; tells whether they did."""
+        current = self.standing_at(decision, table, row)
+        if decision.model != self.model.fingerprint:
+            decision.model = self.model.fingerprint
+            results.decided.add(customer.id)
+        if current == decision.standing:
+            return False
+        features, scored, day = table.features, table.scored, day_of(as_of_us)
+        baseline = None if current is None else baseline_of(scored, row)
+        picture = Picture(
+            dict(NO_SCORES) if current is None else scores_document(scored, row),
+            dict(NO_TRAITS) if current is None else traits_document(features, scored, row, self.model),
+            features.view(row).permissions.granted_channels(day),
+            baseline,
+        )
+        changes = change_documents(
+            self.namespace, customer.id, decision, current, as_of_us, cause, picture, self.model
+        )
+        self._start_trigger(decision, current, changes, cause, table, row)
+        changed_days = list(decision.changed_days)
+        for dimension, change in changes:
+            changed_days[dimension] = day
+            results.changes.append(change)
+        decision.standing, decision.baseline = current, baseline
+        decision.changed_days = (changed_days[0], changed_days[1], changed_days[2])
+        decision.sequence += len(changes)
+        results.decided.add(customer.id)
+        return True
+
+    def decide_erasure(
+        self, customer: Customer, decision: Decision, as_of_us: int, cause: Cause, results: Results
+    ) -> None:
+        """The last changes of a life, and the tombstone of its profile; `decision` is that of the life that ends."""
+        picture = Picture(dict(NO_SCORES), dict(NO_TRAITS), [], None)
+        changes = change_documents(
+            self.namespace, customer.id, decision, None, as_of_us, cause, picture, self.model
+        )
+        results.changes += [change for _, change in changes]
+        results.note_tombstone(customer.id)
+        results.decided.add(customer.id)
+
+    def fire(self, customer: Customer, view: View, as_of_us: int, results: Results) -> None:
+        """Publish the re-activation that is due, or drop it where no channel is permitted."""
+        decision = customer.decision
+        assert decision.pending is not None
+        document = trigger_document(self.namespace, customer.id, decision, as_of_us, view, self.model)
+        if document is None:
+            results.triggers_dropped += 1
+        else:
+            results.triggers.append(document)
+            decision.fired_change_id = decision.pending.change_id
+        decision.pending = None
+        results.decided.add(customer.id)
+
+    def _start_trigger(
+        self,
+        decision: Decision,
+        current: Ranks | None,
+        changes: list[tuple[int, dict[str, object]]],
+        cause: Cause,
+        table: Table,
+        row: int,
+    ) -> None:
+        """One re-activation may be pending per customer; a customer who leaves has none."""
+        previous = decision.standing
+        if current is None:
+            decision.pending = None
+        if current is None or previous is None or decision.pending is not None:
+            return
+        for dimension, change in changes:
+            if starts_trigger(dimension, previous[dimension], current[dimension], cause.trigger, self.model):
+                features = table.features
+                decision.pending = trigger_due(
+                    str(change["change_id"]),
+                    current[0],
+                    int(table.scored.tenure_days[row]),
+                    features.view(row),
+                    int(features.day[row]),
+                    self.model,
+                )
+                return

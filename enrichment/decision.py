@@ -1,0 +1,40 @@
+"""What has been decided about a customer: the part of the state that is published, and cannot be computed again."""
+
+from __future__ import annotations
+
+import msgspec
+
+Ranks = tuple[int, int, int]
+
+
+class Baseline(msgspec.Struct, array_like=True, frozen=True):
+    """The last evaluation that brought a change: raw metrics, their contributions to value, and the scores."""
+
+    metrics: tuple[float | None, ...]
+    contributions: tuple[float, ...]
+    scores: tuple[float, ...]
+
+
+class PendingTrigger(msgspec.Struct, array_like=True, frozen=True):
+    """A re-activation that falls due on the midnight of a day, unless the customer comes back before."""
+
+    change_id: str
+    due_day: int
+
+
+class Decision(msgspec.Struct, array_like=True):
+    """What has been decided and published about one customer; with it a stream goes on where another stopped.
+
+    `standing` holds ranks in the order of `standing.DIMENSIONS`; `changed_days` the UTC day of each one's last change;
+    `model` the fingerprint of the model of the last evaluation.
+    """
+
+    life: int = 0
+    sequence: int = 0
+    standing: Ranks | None = None
+    changed_days: Ranks = (0, 0, 0)
+    baseline: Baseline | None = None
+    pending: PendingTrigger | None = None
+    fired_change_id: str | None = None
+    model: str | None = None
+    erased_up_to_us: int | None = None

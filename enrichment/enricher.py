@@ -1,0 +1,176 @@
+"""Ebbtide on one screen: events → customer state → features → scores → standing → changes.
+
+`Enricher.process` takes records in arrival order, `Enricher.advance` takes midnights; both put what is to be stored and
+published into a `Results`. Nothing here knows of Kafka, Redis or the clock, and what comes out does not depend on how
+records fall into batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from enrichment.acceptance import Horizons, topic_of
+from enrichment.changes import Cause
+from enrichment.customer import Customer, Effect, View
+from enrichment.days import day_of, midnight_us
+from enrichment.deciding import Decider
+from enrichment.decision import Decision
+from enrichment.features import Ints, build_features
+from enrichment.look_ahead import MAX_ROWS, is_due, look_ahead
+from enrichment.model import Model
+from enrichment.profile import Document, profile_document
+from enrichment.results import Results, Table
+from enrichment.scores import score
+from enrichment.standing import candidates
+from schemas.dead_letters import Rejection
+from schemas.events import Consent, Event
+
+
+class _Moment(NamedTuple):
+    """One evaluation: a customer as they were, and why they are looked at. An erasure has no view."""
+
+    customer: Customer
+    decision: Decision
+    view: View | None
+    as_of_us: int
+    cause: Cause
+    wins_back: bool = False
+    first_of_day: bool = False
+
+
+class Enricher:
+    """The core with one model. `namespace` goes into every change's id; `horizons` bound how late a record may be."""
+
+    def __init__(self, model: Model, namespace: str, horizons: Horizons | None = None) -> None:
+        self.model = model
+        self.horizons = horizons or Horizons()
+        self._decider = Decider(model, namespace)
+
+    def process(
+        self, events: Sequence[Event], customers: Mapping[str, Customer], midnight_day: int, results: Results
+    ) -> None:
+        """Take records in arrival order; `customers` holds everyone they name.
+
+        `midnight_day` is the day of the last midnight that has passed; no midnight may fall between the records.
+
+        1. Bring the customers up to that midnight.
+        2. Apply each record, and keep a picture of the customer after it.
+        3. Score all pictures at once, and decide in order.
+        """
+        touched = {event.customer_id: customers[event.customer_id] for event in events}
+        self.advance(touched.values(), midnight_day, results)
+        last_midnight_us = midnight_us(midnight_day)
+        moments = []
+        for index, event in enumerate(events):
+            moment = self._apply(index, event, customers[event.customer_id], last_midnight_us, results)
+            if moment is not None:
+                moments.append(moment)
+        self._decide(moments, results)
+
+    def advance(self, customers: Iterable[Customer], midnight_day: int, results: Results) -> None:
+        """Pass every midnight up to that of `midnight_day` for those customers who are due.
+
+        Afterwards each is due on the first day on which, if nothing else comes, something can happen to them.
+        """
+        known = [customer for customer in customers if customer.is_known]
+        self._reconsider([customer for customer in known if self._has_old_model(customer)], midnight_day, results)
+        due = [customer for customer in known if is_due(customer, midnight_day)]
+        while due:
+            look_ahead(due, midnight_day, self._table, self._decider, results)
+            due = [customer for customer in due if is_due(customer, midnight_day)]
+
+    def fold(self, events: Iterable[Event], customers: Mapping[str, Customer]) -> None:
+        """Rebuild aggregates from records that have been decided on before: no evaluation, nothing to publish."""
+        for event in events:
+            customer = customers[event.customer_id]
+            customer.apply(event, self.horizons, 0)
+            state = customer.state
+            if state.latest_us is not None:
+                state.profiled_day = day_of(state.latest_us)
+                state.due_day = state.profiled_day + 1
+
+    def profiles(self, customers: Sequence[Customer], as_of_us: Sequence[int]) -> list[Document]:
+        """Every customer's profile at a time that is not before their latest record."""
+        documents = []
+        for start in range(0, len(customers), MAX_ROWS):
+            part, times_us = customers[start : start + MAX_ROWS], as_of_us[start : start + MAX_ROWS]
+            days = np.array([day_of(time_us) for time_us in times_us], dtype=np.int64)
+            table = self._table([customer.view() for customer in part], np.arange(len(part)), days)
+            documents += [
+                profile_document(
+                    customer.id, time_us, customer.decision, table.features, table.scored, row, self.model
+                )
+                for row, (customer, time_us) in enumerate(zip(part, times_us, strict=True))
+            ]
+        return documents
+
+    def _apply(
+        self, index: int, event: Event, customer: Customer, last_midnight_us: int, results: Results
+    ) -> _Moment | None:
+        topic, decision = topic_of(event), customer.decision
+        erased_at_us = max(customer.as_of_us(last_midnight_us), event.occurred_at_us)
+        effect = customer.apply(event, self.horizons, last_midnight_us)
+        if isinstance(effect, Rejection):
+            results.rejected.append((index, effect))
+            results.outcomes[topic, "dead_letter"] += 1
+            return None
+        results.outcomes[topic, effect.outcome] += 1
+        if not effect.changed:
+            return None
+        results.touched[customer.id] = customer
+        if effect.is_erasure:
+            results.erased[customer.id] = customer.decision
+            return _Moment(customer, decision, None, erased_at_us, Cause("erasure", event.event_id))
+        as_of_us = customer.as_of_us(last_midnight_us)
+        day = day_of(as_of_us)
+        first_of_day = day > customer.state.profiled_day
+        customer.state.profiled_day = day
+        customer.state.due_day = day + 1
+        cause = Cause(_trigger_of(event, day), event.event_id)
+        return _Moment(customer, decision, customer.view(), as_of_us, cause, effect.wins_back, first_of_day)
+
+    def _has_old_model(self, customer: Customer) -> bool:
+        return customer.decision.model not in (None, self.model.fingerprint)
+
+    def _reconsider(self, customers: Sequence[Customer], midnight_day: int, results: Results) -> None:
+        """Evaluate customers last seen by another model, as of now."""
+        moments = []
+        for customer in customers:
+            as_of_us = customer.as_of_us(midnight_us(midnight_day))
+            customer.state.due_day = day_of(as_of_us) + 1
+            results.touched[customer.id] = customer
+            moments.append(_Moment(customer, customer.decision, customer.view(), as_of_us, Cause("model")))
+        self._decide(moments, results)
+
+    def _decide(self, moments: Sequence[_Moment], results: Results) -> None:
+        """Score the moments' pictures at once, and decide in order."""
+        views = [moment.view for moment in moments if moment.view is not None]
+        days = np.array([day_of(moment.as_of_us) for moment in moments if moment.view is not None], dtype=np.int64)
+        table = self._table(views, np.arange(len(views)), days)
+        row = 0
+        for customer, decision, view, as_of_us, cause, wins_back, first_of_day in moments:
+            if view is None:
+                self._decider.decide_erasure(customer, decision, as_of_us, cause, results)
+                continue
+            if wins_back and decision.pending is not None:
+                decision.pending = None
+                results.decided.add(customer.id)
+            changed = self._decider.decide(customer, decision, table, row, as_of_us, cause, results)
+            if changed or first_of_day:
+                results.note_profile(customer, decision, table, row, as_of_us)
+            row += 1
+
+    def _table(self, views: Sequence[View], view_at: Ints, days: Ints) -> Table:
+        features = build_features(views, view_at, days, self.model)
+        scored = score(features, self.model)
+        return Table(features, scored, candidates(features, scored, self.model))
+
+
+def _trigger_of(event: Event, day: int) -> str:
+    """Why an evaluation after a record took place; a record dated before the day of `as_of` corrects the past."""
+    if isinstance(event, Consent):
+        return "consent"
+    return "correction" if day_of(event.occurred_at_us) < day else "event"

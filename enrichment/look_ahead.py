@@ -1,0 +1,123 @@
+"""Silence: what happens to customers by the passing of time alone, and when next it will.
+
+Features of a customer without new records depend on the day only. So their next days are evaluated at once, on arrays:
+midnights that have come are decided on, and the first one to come on which anything happens is when they are due.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from enrichment.changes import Cause
+from enrichment.customer import Customer, View
+from enrichment.days import day_of, midnight_us
+from enrichment.deciding import Decider
+from enrichment.decision import Decision
+from enrichment.results import Results, Table
+from enrichment.standing import LIFECYCLE, NEW
+
+Ints = npt.NDArray[np.int64]
+
+MAX_ROWS = 32_768
+"""Feature rows scored at once: bounds the memory of a sweep."""
+MIN_DAYS = 8
+MAX_DAYS = 512
+
+
+def is_due(customer: Customer, midnight_day: int) -> bool:
+    """Whether something may happen to a customer on a midnight up to this one."""
+    due_day = customer.state.due_day
+    return due_day is not None and due_day <= midnight_day
+
+
+def look_ahead(
+    due: Sequence[Customer],
+    midnight_day: int,
+    table_of: Callable[[Sequence[View], Ints, Ints], Table],
+    decider: Decider,
+    results: Results,
+) -> None:
+    """Evaluate due customers on their next days; decide on the midnights that have come, file the first to come."""
+    for part, lengths in _parts(due, midnight_day):
+        starts = np.array([customer.state.due_day for customer in part], dtype=np.int64)
+        first_row = np.cumsum(lengths) - lengths
+        view_at = np.repeat(np.arange(len(part)), lengths)
+        days = starts[view_at] + np.arange(len(view_at)) - first_row[view_at]
+        table = table_of([customer.view() for customer in part], view_at, days)
+        quiet = _quiet_rows(part, table)
+        for customer, start, length in zip(part, first_row.tolist(), lengths.tolist(), strict=True):
+            results.touched[customer.id] = customer
+            loud = np.flatnonzero(~quiet[start : start + length])
+            rows = range(start + int(loud[0]), start + length) if len(loud) else range(0)
+            customer.state.due_day = int(days[start + length - 1]) + 1
+            _walk(customer, table, rows, midnight_day, decider, results)
+
+
+def _walk(
+    customer: Customer, table: Table, rows: range, midnight_day: int, decider: Decider, results: Results
+) -> None:
+    """Take a customer's days in order, up to the first to come on which anything happens."""
+    decision, features = customer.decision, table.features
+    for row in rows:
+        day = int(features.day[row])
+        if day > midnight_day:
+            if decider.standing_at(decision, table, row) != decision.standing or _falls_due(decision, day):
+                customer.state.due_day = day
+                return
+            continue
+        profiling_ends = decision.standing is not None and not features.profiling_allowed[row]
+        cause = Cause("consent" if profiling_ends else "time")
+        if decider.decide(customer, decision, table, row, midnight_us(day), cause, results):
+            results.note_profile(customer, decision, table, row, midnight_us(day))
+        if profiling_ends:
+            # The engagement kept by the consent that ended is deleted; the rows that follow would still show it.
+            customer.forget_unallowed(day)
+            customer.state.due_day = day + 1
+            return
+        if _falls_due(decision, day):
+            decider.fire(customer, features.view(row), midnight_us(day), results)
+
+
+def _falls_due(decision: Decision, day: int) -> bool:
+    return decision.pending is not None and decision.pending.due_day <= day
+
+
+def _quiet_rows(customers: Sequence[Customer], table: Table) -> npt.NDArray[np.bool_]:
+    """Rows on which, from the standing of now, nothing can happen."""
+    features, found = table.features, table.candidates
+    standing = np.array([customer.decision.standing or (-1, -1, -1) for customer in customers], dtype=np.int64)
+    pending = [customer.decision.pending for customer in customers]
+    due = np.array([-1 if trigger is None else trigger.due_day for trigger in pending], dtype=np.int64)
+    now = standing[features.view_at]
+    stays = ((now >= found.easy) & (now <= found.hard)).all(axis=1)
+    stays &= ~((now[:, LIFECYCLE] == NEW) & found.past_new)
+    stays &= features.profiling_allowed
+    stays |= ~features.profiling_allowed & (now[:, LIFECYCLE] < 0)
+    due_at = due[features.view_at]
+    return np.asarray(stays & ((due_at < 0) | (features.day < due_at)), dtype=np.bool_)
+
+
+def _parts(due: Sequence[Customer], midnight_day: int) -> Iterator[tuple[list[Customer], Ints]]:
+    """Customers with how many days to look at, in parts of at most MAX_ROWS rows.
+
+    The longer a customer has been quiet the farther it pays to look: who came yesterday will likely come again.
+    """
+    part: list[Customer] = []
+    lengths: list[int] = []
+    rows = 0
+    for customer in due:
+        due_day, latest_us = customer.state.due_day, customer.state.latest_us
+        assert due_day is not None and latest_us is not None
+        behind_days = midnight_day - due_day + 1
+        days = min(max(due_day - day_of(latest_us), behind_days, MIN_DAYS), MAX_DAYS)
+        if part and rows + days > MAX_ROWS:
+            yield part, np.array(lengths, dtype=np.int64)
+            part, lengths, rows = [], [], 0
+        part.append(customer)
+        lengths.append(days)
+        rows += days
+    if part:
+        yield part, np.array(lengths, dtype=np.int64)

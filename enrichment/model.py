@@ -1,0 +1,371 @@
+"""The value model: every number that turns a customer's history into scores and standings, in one versioned file.
+
+The built-in default (`default_model.yaml`, beside this module) works without calibration. A model is immutable; another
+rate, weight or threshold is another model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from decimal import Decimal
+from fractions import Fraction
+from functools import cached_property
+from importlib import resources
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from enrichment.money import MICROS_PER_UNIT, minor_unit_digits
+
+METRIC_GROUPS: dict[str, str] = {
+    "recency_days": "business",
+    "order_count_365d": "business",
+    "revenue_365d": "business",
+    "margin_365d": "business",
+    "average_order_value_365d": "business",
+    "customer_lifetime_value_365d": "business",
+    "weighted_engagement_90d": "engagement",
+    "consent_breadth": "engagement",
+    "cost_to_serve_ratio": "cost",
+    "cost_to_acquire_ratio": "cost",
+    "declared_intent": "potential",
+    "engagement_ahead_of_spend": "potential",
+    "growth": "potential",
+}
+"""Every metric that a score is made of, and the score it belongs to. docs/scores.md defines each."""
+METRICS: tuple[str, ...] = tuple(METRIC_GROUPS)
+GROUPS: tuple[str, ...] = ("business", "engagement", "cost", "potential")
+
+
+class ModelError(ValueError):
+    """A model file that cannot be used; the message names the key and what is allowed."""
+
+
+def _exact_decimal(value: object) -> Decimal:
+    """YAML writes 1.08 as a float; its shortest decimal form is what the author meant."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float, Decimal)):
+        raise ValueError("must be a decimal number")
+    try:
+        number = Decimal(str(value))
+    except ArithmeticError:
+        raise ValueError("must be a decimal number") from None
+    if not number.is_finite():
+        raise ValueError("must be finite")
+    return number
+
+
+ExactDecimal = Annotated[Decimal, BeforeValidator(_exact_decimal)]
+Points = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Breakpoint = tuple[Finite, Points]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+class EngagementKind(_Part):
+    """What one interaction of a kind counts, and what it costs when its record does not say."""
+
+    weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    unit_cost: Annotated[ExactDecimal, Field(ge=0)] = Decimal(0)
+
+    @cached_property
+    def unit_cost_micros(self) -> int:
+        return int(self.unit_cost * MICROS_PER_UNIT)
+
+
+class Engagement(_Part):
+    half_life_days: Annotated[float, Field(gt=0)]
+    kinds: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], EngagementKind]
+
+
+class Metric(_Part):
+    """How one metric becomes 0–100 points: straight lines between breakpoints, flat outside them."""
+
+    weight: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    breakpoints: Annotated[tuple[Breakpoint, ...], Field(min_length=1)]
+    missing: Points
+
+    @field_validator("breakpoints")
+    @classmethod
+    def _ascending(cls, value: tuple[Breakpoint, ...]) -> tuple[Breakpoint, ...]:
+        if any(right[0] <= left[0] for left, right in pairwise(value)):
+            raise ValueError("breakpoints must ascend strictly")
+        return value
+
+    @cached_property
+    def curve(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        return np.array([at for at, _ in self.breakpoints]), np.array([points for _, points in self.breakpoints])
+
+
+class DeclaredIntent(_Part):
+    """Points for one declared answer: by name (`values`) or by size (`breakpoints`); `other` for any other answer."""
+
+    values: dict[str, Points] = {}
+    breakpoints: tuple[Breakpoint, ...] = ()
+    other: Points = 0.0
+    weight: Annotated[float, Field(gt=0)] = 1.0
+
+    def points(self, answer: str | float | bool) -> float:
+        """0–100 points for an answer; numbers written as text count as numbers."""
+        text = str(answer).lower() if isinstance(answer, bool) else str(answer).strip().lower()
+        if text in self.values:
+            return self.values[text]
+        if self.breakpoints and not isinstance(answer, bool):
+            try:
+                size = float(answer)
+            except ValueError:
+                return self.other
+            if np.isfinite(size):
+                return float(np.interp(size, [at for at, _ in self.breakpoints], [p for _, p in self.breakpoints]))
+        return self.other
+
+
+class ParetoNBDParameters(_Part):
+    family: Literal["pareto_nbd"]
+    r: Annotated[float, Field(gt=0)]
+    alpha: Annotated[float, Field(gt=0)]
+    s: Annotated[float, Field(gt=0)]
+    beta: Annotated[float, Field(gt=0)]
+
+
+class BGNBDParameters(_Part):
+    family: Literal["bg_nbd"]
+    r: Annotated[float, Field(gt=0)]
+    alpha: Annotated[float, Field(gt=0)]
+    a: Annotated[float, Field(gt=0)]
+    b: Annotated[float, Field(gt=0)]
+
+
+class GammaGammaParameters(_Part):
+    p: Annotated[float, Field(gt=0)]
+    q: Annotated[float, Field(gt=1)]
+    gamma: Annotated[float, Field(gt=0)]
+
+
+class LifetimeValue(_Part):
+    time_unit: Literal["day", "week", "month"]
+    purchases: Annotated[ParetoNBDParameters | BGNBDParameters, Field(discriminator="family")]
+    spend: GammaGammaParameters
+
+    @property
+    def days_per_unit(self) -> float:
+        return {"day": 1.0, "week": 7.0, "month": 365.25 / 12}[self.time_unit]
+
+
+class RfmQuintiles(_Part):
+    """Four ascending cuts each; intervals are closed on the right, as in `pandas.cut`."""
+
+    recency_days: tuple[Finite, Finite, Finite, Finite]
+    order_count_365d: tuple[Finite, Finite, Finite, Finite]
+    revenue_365d: tuple[Finite, Finite, Finite, Finite]
+
+    @field_validator("*")
+    @classmethod
+    def _ascending(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if any(right < left for left, right in pairwise(value)):
+            raise ValueError("quintile cuts must ascend")
+        return value
+
+
+class Segments(_Part):
+    """Thresholds on the lifetime-value score (0–100), on churn risk (0–1) and on potential (0–100)."""
+
+    high: Points
+    medium: Points
+    high_churn_risk_limit: Annotated[float, Field(ge=0, le=1)]
+    emerging_potential: Points
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Segments:
+        if self.high < self.medium:
+            raise ValueError("high must not be below medium")
+        return self
+
+
+class TierThresholds(_Part):
+    strategic: Points
+    named: Points
+    field: Points
+
+    @model_validator(mode="after")
+    def _ordered(self) -> TierThresholds:
+        if not self.strategic >= self.named >= self.field:
+            raise ValueError("thresholds must descend: strategic, named, field")
+        return self
+
+
+class Tiers(_Part):
+    """Thresholds on value, and on potential for customers without an order."""
+
+    by_value: TierThresholds
+    by_potential: TierThresholds
+
+
+class Lifecycle(_Part):
+    at_risk_churn_risk: Annotated[float, Field(ge=0, le=1)]
+    lapsed_churn_risk: Annotated[float, Field(ge=0, le=1)]
+    new_days: Annotated[int, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Lifecycle:
+        if self.lapsed_churn_risk < self.at_risk_churn_risk:
+            raise ValueError("lapsed_churn_risk must not be below at_risk_churn_risk")
+        return self
+
+
+class Hysteresis(_Part):
+    """How much a threshold must be passed by before a standing moves, and for how long it then stays."""
+
+    score_margin: Annotated[float, Field(ge=0, le=100)]
+    churn_risk_margin: Annotated[float, Field(ge=0, le=1)]
+    dwell_days: Annotated[int, Field(ge=0)]
+
+
+class Reactivation(_Part):
+    """When a slipping customer is written to, and how many are left alone as a control group."""
+
+    triggers: tuple[Literal["time", "event", "correction", "model", "consent"], ...] = ("time",)
+    delay_days: dict[Literal["high", "medium", "emerging", "low", "prospect"], Annotated[int, Field(ge=1)]]
+    long_tenure_days: Annotated[int, Field(ge=0)]
+    long_tenure_extra_days: int
+    engaged_within_days: Annotated[int, Field(ge=0)]
+    engaged_extra_days: int
+    control_share: Annotated[float, Field(ge=0, le=1)]
+
+
+class Model(_Part):
+    """One version of the value model. Raises `ModelError` from `load_model` when a file does not fit."""
+
+    name: Annotated[str, Field(min_length=1, max_length=128)]
+    version: Annotated[str, Field(min_length=1, max_length=128)]
+    base_currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
+    rates: dict[Annotated[str, Field(pattern=r"^[A-Z]{3}$")], Annotated[ExactDecimal, Field(gt=0)]] = {}
+    cost_ratio: Annotated[ExactDecimal, Field(ge=0, le=10)]
+    cost_per_refund: Annotated[ExactDecimal, Field(ge=0)]
+    profiling: Literal["opt_out", "opt_in"] = "opt_out"
+    other_purposes: tuple[str, ...] = ()
+    """Purposes, besides `profiling`, that are no channel to reach a customer by."""
+    engagement: Engagement
+    declared: dict[str, DeclaredIntent]
+    groups: dict[Literal["business", "engagement", "cost", "potential"], Annotated[float, Field(ge=0)]]
+    metrics: dict[str, Metric]
+    lifetime_value: LifetimeValue
+    rfm: RfmQuintiles
+    segments: Segments
+    tiers: Tiers
+    lifecycle: Lifecycle
+    hysteresis: Hysteresis
+    reactivation: Reactivation
+
+    @model_validator(mode="after")
+    def _complete(self) -> Model:
+        if set(self.metrics) != set(METRICS):
+            missing, extra = sorted(set(METRICS) - set(self.metrics)), sorted(set(self.metrics) - set(METRICS))
+            raise ValueError(f"metrics must be exactly those of docs/scores.md; missing {missing}, unknown {extra}")
+        if set(self.groups) != set(GROUPS):
+            raise ValueError(f"groups must give a weight to each of {', '.join(GROUPS)}")
+        if sum(self.groups.values()) <= 0:
+            raise ValueError("groups: at least one weight must be above 0")
+        for group in GROUPS:
+            if sum(self.metrics[m].weight for m in METRICS if METRIC_GROUPS[m] == group) <= 0:
+                raise ValueError(f"metrics: the weights of group {group} must not all be 0")
+        if "merge" in self.engagement.kinds:
+            raise ValueError("engagement.kinds: merge is reserved")
+        if self.base_currency in self.rates and self.rates[self.base_currency] != 1:
+            raise ValueError(f"rates.{self.base_currency}: the base currency's own rate is 1")
+        return self
+
+    @cached_property
+    def rate_by_currency(self) -> dict[str, Fraction]:
+        """Base units per unit of each currency, exact."""
+        rates = {currency: Fraction(rate) for currency, rate in self.rates.items()}
+        return {**rates, self.base_currency: Fraction(1)}
+
+    @cached_property
+    def minor_unit_digits(self) -> int:
+        """Decimals that output in the base currency is rounded to."""
+        return minor_unit_digits(self.base_currency)
+
+    @cached_property
+    def cost_ratio_fraction(self) -> Fraction:
+        return Fraction(self.cost_ratio)
+
+    @cached_property
+    def cost_per_refund_micros(self) -> int:
+        return int(self.cost_per_refund * MICROS_PER_UNIT)
+
+    @cached_property
+    def scored_kinds(self) -> dict[str, float]:
+        """Engagement kinds of positive weight."""
+        return {kind: part.weight for kind, part in self.engagement.kinds.items() if part.weight > 0}
+
+    @cached_property
+    def group_weights(self) -> dict[str, npt.NDArray[np.float64]]:
+        """Per group, the share of each metric (in the order of METRICS) in that group's score; each sums to 1."""
+        weights = {}
+        for group in GROUPS:
+            row = np.array([self.metrics[m].weight if METRIC_GROUPS[m] == group else 0.0 for m in METRICS])
+            weights[group] = row / row.sum()
+        return weights
+
+    @cached_property
+    def value_weights(self) -> npt.NDArray[np.float64]:
+        """The share of each metric (in the order of METRICS) in value; sums to 1."""
+        total = sum(self.groups.values())
+        shares = [self.groups[group] / total * self.group_weights[group] for group in GROUPS]  # type: ignore[index]
+        return np.asarray(np.sum(shares, axis=0), dtype=np.float64)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of everything in the model: two models with one fingerprint score alike."""
+        return hashlib.blake2b(self.model_dump_json().encode(), digest_size=8).hexdigest()
+
+    def is_channel(self, purpose: str) -> bool:
+        """Whether a consent purpose names a way to reach the customer."""
+        return purpose != "profiling" and purpose not in self.other_purposes
+
+    def with_base_currency(self, currency: str) -> Model:
+        """The same model in another base currency; refused where the model holds rates, which are per base unit."""
+        if currency == self.base_currency:
+            return self
+        if any(other != self.base_currency for other in self.rates):
+            raise ModelError(
+                f"base currency {currency} does not fit model {self.name!r}: its rates are in {self.base_currency}"
+            )
+        return Model.model_validate({**self.model_dump(), "base_currency": currency, "rates": {}})
+
+
+def load_model(path: str | Path | None = None) -> Model:
+    """Read a model file, or the built-in default; raises `ModelError` with the key at fault."""
+    if path is None:
+        text, source = resources.files(__package__).joinpath("default_model.yaml").read_text("utf-8"), "default model"
+    else:
+        source = str(path)
+        try:
+            text = Path(path).read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ModelError(f"model {source}: cannot be read: {error}") from None
+    return parse_model(text, source)
+
+
+def parse_model(text: str, source: str) -> Model:
+    """A model from YAML text; `source` names it in errors."""
+    try:
+        document: Any = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ModelError(f"model {source}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(document, dict):
+        raise ModelError(f"model {source}: must be a mapping of keys to values")
+    try:
+        return Model.model_validate(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "(whole file)"
+        raise ModelError(f"model {source}: {where}: {first['msg']}") from None

@@ -1,0 +1,46 @@
+"""Money as integers: micro-units, half-even rounding, no floats."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+MICROS_PER_UNIT = 1_000_000
+
+_WITHOUT_MINOR_UNIT = frozenset("BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split())
+_THOUSANDTHS = frozenset("BHD IQD JOD KWD LYD OMR TND".split())
+
+
+def minor_unit_digits(currency: str) -> int:
+    """Decimals of a currency's minor unit, as ISO 4217 lists them: 0 for JPY, 3 for KWD, 2 for most."""
+    if currency in _WITHOUT_MINOR_UNIT:
+        return 0
+    return 3 if currency in _THOUSANDTHS else 2
+
+
+def divide_half_even(numerator: int, denominator: int) -> int:
+    """`numerator / denominator` rounded to the nearest integer, ties to even; `denominator` > 0."""
+    quotient, remainder = divmod(numerator, denominator)
+    twice = 2 * remainder
+    if twice > denominator or (twice == denominator and quotient & 1):
+        quotient += 1
+    return quotient
+
+
+def convert_micros(amount_micros: int, rate: Fraction) -> int:
+    """Micro-units of another currency as micro-units of the base currency, at `rate` base units per unit."""
+    if rate == 1:
+        return amount_micros
+    return divide_half_even(amount_micros * rate.numerator, rate.denominator)
+
+
+def format_micros(amount_micros: int, minor_unit_digits: int, share: int = 1) -> str:
+    """A decimal string in base units, rounded half-even to the currency's minor unit: `-12345000` → `"-12.34"`.
+
+    With `share`, the amount divided by so many, rounded only once.
+    """
+    minor = divide_half_even(amount_micros, share * 10 ** (6 - minor_unit_digits))
+    sign, minor = ("-", -minor) if minor < 0 else ("", minor)
+    if minor_unit_digits == 0:
+        return f"{sign}{minor}"
+    scale = 10**minor_unit_digits
+    return f"{sign}{minor // scale}.{minor % scale:0{minor_unit_digits}d}"

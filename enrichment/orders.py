@@ -1,0 +1,354 @@
+"""The order ledger: orders, updates, refunds and cancellations as one customer's exact money, by UTC day.
+
+Records of one order converge to the same money whatever the order in which they arrive: an entry keeps the earliest
+`order`, the latest version, the earliest cancellation and every refund, and what it contributes to each day is computed
+from those alone. `MoneyHistory` is the sum of all contributions, kept as immutable day buckets.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from typing import NamedTuple
+
+import msgspec
+
+from enrichment.days import day_of
+from enrichment.model import Model
+from enrichment.money import convert_micros, divide_half_even
+from schemas.events import Purchase
+
+
+class Version(msgspec.Struct, array_like=True, frozen=True):
+    """What one `order` or `order_updated` says: money in its own currency and in the base currency.
+
+    `rate` is the exact rate of the conversion as a fraction, empty for the base currency.
+    """
+
+    occurred_at_us: int
+    event_id: str
+    currency: str
+    total_micros: int
+    base_total_micros: int
+    base_cost_micros: int
+    rate: str = ""
+    categories: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> tuple[int, str]:
+        return self.occurred_at_us, self.event_id
+
+
+class Refund(msgspec.Struct, array_like=True, frozen=True):
+    """Money given back on a day. A late one (see `Ledger.late_after_days`) cannot make its order uncounted."""
+
+    day: int
+    late: bool
+    currency: str
+    amount_micros: int
+    base_amount_micros: int
+    base_cost_micros: int
+    rate: str = ""
+
+
+class Entry(msgspec.Struct, array_like=True):
+    """Everything known about one order. Without `ordered_on` its `order` has not come."""
+
+    ordered_on: int | None = None
+    version: Version | None = None
+    late_version: Version | None = None
+    cancelled: bool = False
+    cancelled_late: bool = False
+    refunds: list[Refund] = []
+    newest_day: int = 0
+
+
+class DayMoney(NamedTuple):
+    """One UTC day of one customer's counted orders and money; money in base micro-units."""
+
+    day: int
+    orders: int = 0
+    counted_micros: int = 0
+    revenue_micros: int = 0
+    margin_micros: int = 0
+    refunded_micros: int = 0
+    refunds: int = 0
+    categories: tuple[str, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        return not any(self[1:])
+
+
+class Folded(msgspec.Struct, array_like=True, frozen=True):
+    """Days so old that no record can change them, as lifetime totals."""
+
+    first_day: int | None = None
+    last_day: int | None = None
+    orders: int = 0
+    purchase_days: int = 0
+    revenue_micros: int = 0
+    margin_micros: int = 0
+    refunded_micros: int = 0
+    repeat_spend_days: int = 0
+    repeat_spend_micros: int = 0
+
+    def with_days(self, buckets: Iterable[DayMoney]) -> Folded:
+        """The totals with more days, given in ascending order and younger than all that are in."""
+        first_day, last_day = self.first_day, self.last_day
+        orders, purchase_days = self.orders, self.purchase_days
+        revenue, margin, refunded = self.revenue_micros, self.margin_micros, self.refunded_micros
+        repeat_days, repeat_spend = self.repeat_spend_days, self.repeat_spend_micros
+        for bucket in buckets:
+            revenue += bucket.revenue_micros
+            margin += bucket.margin_micros
+            refunded += bucket.refunded_micros
+            if bucket.orders:
+                if first_day is None:
+                    first_day = bucket.day
+                elif bucket.counted_micros > 0:
+                    repeat_days += 1
+                    repeat_spend += bucket.counted_micros
+                last_day = bucket.day
+                orders += bucket.orders
+                purchase_days += 1
+        return Folded(
+            first_day, last_day, orders, purchase_days, revenue, margin, refunded, repeat_days, repeat_spend
+        )
+
+
+class MoneyHistory(NamedTuple):
+    """A customer's purchases at one moment: day buckets in ascending order, and lifetime totals. Immutable.
+
+    `repeat_spend_*` covers purchase days after the first whose counted orders came to more than zero: the mean spend
+    per repeat purchase day that Gamma-Gamma takes.
+    """
+
+    buckets: tuple[DayMoney, ...]
+    totals: Folded
+
+    @classmethod
+    def of(cls, buckets: tuple[DayMoney, ...], folded: Folded) -> MoneyHistory:
+        return cls(buckets, folded.with_days(buckets))
+
+
+NO_MONEY = MoneyHistory((), Folded())
+
+
+class Ledger(msgspec.Struct, array_like=True):
+    """One customer's orders, by order id, and what was folded away."""
+
+    entries: dict[str, Entry] = {}
+    folded: Folded = Folded()
+    gross_micros: int = 0
+    newest_day: int = 0
+
+
+class PurchaseEffect(NamedTuple):
+    """What a purchase record did: whether it was the first `order` of its id, and whether that order now counts."""
+
+    repeated_order: bool
+    new_counted_order: bool
+
+
+def apply_purchase(
+    ledger: Ledger, history: MoneyHistory, purchase: Purchase, model: Model, late_after_days: int
+) -> tuple[MoneyHistory, PurchaseEffect]:
+    """Enter one accepted record in the ledger; gives the new history.
+
+    A record dated more than `late_after_days` UTC days after its order's day changes money only.
+    """
+    entry = ledger.entries.get(purchase.order_id)
+    if entry is None:
+        entry = ledger.entries[purchase.order_id] = Entry()
+    before = tuple(_contributions(entry))
+    counted_before = _is_counted(entry)
+    repeated_order = purchase.kind == "order" and entry.ordered_on is not None
+    _enter(entry, ledger, purchase, model, late_after_days)
+    after = tuple(_contributions(entry))
+    buckets = history.buckets if before == after else _replaced(history.buckets, before, after)
+    buckets = _fold(ledger, buckets, day_of(purchase.occurred_at_us), 2 * late_after_days)
+    effect = PurchaseEffect(
+        repeated_order, purchase.kind == "order" and not counted_before and not repeated_order and _is_counted(entry)
+    )
+    if buckets is history.buckets:
+        return history, effect
+    return MoneyHistory.of(buckets, ledger.folded), effect
+
+
+def history_of(ledger: Ledger) -> MoneyHistory:
+    """The history that a stored ledger stands for."""
+    contributions = [part for entry in ledger.entries.values() for part in _contributions(entry)]
+    return MoneyHistory.of(_replaced((), (), contributions), ledger.folded)
+
+
+def _enter(entry: Entry, ledger: Ledger, purchase: Purchase, model: Model, late_after_days: int) -> None:
+    day = day_of(purchase.occurred_at_us)
+    late = entry.ordered_on is not None and day > entry.ordered_on + late_after_days
+    rate = model.rate_by_currency[purchase.currency]
+    rate_text = "" if rate == 1 else str(rate)
+    base_amount_micros = convert_micros(purchase.total_micros, rate)
+    ledger.gross_micros += base_amount_micros
+    entry.newest_day = max(entry.newest_day, day)
+    if purchase.kind == "cancellation":
+        entry.cancelled |= not late
+        entry.cancelled_late |= late
+        return
+    if purchase.cost_of_goods_micros is not None:
+        base_cost_micros = convert_micros(purchase.cost_of_goods_micros, rate)
+    else:
+        ratio = model.cost_ratio_fraction
+        base_cost_micros = divide_half_even(base_amount_micros * ratio.numerator, ratio.denominator)
+    if purchase.kind == "refund":
+        entry.refunds.append(
+            Refund(day, late, purchase.currency, purchase.total_micros, base_amount_micros, base_cost_micros, rate_text)
+        )
+        return
+    if purchase.kind == "order" and (entry.ordered_on is None or day < entry.ordered_on):
+        entry.ordered_on = day
+    categories = tuple(sorted({item.category for item in purchase.items if item.category}))
+    version = Version(
+        purchase.occurred_at_us,
+        purchase.event_id,
+        purchase.currency,
+        purchase.total_micros,
+        base_amount_micros,
+        base_cost_micros,
+        rate_text,
+        categories,
+    )
+    if late:
+        if entry.late_version is None or version.key > entry.late_version.key:
+            entry.late_version = version
+    elif entry.version is None or version.key > entry.version.key:
+        entry.version = version
+
+
+def _is_counted(entry: Entry) -> bool:
+    """Counted orders are those not cancelled and not fully refunded; zero-total orders count."""
+    if entry.ordered_on is None or entry.cancelled or entry.version is None:
+        return False
+    return not _is_fully_refunded(entry.version, entry.refunds)
+
+
+def _is_fully_refunded(version: Version, refunds: list[Refund]) -> bool:
+    """Total above zero and refunds not below it, compared in the order's currency."""
+    if version.total_micros == 0 or not refunds:
+        return False
+    timely = [refund for refund in refunds if not refund.late]
+    if all(refund.currency == version.currency for refund in timely):
+        return sum(refund.amount_micros for refund in timely) >= version.total_micros
+    refunded = sum(refund.amount_micros * Fraction(refund.rate or 1) for refund in timely)
+    return refunded >= version.total_micros * Fraction(version.rate or 1)
+
+
+def _contributions(entry: Entry) -> Iterator[DayMoney]:
+    """What an entry adds to each day, at present."""
+    version = entry.version
+    ordered = entry.ordered_on is not None and version is not None
+    if ordered and entry.cancelled:
+        return
+    voided_late = ordered and entry.cancelled_late
+    if ordered:
+        assert entry.ordered_on is not None and version is not None
+        counted = _is_counted(entry)
+        money = entry.late_version or version
+        if voided_late:
+            if counted:
+                yield DayMoney(entry.ordered_on, 1, categories=version.categories)
+            return
+        yield DayMoney(
+            entry.ordered_on,
+            int(counted),
+            money.base_total_micros if counted else 0,
+            money.base_total_micros,
+            money.base_total_micros - money.base_cost_micros,
+            categories=version.categories if counted else (),
+        )
+    for refund in entry.refunds:
+        yield DayMoney(
+            refund.day,
+            revenue_micros=-refund.base_amount_micros,
+            margin_micros=refund.base_cost_micros - refund.base_amount_micros,
+            refunded_micros=refund.base_amount_micros,
+            refunds=1,
+        )
+
+
+def _combined(left: DayMoney, right: DayMoney, sign: int) -> DayMoney:
+    if sign > 0:
+        categories = tuple(sorted(left.categories + right.categories)) if right.categories else left.categories
+    else:
+        remaining = list(left.categories)
+        for category in right.categories:
+            remaining.remove(category)
+        categories = tuple(remaining)
+    return DayMoney(
+        left.day,
+        left.orders + sign * right.orders,
+        left.counted_micros + sign * right.counted_micros,
+        left.revenue_micros + sign * right.revenue_micros,
+        left.margin_micros + sign * right.margin_micros,
+        left.refunded_micros + sign * right.refunded_micros,
+        left.refunds + sign * right.refunds,
+        categories,
+    )
+
+
+def _replaced(
+    buckets: tuple[DayMoney, ...], taken: Iterable[DayMoney], added: Iterable[DayMoney]
+) -> tuple[DayMoney, ...]:
+    """The buckets without what `taken` had put in, and with `added`; empty days are left out."""
+    result = list(buckets)
+    days = [bucket.day for bucket in result]
+    for parts, sign in ((added, 1), (taken, -1)):
+        for part in parts:
+            at = bisect_left(days, part.day)
+            if at == len(days) or days[at] != part.day:
+                days.insert(at, part.day)
+                result.insert(at, DayMoney(part.day))
+            result[at] = _combined(result[at], part, sign)
+    return tuple(bucket for bucket in result if not bucket.is_empty)
+
+
+def _fold(
+    ledger: Ledger, buckets: tuple[DayMoney, ...], newest_day: int, keep_days: int
+) -> tuple[DayMoney, ...]:
+    """Fold days that no acceptable record can change any more into lifetime totals.
+
+    A record may change an order up to `late_after_days` after its day, and may itself arrive as many days late, hence
+    twice that. Entries whose order is folded keep only refunds younger than the cut.
+    """
+    if newest_day <= ledger.newest_day:
+        return buckets
+    time_to_look = newest_day >> 6 != ledger.newest_day >> 6
+    ledger.newest_day = newest_day
+    cut = newest_day - keep_days
+    if not time_to_look and (not buckets or buckets[0].day >= cut):
+        return buckets
+    for order_id in [key for key, entry in ledger.entries.items() if _anchor_day(entry) < cut]:
+        _fold_entry(ledger, order_id, cut)
+    at = bisect_left(buckets, cut, key=lambda bucket: bucket.day)
+    ledger.folded = ledger.folded.with_days(buckets[:at])
+    return buckets[at:]
+
+
+def _fold_entry(ledger: Ledger, order_id: str, cut: int) -> None:
+    entry = ledger.entries[order_id]
+    recent = [refund for refund in entry.refunds if refund.day >= cut]
+    if entry.ordered_on is None:
+        entry.refunds = recent
+        if not recent and entry.newest_day < cut:
+            del ledger.entries[order_id]
+    elif recent and not entry.cancelled and not entry.cancelled_late:
+        ledger.entries[order_id] = Entry(refunds=recent, newest_day=entry.newest_day)
+    else:
+        del ledger.entries[order_id]
+
+
+def _anchor_day(entry: Entry) -> int:
+    """The day that decides when an entry is old: its order's, else its oldest refund's, else its newest record's."""
+    if entry.ordered_on is not None:
+        return entry.ordered_on
+    return min((refund.day for refund in entry.refunds), default=entry.newest_day)

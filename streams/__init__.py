@@ -1,0 +1,1 @@
+"""How Ebbtide runs: Kafka, Redis, Faust, time and the command line."""

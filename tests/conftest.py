@@ -1,0 +1,139 @@
+"""Fixtures for every test: real services, a prefix of its own for each test, and a seed that can be set."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import uuid
+from collections.abc import Iterator
+
+import hypothesis
+import pytest
+
+from streams.embedded import EmbeddedBroker
+from tests import services
+
+IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
+_SEED = pytest.StashKey[int]()
+
+# A shared machine stalls at times; a deadline would then report a defect that is none.
+hypothesis.settings.register_profile("ebbtide", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("ebbtide")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--seed``."""
+    parser.addoption(
+        "--seed", type=int, default=None, help="seed of all random tests; a new one each run if not given"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose the run's seed, for our own random tests and for Hypothesis."""
+    given = config.getoption("--seed")
+    seed = secrets.randbits(32) if given is None else int(given)
+    config.stash[_SEED] = seed
+    if given is not None and config.getoption("hypothesis_seed", None) is None:
+        config.option.hypothesis_seed = str(seed)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Print the seed above the tests."""
+    return f"seed: {config.stash[_SEED]} (run again with --seed {config.stash[_SEED]})"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print how many tests ran on real Kafka, and the seed where something failed."""
+    counts = {}
+    for outcome in ("passed", "failed", "error", "skipped"):
+        reports = terminalreporter.stats.get(outcome, [])
+        counts[outcome] = sum("real_kafka" in getattr(report, "keywords", {}) for report in reports)
+    parts = [f"{counts['passed']} passed"]
+    parts += [f"{count} {outcome}" for outcome, count in counts.items() if count and outcome != "passed"]
+    terminalreporter.write_line(f"real Kafka: {', '.join(parts)}")
+    if terminalreporter.stats.get("failed"):
+        terminalreporter.write_line(pytest_report_header(config))
+
+
+def _missing(what: str, origin: str) -> None:
+    """Skip the test, or in CI fail it: there a missing service must not pass unseen."""
+    reason = f"needs {what}; found: {origin}"
+    if IN_CI:
+        pytest.fail(f"{reason} (CI=true makes this a failure)", pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[services.KafkaService]:
+    """The best Kafka of this machine; tests that need transactions carry the marker ``real_kafka``."""
+    with services.start_kafka() as service:
+        yield service
+
+
+@pytest.fixture(autouse=True)
+def _real_kafka_where_marked(request: pytest.FixtureRequest) -> None:
+    """Keep tests marked ``real_kafka`` off the embedded broker."""
+    if request.node.get_closest_marker("real_kafka") is not None:
+        service = request.getfixturevalue("kafka")
+        if not service.is_real:
+            _missing("a real Apache Kafka", service.origin)
+
+
+@pytest.fixture(scope="session")
+def embedded_broker() -> Iterator[EmbeddedBroker]:
+    """The embedded broker, also where there is a real one."""
+    with EmbeddedBroker() as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[services.RedisService]:
+    """The best Redis of this machine, shared by all tests: use keys of your own, or flush it first."""
+    with services.start_redis() as service:
+        if IN_CI and not service.is_real:
+            _missing("a real Redis", service.origin)
+        yield service
+
+
+@pytest.fixture(scope="session")
+def redis_url(redis_server: services.RedisService) -> str:
+    """The URL of ``redis_server``."""
+    return redis_server.url
+
+
+@pytest.fixture(scope="session")
+def embedded_redis() -> Iterator[services.OwnRedis]:
+    """The embedded Valkey server, also where there is a real Redis."""
+    with services.start_embedded_redis() as service:
+        yield service
+
+
+@pytest.fixture(params=["redis", "embedded"])
+def each_redis(request: pytest.FixtureRequest) -> services.RedisService:
+    """Runs its test twice: on a real Redis (skipped without one) and on the embedded Valkey."""
+    if request.param == "embedded":
+        embedded: services.OwnRedis = request.getfixturevalue("embedded_redis")
+        return embedded
+    service: services.RedisService = request.getfixturevalue("redis_server")
+    if not service.is_real:
+        _missing("a real Redis", service.origin)
+    return service
+
+
+@pytest.fixture
+def own_redis() -> Iterator[services.OwnRedis]:
+    """An empty Redis of the test's own, which it may flush, kill and start again."""
+    with services.start_own_redis() as service:
+        yield service
+
+
+@pytest.fixture
+def unique_prefix() -> str:
+    """A prefix for topics, groups and keys that no other test, and no earlier run, has used."""
+    return f"t{uuid.uuid4().hex[:10]}-"
+
+
+@pytest.fixture(scope="session")
+def random_seed(pytestconfig: pytest.Config) -> int:
+    """The run's seed: printed above the tests, set with ``--seed``."""
+    return pytestconfig.stash[_SEED]

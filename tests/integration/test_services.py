@@ -1,0 +1,115 @@
+"""What the product relies on in Kafka and Redis, shown on the services that the tests run on."""
+
+from __future__ import annotations
+
+import pytest
+import redis
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.structs import OffsetAndMetadata
+from kafka import KafkaAdminClient, KafkaConsumer
+from kafka import TopicPartition as PlainTopicPartition
+from kafka.admin import NewTopic
+
+from tests.services import KafkaService, OwnRedis, RedisService
+
+
+def create_topics(service: KafkaService, *names: str) -> None:
+    admin = KafkaAdminClient(bootstrap_servers=service.bootstrap_servers)
+    admin.create_topics([NewTopic(name, num_partitions=1, replication_factor=1) for name in names])
+    admin.close()
+
+
+async def read_committed(service: KafkaService, topic: str) -> list[bytes]:
+    """Every value of partition 0 that a read_committed consumer sees, up to the last stable offset."""
+    partition = TopicPartition(topic, 0)
+    async with AIOKafkaConsumer(
+        bootstrap_servers=service.bootstrap_servers,
+        isolation_level="read_committed",
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+    ) as consumer:
+        consumer.assign([partition])
+        end = (await consumer.end_offsets([partition]))[partition]
+        values: list[bytes] = []
+        while await consumer.position(partition) < end:
+            batches = await consumer.getmany(partition, timeout_ms=1000)
+            values += [record.value for record in batches.get(partition, [])]
+        return values
+
+
+@pytest.mark.real_kafka
+async def test_a_transaction_commits_records_and_offsets_with_metadata(
+    kafka: KafkaService, unique_prefix: str
+) -> None:
+    """Records and consumed offsets, with their metadata, become visible together by one commit."""
+    source, sink, group = (f"{unique_prefix}{name}" for name in ("source", "sink", "group"))
+    create_topics(kafka, source, sink)
+    servers, transactional_id = kafka.bootstrap_servers, f"{unique_prefix}0"
+    producer = AIOKafkaProducer(bootstrap_servers=servers, transactional_id=transactional_id)
+    async with producer, producer.transaction():
+        await producer.send_and_wait(sink, b"change", partition=0)
+        offsets = {TopicPartition(source, 0): OffsetAndMetadata(7, "step 3")}
+        await producer.send_offsets_to_transaction(offsets, group)
+    consumer = KafkaConsumer(
+        bootstrap_servers=kafka.bootstrap_servers, group_id=group, isolation_level="read_committed"
+    )
+    committed = consumer.committed(PlainTopicPartition(source, 0), metadata=True)
+    consumer.close()
+    assert (committed.offset, committed.metadata) == (7, "step 3")
+    assert await read_committed(kafka, sink) == [b"change"]
+
+
+@pytest.mark.real_kafka
+async def test_an_aborted_transaction_is_not_seen(kafka: KafkaService, unique_prefix: str) -> None:
+    """A read_committed consumer sees nothing of a transaction that was aborted."""
+    topic = f"{unique_prefix}sink"
+    create_topics(kafka, topic)
+    async with AIOKafkaProducer(
+        bootstrap_servers=kafka.bootstrap_servers, transactional_id=f"{unique_prefix}0"
+    ) as producer:
+        await producer.begin_transaction()
+        await producer.send_and_wait(topic, b"half a step", partition=0)
+        await producer.abort_transaction()
+        async with producer.transaction():
+            await producer.send_and_wait(topic, b"a whole step", partition=0)
+    assert await read_committed(kafka, topic) == [b"a whole step"]
+
+
+@pytest.mark.real_kafka
+async def test_a_new_owner_of_a_transactional_id_fences_the_old_one(
+    kafka: KafkaService, unique_prefix: str
+) -> None:
+    """Once a second producer has taken the transactional id, the first can commit nothing more."""
+    topic, transactional_id = f"{unique_prefix}sink", f"{unique_prefix}0"
+    create_topics(kafka, topic)
+    old = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers, transactional_id=transactional_id)
+    new = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers, transactional_id=transactional_id)
+    try:
+        await old.start()
+        await old.begin_transaction()
+        await old.send_and_wait(topic, b"of the old owner", partition=0)
+        await new.start()
+        async with new.transaction():
+            await new.send_and_wait(topic, b"of the new owner", partition=0)
+        with pytest.raises(Exception, match=r"(?i)epoch|fenced|invalid"):
+            await old.commit_transaction()
+    finally:
+        await new.stop()
+        await old.stop()
+    assert await read_committed(kafka, topic) == [b"of the new owner"]
+
+
+def test_redis_never_evicts(each_redis: RedisService) -> None:
+    """The policy is noeviction on both kinds of Redis: an evicted key would read as a new customer."""
+    with redis.Redis.from_url(each_redis.url, decode_responses=True) as client:
+        assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+
+
+def test_a_killed_redis_comes_back_empty_at_the_same_address(own_redis: OwnRedis) -> None:
+    """The tests' own Redis, killed and started again, has lost everything: the worst a rebuild must bear."""
+    with own_redis.client() as client:
+        client.set("key", "value")
+    own_redis.kill()
+    own_redis.start()
+    with own_redis.client() as client:
+        assert client.get("key") is None

@@ -1,0 +1,166 @@
+"""The Kafka that tests run on: given, in a container, from jars, or embedded."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from streams.embedded import (
+    HOST,
+    EmbeddedBroker,
+    EmbeddedServiceError,
+    OwnedProcess,
+    answers_kafka,
+    free_port,
+    wait_until_ready,
+)
+from tests.services import docker, maven
+
+ADDRESS_VARIABLE = "EBBTIDE_TEST_KAFKA"
+_START_TIMEOUT_S = 90.0
+
+# One node that is broker and controller: what production replicates three times exists once here,
+# transactions and offsets have few partitions, and a group forms at once.
+_SETTINGS = {
+    "node.id": "1",
+    "process.roles": "broker,controller",
+    "controller.listener.names": "CONTROLLER",
+    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "inter.broker.listener.name": "PLAINTEXT",
+    "num.partitions": "1",
+    "default.replication.factor": "1",
+    "offsets.topic.num.partitions": "4",
+    "offsets.topic.replication.factor": "1",
+    "transaction.state.log.num.partitions": "4",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    "group.initial.rebalance.delay.ms": "0",
+    # A topic is made by who needs it, never by a client that asks for a wrong name.
+    "auto.create.topics.enable": "false",
+    # Tests send records dated years back: nothing is deleted for its age.
+    "log.retention.ms": "-1",
+    "log.retention.bytes": "-1",
+    "log.cleaner.dedupe.buffer.size": "16777216",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaService:
+    """A running broker.
+
+    ``is_real`` says whether it is Apache Kafka; ``transactions`` whether it has them; ``origin`` where it
+    came from, and for the embedded one why there is no other; ``process`` is set where the broker is our own
+    child.
+    """
+
+    bootstrap_servers: str
+    is_real: bool
+    transactions: bool
+    origin: str
+    process: OwnedProcess | None = None
+
+
+@contextmanager
+def start_kafka() -> Iterator[KafkaService]:
+    """The best Kafka this machine has, for the length of the block.
+
+    Raises:
+        EmbeddedServiceError: it did not start; the message ends with the broker's log.
+    """
+    if address := os.environ.get(ADDRESS_VARIABLE):
+        yield KafkaService(address, True, True, f"{ADDRESS_VARIABLE}={address}")
+        return
+    if docker.docker_answers():
+        with _in_docker() as service:
+            yield service
+        return
+    try:
+        jars = maven.jars()
+    except maven.NoKafkaHereError as error:
+        with EmbeddedBroker() as broker:
+            yield KafkaService(
+                broker.bootstrap_servers, False, False, f"embedded broker, because: {error}", broker.process
+            )
+        return
+    with _from_jars(jars) as service:
+        yield service
+
+
+@contextmanager
+def _from_jars(jars: Path) -> Iterator[KafkaService]:
+    folder = Path(tempfile.mkdtemp(prefix="ebbtide-kafka-"))
+    process: OwnedProcess | None = None
+    try:
+        port, controller_port = free_port(), free_port()
+        properties = folder / "server.properties"
+        properties.write_text(_properties(folder, port, controller_port), encoding="utf-8")
+        _format_storage(jars, properties)
+        process = OwnedProcess(
+            maven.java_command(jars, "kafka.Kafka", str(properties)),
+            log_path=folder / "kafka.log",
+            cwd=folder,
+            scratch=folder,
+            stop_timeout_s=20.0,
+        )
+        wait_until_ready(process, "Apache Kafka", lambda: answers_kafka(port), _START_TIMEOUT_S)
+        origin = f"Apache Kafka {maven.KAFKA_VERSION} from jars"
+        yield KafkaService(f"{HOST}:{port}", True, True, origin, process)
+    finally:
+        if process is not None:
+            process.kill()  # nothing on its disk is wanted any more
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _properties(folder: Path, port: int, controller_port: int) -> str:
+    own = {
+        "listeners": f"PLAINTEXT://{HOST}:{port},CONTROLLER://{HOST}:{controller_port}",
+        "advertised.listeners": f"PLAINTEXT://{HOST}:{port}",
+        "controller.quorum.voters": f"1@{HOST}:{controller_port}",
+        "log.dirs": str(folder / "data"),
+    }
+    return "".join(f"{name}={value}\n" for name, value in {**_SETTINGS, **own}.items())
+
+
+def _format_storage(jars: Path, properties: Path) -> None:
+    cluster_id = str(uuid.uuid4())
+    arguments = ("format", "--cluster-id", cluster_id, "--config", str(properties))
+    command = maven.java_command(jars, "kafka.tools.StorageTool", *arguments)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
+    if done.returncode != 0:
+        raise EmbeddedServiceError(f"Kafka's storage could not be formatted:\n{done.stdout}{done.stderr}")
+
+
+@contextmanager
+def _in_docker() -> Iterator[KafkaService]:
+    container, port = docker.kafka_container(_SETTINGS)
+    with container:
+
+        def log() -> str:
+            output, errors = container.get_logs()
+            return (output + errors).decode(errors="replace")[-4000:]
+
+        wait_for_container("Apache Kafka", lambda: answers_kafka(port), log, _START_TIMEOUT_S)
+        yield KafkaService(f"{HOST}:{port}", True, True, f"container of {docker.KAFKA_IMAGE}")
+
+
+def wait_for_container(
+    name: str, answers: Callable[[], bool], log: Callable[[], str], timeout_s: float
+) -> None:
+    """Return once ``answers()`` is true; after ``timeout_s`` seconds raise, with the container's log."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        with suppress(OSError):
+            if answers():
+                return
+        time.sleep(0.2)
+    raise EmbeddedServiceError(f"{name} in its container did not answer in {timeout_s:g} s:\n{log()}")
