@@ -1,4 +1,4 @@
-"""What the model and the customer's own history say about a well-formed record: taken, dropped, or a dead letter."""
+"""What the model and the customer's own history say about a well-formed record: taken, dropped or refused."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ import msgspec
 from enrichment.days import DAY_US, HOUR_US, day_of, format_time
 from enrichment.model import Model
 from enrichment.money import MICROS_PER_UNIT, convert_micros
-from schemas.dead_letters import FROM_THE_FUTURE, OUT_OF_RANGE, TOO_LATE, UNKNOWN_CURRENCY, UNKNOWN_KIND, Rejection, rejection
+from schemas.dead_letters import (
+    FROM_THE_FUTURE,
+    OUT_OF_RANGE,
+    TOO_LATE,
+    UNKNOWN_CURRENCY,
+    UNKNOWN_KIND,
+    Rejection,
+    rejection,
+)
 from schemas.events import Consent, Engagement, Event, Purchase
 
 MAX_AMOUNT_MICROS = 10**9 * MICROS_PER_UNIT
@@ -80,7 +88,7 @@ def _check_amounts(amounts: tuple[tuple[str, int], ...], currency: str, model: M
 
 
 class Seen(msgspec.Struct, array_like=True):
-    """Which records of one topic a customer has had: digests of their ids, for as long as they are not too late."""
+    """Digests of the ids of one customer's records of one topic, for as long as those are not too late."""
 
     newest_us: int | None = None
     time_us_by_digest: dict[bytes, int] = {}
@@ -98,8 +106,8 @@ def check_lateness(seen: Seen, occurred_at_us: int, horizon_days: int | None) ->
     assert seen.newest_us is not None
     return Rejection(
         TOO_LATE,
-        f"occurred_at: {format_time(occurred_at_us)} is more than {horizon_days} days before the customer's newest, "
-        f"{format_time(seen.newest_us)}",
+        f"occurred_at: {format_time(occurred_at_us)} is more than {horizon_days} days before "
+        f"the customer's newest, {format_time(seen.newest_us)}",
     )
 
 
@@ -118,7 +126,11 @@ def remember(seen: Seen, digest: bytes, occurred_at_us: int, horizon_days: int |
     if newest_us is not None and occurred_at_us <= newest_us:
         return
     seen.newest_us = occurred_at_us
-    if newest_us is not None and horizon_days is not None and day_of(occurred_at_us) >> 4 != day_of(newest_us) >> 4:
+    if (
+        newest_us is not None
+        and horizon_days is not None
+        and day_of(occurred_at_us) >> 4 != day_of(newest_us) >> 4
+    ):
         seen.time_us_by_digest = {
             known: at_us
             for known, at_us in seen.time_us_by_digest.items()
@@ -128,5 +140,7 @@ def remember(seen: Seen, digest: bytes, occurred_at_us: int, horizon_days: int |
 
 def _is_late(seen: Seen, time_us: int, horizon_days: int | None) -> bool:
     return (
-        horizon_days is not None and seen.newest_us is not None and time_us < seen.newest_us - horizon_days * DAY_US
+        horizon_days is not None
+        and seen.newest_us is not None
+        and time_us < seen.newest_us - horizon_days * DAY_US
     )

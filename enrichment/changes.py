@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from enrichment.customer import View
-from enrichment.days import day_of, format_time
+from enrichment.days import day_of, format_time, midnight_us
 from enrichment.decision import Baseline, Decision, Ranks
 from enrichment.drivers import Driver, drivers_between, model_driver
 from enrichment.identity import change_id
@@ -50,7 +50,7 @@ def change_documents(
     picture: Picture,
     model: Model,
 ) -> list[tuple[int, Document]]:
-    """The changes from `decision.standing` to `current`, as (dimension, value), with sequences that follow it.
+    """The changes from `decision.standing` to `current`, as (dimension, value), with the sequences after it.
 
     The decision itself is left as it is.
     """
@@ -101,7 +101,7 @@ def trigger_document(
         "customer_id": customer_id,
         "change_id": pending.change_id,
         "as_of": format_time(as_of_us),
-        "due_at": format_time(as_of_us),
+        "due_at": format_time(midnight_us(pending.due_day)),
         **standing_document(decision.standing),
         "channels": channels,
         "preferred_categories": preferred_categories(view, day),

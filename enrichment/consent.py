@@ -1,7 +1,8 @@
 """Consent per purpose: what is allowed on a day, and from when on engagement may be kept.
 
-Per purpose the latest record by (`occurred_at`, denial before grant, `event_id`) wins. A grant with an end returns to
-the default at the midnight after it. Channels need an explicit grant; `profiling` has the model's default.
+Per purpose the latest record by (`occurred_at`, denial before grant, `event_id`) wins. A grant with an end
+returns to the default at the midnight after it. Channels need an explicit grant; `profiling` has the
+model's default.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ class Permissions(NamedTuple):
         return [channel for channel, last_day in self.channels if last_day >= day]
 
     def allows_profiling(self, day: int) -> bool:
+        """Whether scores, traits and standings may be made on a day."""
         return day <= self.profiling_until_day
 
     def on_day(self, day: int) -> dict[str, bool]:
@@ -71,7 +73,8 @@ class Permissions(NamedTuple):
 
 def apply_consent(state: ConsentState, consent: Consent) -> None:
     """Enter one accepted consent; it counts only as far as no later one of its purpose is known."""
-    assert consent.purpose is not None and consent.granted is not None
+    assert consent.purpose is not None
+    assert consent.granted is not None
     record = ConsentRecord(consent.occurred_at_us, consent.granted, consent.event_id, consent.expires_at_us)
     if consent.purpose == PROFILING:
         records = sorted([*state.profiling, record], key=lambda known: known.key)
@@ -102,9 +105,9 @@ def permissions_of(state: ConsentState, model: Model) -> Permissions:
 
 
 def denied_until_us(state: ConsentState, model: Model, day: int) -> int:
-    """The end of the latest period in which profiling was not allowed, as seen on `day`; `NEVER_US` if it still is not.
+    """The end of the latest period in which profiling was not allowed, as seen on `day`.
 
-    Engagement dated before this end is not kept.
+    `NEVER_US` if it still is not. Engagement dated before this end is not kept.
     """
     end_us = BEFORE_ALL_US if model.profiling == "opt_out" else NEVER_US
     allowed_until_day = FOREVER_DAY if model.profiling == "opt_out" else -1

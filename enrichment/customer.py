@@ -1,7 +1,7 @@
 """One customer: everything held about them, and how one accepted record changes it.
 
-`CustomerState` is what is stored. `Customer` wraps it with what is derived from it (day buckets, permissions), so that a
-`View`, an immutable picture of the customer at one moment, costs nothing to take.
+`CustomerState` is what is stored. `Customer` wraps it with what is derived from it (day buckets,
+permissions), so that a `View`, an immutable picture of the customer at one moment, costs nothing to take.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from enrichment.engagement import (
 )
 from enrichment.model import Model
 from enrichment.money import convert_micros
-from enrichment.orders import Ledger, MoneyHistory, apply_purchase, history_of
+from enrichment.orders import MONEY_ONLY_AFTER_DAYS, Ledger, MoneyHistory, apply_purchase, history_of
 from schemas.dead_letters import OUT_OF_RANGE, Rejection, rejection
 from schemas.events import Consent, Engagement, Event, Purchase
 
@@ -51,7 +51,7 @@ Outcome = Literal["accepted", "duplicate", "erased"]
 
 
 class CustomerState(msgspec.Struct, array_like=True):
-    """What is stored about one customer. Times in microseconds, days since the epoch, money in base micro-units."""
+    """What is stored about one customer. Times in microseconds, days since the epoch, money in micros."""
 
     orders: Ledger
     engagement: EngagementState
@@ -118,6 +118,7 @@ class Customer:
 
     @property
     def decision(self) -> Decision:
+        """What has been decided about this customer."""
         return self.state.decision
 
     @property
@@ -126,7 +127,7 @@ class Customer:
         return self.state.latest_us is not None
 
     def as_of_us(self, midnight_us: int) -> int:
-        """The later of the latest accepted `occurred_at` and the last midnight that the partition has passed."""
+        """The later of the latest accepted `occurred_at` and the last midnight that has passed."""
         latest_us = self.state.latest_us
         return midnight_us if latest_us is None or latest_us < midnight_us else latest_us
 
@@ -162,6 +163,7 @@ class Customer:
         remember(seen, digest, occurred_at_us, horizon_days)
         if state.latest_us is None or occurred_at_us > state.latest_us:
             state.latest_us = occurred_at_us
+            self.forget_unallowed(day_of(self.as_of_us(midnight_us)))
         if isinstance(event, Purchase):
             return self._apply_purchase(event, horizons)
         if isinstance(event, Engagement):
@@ -182,9 +184,8 @@ class Customer:
 
     def _apply_purchase(self, purchase: Purchase, horizons: Horizons) -> Effect:
         view = self.view()
-        history, effect = apply_purchase(
-            self.state.orders, view.money, purchase, self.model, horizons.purchases_days
-        )
+        late_after_days = max(MONEY_ONLY_AFTER_DAYS, horizons.purchases_days)
+        history, effect = apply_purchase(self.state.orders, view.money, purchase, self.model, late_after_days)
         self._view = view._replace(money=history)
         self._note_attributes("purchases", purchase)
         outcome: Outcome = "duplicate" if effect.repeated_order else "accepted"
@@ -235,11 +236,15 @@ class Customer:
         if isinstance(event, Purchase):
             amount = convert_micros(event.total_micros, self.model.rate_by_currency[event.currency])
             if self.state.orders.gross_micros + amount > MAX_GROSS_MICROS:
-                return rejection(OUT_OF_RANGE, ("total",), "this customer's amounts add up beyond 2^61 micro-units")
+                return rejection(
+                    OUT_OF_RANGE, ("total",), "this customer's amounts add up beyond 2^61 micro-units"
+                )
         elif isinstance(event, Engagement):
             amount = cost_micros(event, self.model)
             if self.state.engagement.gross_cost_micros + amount > MAX_GROSS_MICROS:
-                return rejection(OUT_OF_RANGE, ("cost",), "this customer's costs add up beyond 2^61 micro-units")
+                return rejection(
+                    OUT_OF_RANGE, ("cost",), "this customer's costs add up beyond 2^61 micro-units"
+                )
         return None
 
     def _note_attributes(self, topic: Topic, event: Event) -> None:

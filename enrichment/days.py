@@ -1,4 +1,7 @@
-"""Time as integers: microseconds and days since the epoch, UTC. A day is a UTC day; a midnight is its first instant."""
+"""Time as integers: microseconds and days since the epoch.
+
+A day is a UTC day; a midnight is its first instant.
+"""
 
 from __future__ import annotations
 

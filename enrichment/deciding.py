@@ -79,13 +79,13 @@ class Decider:
     def decide_erasure(
         self, customer: Customer, decision: Decision, as_of_us: int, cause: Cause, results: Results
     ) -> None:
-        """The last changes of a life, and the tombstone of its profile; `decision` is that of the life that ends."""
+        """The last changes of a life, and its tombstone; `decision` is that of the life that ends."""
         picture = Picture(dict(NO_SCORES), dict(NO_TRAITS), [], None)
         changes = change_documents(
             self.namespace, customer.id, decision, None, as_of_us, cause, picture, self.model
         )
         results.changes += [change for _, change in changes]
-        results.note_tombstone(customer.id)
+        results.note_tombstone(customer.id, as_of_us)
         results.decided.add(customer.id)
 
     def fire(self, customer: Customer, view: View, as_of_us: int, results: Results) -> None:

@@ -1,4 +1,4 @@
-"""What has been decided about a customer: the part of the state that is published, and cannot be computed again."""
+"""What has been decided about a customer: the part of the state that cannot be computed again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ Ranks = tuple[int, int, int]
 
 
 class Baseline(msgspec.Struct, array_like=True, frozen=True):
-    """The last evaluation that brought a change: raw metrics, their contributions to value, and the scores."""
+    """The last evaluation that brought a change: metrics, their contributions to value, and scores."""
 
     metrics: tuple[float | None, ...]
     contributions: tuple[float, ...]
@@ -25,8 +25,8 @@ class PendingTrigger(msgspec.Struct, array_like=True, frozen=True):
 class Decision(msgspec.Struct, array_like=True):
     """What has been decided and published about one customer; with it a stream goes on where another stopped.
 
-    `standing` holds ranks in the order of `standing.DIMENSIONS`; `changed_days` the UTC day of each one's last change;
-    `model` the fingerprint of the model of the last evaluation.
+    `standing` holds ranks in the order of `standing.DIMENSIONS`; `changed_days` the UTC day of each one's
+    last change; `model` the fingerprint of the model of the last evaluation.
     """
 
     life: int = 0

@@ -21,7 +21,10 @@ def baseline_of(scored: Scored, row: int) -> Baseline:
 
 
 def drivers_between(before: Baseline, after: Baseline) -> list[Driver]:
-    """Metrics whose effect on value is at least 0.05, largest first; all effects add up to the change in value."""
+    """Metrics whose effect on value is at least 0.05, largest first.
+
+    The effects of all metrics add up to the change in value.
+    """
     effects = []
     for at, metric in enumerate(METRICS):
         effect = round(after.contributions[at] - before.contributions[at], 6)

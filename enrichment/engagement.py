@@ -1,4 +1,4 @@
-"""Engagement as day buckets: what a customer did and what reaching them cost, by UTC day; and what they declared."""
+"""Engagement as day buckets: what a customer did and cost, by UTC day; and what they declared."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Answer = str | bool | int | float
 
 
 class DayEngagement(NamedTuple):
-    """One UTC day: interactions by `channel.kind`, and the cost to serve in base micro-units. Immutable by agreement."""
+    """One UTC day: interactions by `channel.kind`, and cost to serve (base micro-units). Never changed."""
 
     day: int
     counts: dict[str, int]
@@ -53,7 +53,7 @@ def count_key(engagement: Engagement) -> str:
 
 
 def scored_weight(key: str, model: Model) -> float:
-    """What one interaction counted under this key adds to engagement; 0 for automated ones and unscored kinds."""
+    """What one interaction under this key adds to engagement; 0 for automated ones and unscored kinds."""
     channel, _, kind = key.rpartition(".")
     return 0.0 if channel == "automated" else model.scored_kinds.get(kind, 0.0)
 
@@ -91,20 +91,24 @@ def apply_engagement(state: EngagementState, engagement: Engagement, model: Mode
 
 def last_engaged_day(state: EngagementState, model: Model) -> int | None:
     """The day of the newest interaction of a kind with positive weight."""
-    return max((day for kind, day in state.last_day_by_kind.items() if kind in model.scored_kinds), default=None)
+    return max(
+        (day for kind, day in state.last_day_by_kind.items() if kind in model.scored_kinds), default=None
+    )
 
 
 def without_before(state: EngagementState, keep_from_us: int) -> EngagementState:
     """What is left when engagement and declared data dated before `keep_from_us` are deleted.
 
-    Interactions are held by day, so a day that is cut in two goes whole: privacy comes before completeness. Costs to
-    acquire carry no day and go too.
+    Interactions are held by day, so a day that is cut in two goes whole: privacy comes before completeness.
+    Costs to acquire carry no day and go too.
     """
     first_day = -(-keep_from_us // DAY_US)
     return EngagementState(
         days=tuple(bucket for bucket in state.days if bucket.day >= first_day),
         last_day_by_kind={kind: day for kind, day in state.last_day_by_kind.items() if day >= first_day},
-        declared={key: latest for key, latest in state.declared.items() if latest.occurred_at_us >= keep_from_us},
+        declared={
+            key: latest for key, latest in state.declared.items() if latest.occurred_at_us >= keep_from_us
+        },
     )
 
 

@@ -1,8 +1,8 @@
 """Ebbtide on one screen: events → customer state → features → scores → standing → changes.
 
-`Enricher.process` takes records in arrival order, `Enricher.advance` takes midnights; both put what is to be stored and
-published into a `Results`. Nothing here knows of Kafka, Redis or the clock, and what comes out does not depend on how
-records fall into batches.
+`Enricher.process` takes records in arrival order, `Enricher.advance` takes midnights; both put what is to
+be stored and published into a `Results`. Nothing here knows of Kafka, Redis or the clock, and what comes
+out does not depend on how records fall into batches.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from enrichment.acceptance import Horizons, topic_of
 from enrichment.changes import Cause
-from enrichment.customer import Customer, Effect, View
+from enrichment.customer import Customer, View
 from enrichment.days import day_of, midnight_us
 from enrichment.deciding import Decider
 from enrichment.decision import Decision
@@ -42,7 +42,10 @@ class _Moment(NamedTuple):
 
 
 class Enricher:
-    """The core with one model. `namespace` goes into every change's id; `horizons` bound how late a record may be."""
+    """The core with one model.
+
+    `namespace` goes into every change's id; `horizons` bound how late a record may be.
+    """
 
     def __init__(self, model: Model, namespace: str, horizons: Horizons | None = None) -> None:
         self.model = model
@@ -54,7 +57,8 @@ class Enricher:
     ) -> None:
         """Take records in arrival order; `customers` holds everyone they name.
 
-        `midnight_day` is the day of the last midnight that has passed; no midnight may fall between the records.
+        `midnight_day` is the day of the last midnight that has passed; no midnight may fall between the
+        records.
 
         1. Bring the customers up to that midnight.
         2. Apply each record, and keep a picture of the customer after it.
@@ -76,14 +80,16 @@ class Enricher:
         Afterwards each is due on the first day on which, if nothing else comes, something can happen to them.
         """
         known = [customer for customer in customers if customer.is_known]
-        self._reconsider([customer for customer in known if self._has_old_model(customer)], midnight_day, results)
+        self._reconsider(
+            [customer for customer in known if self._has_old_model(customer)], midnight_day, results
+        )
         due = [customer for customer in known if is_due(customer, midnight_day)]
         while due:
             look_ahead(due, midnight_day, self._table, self._decider, results)
             due = [customer for customer in due if is_due(customer, midnight_day)]
 
     def fold(self, events: Iterable[Event], customers: Mapping[str, Customer]) -> None:
-        """Rebuild aggregates from records that have been decided on before: no evaluation, nothing to publish."""
+        """Rebuild aggregates from records that were decided on before: no evaluation, nothing to publish."""
         for event in events:
             customer = customers[event.customer_id]
             customer.apply(event, self.horizons, 0)
@@ -140,6 +146,7 @@ class Enricher:
         moments = []
         for customer in customers:
             as_of_us = customer.as_of_us(midnight_us(midnight_day))
+            customer.forget_unallowed(day_of(as_of_us))
             customer.state.due_day = day_of(as_of_us) + 1
             results.touched[customer.id] = customer
             moments.append(_Moment(customer, customer.decision, customer.view(), as_of_us, Cause("model")))
@@ -148,7 +155,9 @@ class Enricher:
     def _decide(self, moments: Sequence[_Moment], results: Results) -> None:
         """Score the moments' pictures at once, and decide in order."""
         views = [moment.view for moment in moments if moment.view is not None]
-        days = np.array([day_of(moment.as_of_us) for moment in moments if moment.view is not None], dtype=np.int64)
+        days = np.array(
+            [day_of(moment.as_of_us) for moment in moments if moment.view is not None], dtype=np.int64
+        )
         table = self._table(views, np.arange(len(views)), days)
         row = 0
         for customer, decision, view, as_of_us, cause, wins_back, first_of_day in moments:
@@ -170,7 +179,7 @@ class Enricher:
 
 
 def _trigger_of(event: Event, day: int) -> str:
-    """Why an evaluation after a record took place; a record dated before the day of `as_of` corrects the past."""
+    """Why a record's evaluation took place; one dated before the day of `as_of` corrects the past."""
     if isinstance(event, Consent):
         return "consent"
     return "correction" if day_of(event.occurred_at_us) < day else "event"

@@ -1,8 +1,8 @@
 """Feature rows: aggregates of many customers on many days at once, as columns.
 
-A row is a view (a customer at one moment) seen on a day. All windows of N days end with that day. Money is exact:
-int64 base micro-units, of which window sums are taken as differences of running sums (exact modulo 2^64, and one
-customer's sums are kept below 2^61).
+A row is a view (a customer at one moment) seen on a day. All windows of N days end with that day. Money is
+exact: int64 base micro-units, of which window sums are taken as differences of running sums (exact modulo
+2^64, and one customer's sums are kept below 2^61).
 """
 
 from __future__ import annotations
@@ -63,11 +63,12 @@ class Features:
         return len(self.day)
 
     def view(self, row: int) -> View:
+        """The customer that a row is about."""
         return self.views[int(self.view_at[row])]
 
 
 def build_features(views: Sequence[View], view_at: Ints, day: Ints, model: Model) -> Features:
-    """The rows (`views[view_at[i]]` on `day[i]`), for all i at once; the days are not before the view's newest."""
+    """The rows (`views[view_at[i]]` on `day[i]`) for all i at once; no day is before its view's newest."""
     totals = np.array(
         [
             (
@@ -136,7 +137,7 @@ class _Windows:
 
     def __init__(self, buckets: Sequence[Sequence[tuple[object, ...]]], view_at: Ints, day: Ints) -> None:
         sizes = np.fromiter(map(len, buckets), dtype=np.int64, count=len(buckets))
-        self._columns = list(zip(*chain.from_iterable(buckets), strict=True))
+        self._buckets = list(chain.from_iterable(buckets))
         self._bucket_day = self._column(0, np.int64)
         of_view = np.repeat(np.arange(len(buckets), dtype=np.int64), sizes)
         self._keys = of_view * _DAYS_PER_VIEW + self._bucket_day
@@ -146,7 +147,7 @@ class _Windows:
         self._starts: dict[int, npt.NDArray[np.intp]] = {}
 
     def _column(self, at: int, dtype: type[np.int64] | type[np.float64]) -> npt.NDArray[np.int64]:
-        return np.array(self._columns[at] if self._columns else (), dtype=dtype)
+        return np.array([bucket[at] for bucket in self._buckets], dtype=dtype)
 
     def _start(self, window_days: int) -> npt.NDArray[np.intp]:
         if window_days not in self._starts:

@@ -254,28 +254,14 @@ class BGNBD(PurchaseModel):
         """Mean of f(p) = (1 - (1 + p z)^-rho) / p over p ~ Beta(a, b + x), with z = t / (alpha + T).
 
         The paper's equation 10 writes it with a hypergeometric function, as (a + b + x - 1) / (a - 1) times a
-        difference that vanishes at a = 1. Here it is a sum over p, on the scale of its log odds. Where a or b
-        is small the weight has long tails: the chord from f(0) to f(1), whose mean is known, takes them.
+        difference that vanishes at a = 1. Here it is a sum over p, on the scale of its log odds. Where a is
+        below 2 the weight has a long tail towards p = 0; the line f(0) (1 - p), whose mean is known, takes it
+        from f. Where b + x is, f(1) p takes the tail towards p = 1.
         """
-        has_tails = min(self.a, self.b) < 2.0
-        left = self.a + has_tails
-        right = b + has_tails
+        to_0, to_1 = float(self.a < 2.0), (b < 2.0).astype(np.float64)
+        left, right = self.a + to_0, b + to_1
+        low, high = _beta_span(left, right)
         p_mode, q_mode = left / (left + right), right / (left + right)
-
-        # At distance d from its mode the weight falls at least like exp(-v d^2 / (2 + 2 |d| / 3)),
-        # and at last like exp(-left |d|) on the left and exp(-right d) on the right.
-        v = left * q_mode
-        bend = _NEGLIGIBLE / (3.0 * v)
-        reach = bend + np.sqrt(bend * (bend + 6.0))
-        low = -np.minimum(reach, (_NEGLIGIBLE - (left + right) * np.log(q_mode)) / left)
-        high = np.minimum(reach, (_NEGLIGIBLE - (left + right) * np.log(p_mode)) / right)
-        for _ in range(2):
-            total = q_mode + p_mode * np.exp(high)
-            fallen = (left + right) * np.log(total) - left * high - _NEGLIGIBLE
-            if not (fallen > 0.0).any():
-                break
-            slope = right - (left + right) * q_mode / total
-            high -= np.maximum(fallen, 0.0) / np.maximum(slope, 1e-300)
 
         d = low[:, None] + (high - low)[:, None] * _MIDPOINTS
         p = np.exp(d)
@@ -287,22 +273,30 @@ class BGNBD(PurchaseModel):
         d *= left
         weight += d
         np.exp(weight, out=weight)
-        f = np.log1p(p * stretch[:, None])
-        f *= -rho[:, None]
-        np.expm1(f, out=f)
-        f /= p
-        np.negative(f, out=f)
-        if not has_tails:
-            mean: Floats = (weight * f).sum(axis=1) / weight.sum(axis=1)
-            return mean
-        at_0 = rho * stretch
-        at_1 = -np.expm1(-rho * np.log1p(stretch))
-        q = q_mode[:, None] / total
-        sag = at_0[:, None] * q + at_1[:, None] * p - f
-        sag /= p * q
-        mean_sag: Floats = (weight * sag).sum(axis=1) / weight.sum(axis=1)
+        rest = np.log1p(p * stretch[:, None])
+        rest *= -rho[:, None]
+        np.expm1(rest, out=rest)
+        rest /= p
+        np.negative(rest, out=rest)
+
         both = self.a + b
-        return (at_0 * b + at_1 * self.a) / both - self.a * b / (both * (both + 1.0)) * mean_sag
+        known, share = np.zeros_like(b), np.ones_like(b)
+        if to_0:
+            at_0, q = rho * stretch, q_mode[:, None] / total
+            known += at_0 * (b / both)
+            share *= self.a / both
+            rest -= at_0[:, None] * q
+            rest /= p
+        if to_1.any():
+            q = q_mode[:, None] / total
+            at_1 = -np.expm1(-rho * np.log1p(stretch)) * to_1
+            known += at_1 * (self.a / both)
+            share *= np.where(to_1, b / (both + to_0), 1.0)
+            # A row without this tail loses nothing here and is divided by 1: its bits stay as they are alone.
+            rest -= at_1[:, None] * (p if not to_0 else 1.0)
+            rest /= np.where(to_1[:, None], q, 1.0)
+        mean_rest: Floats = (weight * rest).sum(axis=1) / weight.sum(axis=1)
+        return known + share * mean_rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,6 +374,28 @@ def _combine(log_odds_inactive: Floats, silent: Floats, purchases: Floats) -> tu
     """From what holds while active to what holds for a customer who may not be."""
     active = expit(-log_odds_inactive)
     return active, np.minimum(expit(log_odds_inactive) + active * silent, 1.0), active * purchases
+
+
+def _beta_span(left: float, right: Floats) -> tuple[Floats, Floats]:
+    """How far from its mode, in log odds of p, the weight p^left (1 - p)^right matters: (below, above).
+
+    At distance d it falls at least like exp(-v d^2 / (2 + 2 |d| / 3)), and at last like exp(-left |d|) below
+    and exp(-right d) above. Its logarithm is concave, so Newton's steps from outside never cut too early.
+    """
+    both = left + right
+    q_mode = right / both
+    bend = _NEGLIGIBLE / (3.0 * left * q_mode)
+    reach = bend + np.sqrt(bend * (bend + 6.0))
+    low = -np.minimum(reach, (_NEGLIGIBLE - both * np.log(q_mode)) / left)
+    high = np.minimum(reach, (_NEGLIGIBLE - both * np.log(left / both)) / right)
+    for _ in range(2):
+        total = q_mode + (1.0 - q_mode) * np.exp(high)
+        fallen = both * np.log(total) - left * high - _NEGLIGIBLE
+        if not (fallen > 0.0).any():
+            break
+        slope = right - both * q_mode / total
+        high -= np.maximum(fallen, 0.0) / np.maximum(slope, 1e-300)
+    return low, high
 
 
 def _blocks(rows: int) -> list[slice]:

@@ -1,7 +1,8 @@
 """Silence: what happens to customers by the passing of time alone, and when next it will.
 
-Features of a customer without new records depend on the day only. So their next days are evaluated at once, on arrays:
-midnights that have come are decided on, and the first one to come on which anything happens is when they are due.
+Features of a customer without new records depend on the day only. So their next days are evaluated at once,
+on arrays: midnights that have come are decided on, and the first one to come on which anything happens is
+when they are due.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from enrichment.results import Results, Table
 from enrichment.standing import LIFECYCLE, NEW
 
 Ints = npt.NDArray[np.int64]
+TableOf = Callable[[Sequence[View], Ints, Ints], Table]
 
 MAX_ROWS = 32_768
 """Feature rows scored at once: bounds the memory of a sweep."""
@@ -36,11 +38,11 @@ def is_due(customer: Customer, midnight_day: int) -> bool:
 def look_ahead(
     due: Sequence[Customer],
     midnight_day: int,
-    table_of: Callable[[Sequence[View], Ints, Ints], Table],
+    table_of: TableOf,
     decider: Decider,
     results: Results,
 ) -> None:
-    """Evaluate due customers on their next days; decide on the midnights that have come, file the first to come."""
+    """Evaluate due customers on their next days; decide on midnights past, file the first one to come."""
     for part, lengths in _parts(due, midnight_day):
         starts = np.array([customer.state.due_day for customer in part], dtype=np.int64)
         first_row = np.cumsum(lengths) - lengths
@@ -53,11 +55,17 @@ def look_ahead(
             loud = np.flatnonzero(~quiet[start : start + length])
             rows = range(start + int(loud[0]), start + length) if len(loud) else range(0)
             customer.state.due_day = int(days[start + length - 1]) + 1
-            _walk(customer, table, rows, midnight_day, decider, results)
+            _walk(customer, table, rows, midnight_day, table_of, decider, results)
 
 
 def _walk(
-    customer: Customer, table: Table, rows: range, midnight_day: int, decider: Decider, results: Results
+    customer: Customer,
+    table: Table,
+    rows: range,
+    midnight_day: int,
+    table_of: TableOf,
+    decider: Decider,
+    results: Results,
 ) -> None:
     """Take a customer's days in order, up to the first to come on which anything happens."""
     decision, features = customer.decision, table.features
@@ -68,15 +76,16 @@ def _walk(
                 customer.state.due_day = day
                 return
             continue
-        profiling_ends = decision.standing is not None and not features.profiling_allowed[row]
-        cause = Cause("consent" if profiling_ends else "time")
-        if decider.decide(customer, decision, table, row, midnight_us(day), cause, results):
-            results.note_profile(customer, decision, table, row, midnight_us(day))
-        if profiling_ends:
-            # The engagement kept by the consent that ended is deleted; the rows that follow would still show it.
+        if decision.standing is not None and not features.profiling_allowed[row]:
+            # Engagement kept by the consent that ended is deleted; this row and the next would still show it.
             customer.forget_unallowed(day)
             customer.state.due_day = day + 1
+            bare = table_of([customer.view()], np.zeros(1, dtype=np.int64), np.array([day], dtype=np.int64))
+            decider.decide(customer, decision, bare, 0, midnight_us(day), Cause("consent"), results)
+            results.note_profile(customer, decision, bare, 0, midnight_us(day))
             return
+        if decider.decide(customer, decision, table, row, midnight_us(day), Cause("time"), results):
+            results.note_profile(customer, decision, table, row, midnight_us(day))
         if _falls_due(decision, day):
             decider.fire(customer, features.view(row), midnight_us(day), results)
 
@@ -88,7 +97,9 @@ def _falls_due(decision: Decision, day: int) -> bool:
 def _quiet_rows(customers: Sequence[Customer], table: Table) -> npt.NDArray[np.bool_]:
     """Rows on which, from the standing of now, nothing can happen."""
     features, found = table.features, table.candidates
-    standing = np.array([customer.decision.standing or (-1, -1, -1) for customer in customers], dtype=np.int64)
+    standing = np.array(
+        [customer.decision.standing or (-1, -1, -1) for customer in customers], dtype=np.int64
+    )
     pending = [customer.decision.pending for customer in customers]
     due = np.array([-1 if trigger is None else trigger.due_day for trigger in pending], dtype=np.int64)
     now = standing[features.view_at]
@@ -103,14 +114,15 @@ def _quiet_rows(customers: Sequence[Customer], table: Table) -> npt.NDArray[np.b
 def _parts(due: Sequence[Customer], midnight_day: int) -> Iterator[tuple[list[Customer], Ints]]:
     """Customers with how many days to look at, in parts of at most MAX_ROWS rows.
 
-    The longer a customer has been quiet the farther it pays to look: who came yesterday will likely come again.
+    The longer a customer has been quiet the farther it pays to look: who came lately will likely come again.
     """
     part: list[Customer] = []
     lengths: list[int] = []
     rows = 0
     for customer in due:
         due_day, latest_us = customer.state.due_day, customer.state.latest_us
-        assert due_day is not None and latest_us is not None
+        assert due_day is not None
+        assert latest_us is not None
         behind_days = midnight_day - due_day + 1
         days = min(max(due_day - day_of(latest_us), behind_days, MIN_DAYS), MAX_DAYS)
         if part and rows + days > MAX_ROWS:

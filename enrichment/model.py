@@ -1,7 +1,7 @@
-"""The value model: every number that turns a customer's history into scores and standings, in one versioned file.
+"""The value model: every number that turns a history into scores and standings, in one versioned file.
 
-The built-in default (`default_model.yaml`, beside this module) works without calibration. A model is immutable; another
-rate, weight or threshold is another model.
+The built-in default (`default_model.yaml`, beside this module) works without calibration. A model is
+immutable; another rate, weight or threshold is another model.
 """
 
 from __future__ import annotations
@@ -18,7 +18,15 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import numpy.typing as npt
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from enrichment.money import MICROS_PER_UNIT, minor_unit_digits
 
@@ -66,7 +74,7 @@ Breakpoint = tuple[Finite, Points]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
 
 
 class EngagementKind(_Part):
@@ -77,10 +85,13 @@ class EngagementKind(_Part):
 
     @cached_property
     def unit_cost_micros(self) -> int:
-        return int(self.unit_cost * MICROS_PER_UNIT)
+        """`unit_cost` in micro-units of the base currency."""
+        return round(self.unit_cost * MICROS_PER_UNIT)
 
 
 class Engagement(_Part):
+    """How interactions count, and how fast that fades."""
+
     half_life_days: Annotated[float, Field(gt=0)]
     kinds: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], EngagementKind]
 
@@ -101,11 +112,12 @@ class Metric(_Part):
 
     @cached_property
     def curve(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        return np.array([at for at, _ in self.breakpoints]), np.array([points for _, points in self.breakpoints])
+        """The breakpoints as two arrays: where, and how many points there."""
+        return np.array([at for at, _ in self.breakpoints]), np.array([p for _, p in self.breakpoints])
 
 
 class DeclaredIntent(_Part):
-    """Points for one declared answer: by name (`values`) or by size (`breakpoints`); `other` for any other answer."""
+    """Points for one declared answer: by name (`values`), by size (`breakpoints`), or else `other`."""
 
     values: dict[str, Points] = {}
     breakpoints: tuple[Breakpoint, ...] = ()
@@ -123,11 +135,15 @@ class DeclaredIntent(_Part):
             except ValueError:
                 return self.other
             if np.isfinite(size):
-                return float(np.interp(size, [at for at, _ in self.breakpoints], [p for _, p in self.breakpoints]))
+                return float(
+                    np.interp(size, [at for at, _ in self.breakpoints], [p for _, p in self.breakpoints])
+                )
         return self.other
 
 
 class ParetoNBDParameters(_Part):
+    """Pareto/NBD: purchases (`r`, `alpha`) and dropping out (`s`, `beta`); both scales in the time unit."""
+
     family: Literal["pareto_nbd"]
     r: Annotated[float, Field(gt=0)]
     alpha: Annotated[float, Field(gt=0)]
@@ -136,6 +152,8 @@ class ParetoNBDParameters(_Part):
 
 
 class BGNBDParameters(_Part):
+    """BG/NBD: purchases (`r`, `alpha`) and dropping out after one (`a`, `b`); `alpha` in the time unit."""
+
     family: Literal["bg_nbd"]
     r: Annotated[float, Field(gt=0)]
     alpha: Annotated[float, Field(gt=0)]
@@ -144,18 +162,23 @@ class BGNBDParameters(_Part):
 
 
 class GammaGammaParameters(_Part):
+    """Gamma-Gamma: spend per purchase day; `gamma` in base units. The mean exists for `q` above 1 only."""
+
     p: Annotated[float, Field(gt=0)]
     q: Annotated[float, Field(gt=1)]
     gamma: Annotated[float, Field(gt=0)]
 
 
 class LifetimeValue(_Part):
+    """What predicts purchases and spend; times in `time_unit`."""
+
     time_unit: Literal["day", "week", "month"]
     purchases: Annotated[ParetoNBDParameters | BGNBDParameters, Field(discriminator="family")]
     spend: GammaGammaParameters
 
     @property
     def days_per_unit(self) -> float:
+        """Days in one `time_unit`; a month is a twelfth of a year."""
         return {"day": 1.0, "week": 7.0, "month": 365.25 / 12}[self.time_unit]
 
 
@@ -190,6 +213,8 @@ class Segments(_Part):
 
 
 class TierThresholds(_Part):
+    """The points from which on a customer belongs to a tier; below `field` is `inside`."""
+
     strategic: Points
     named: Points
     field: Points
@@ -209,6 +234,8 @@ class Tiers(_Part):
 
 
 class Lifecycle(_Part):
+    """Limits of churn risk (0–1), and for how many days after the first order a customer is `new`."""
+
     at_risk_churn_risk: Annotated[float, Field(ge=0, le=1)]
     lapsed_churn_risk: Annotated[float, Field(ge=0, le=1)]
     new_days: Annotated[int, Field(ge=0)]
@@ -267,8 +294,13 @@ class Model(_Part):
     @model_validator(mode="after")
     def _complete(self) -> Model:
         if set(self.metrics) != set(METRICS):
-            missing, extra = sorted(set(METRICS) - set(self.metrics)), sorted(set(self.metrics) - set(METRICS))
-            raise ValueError(f"metrics must be exactly those of docs/scores.md; missing {missing}, unknown {extra}")
+            missing, extra = (
+                sorted(set(METRICS) - set(self.metrics)),
+                sorted(set(self.metrics) - set(METRICS)),
+            )
+            raise ValueError(
+                f"metrics must be exactly those of docs/scores.md; missing {missing}, unknown {extra}"
+            )
         if set(self.groups) != set(GROUPS):
             raise ValueError(f"groups must give a weight to each of {', '.join(GROUPS)}")
         if sum(self.groups.values()) <= 0:
@@ -295,11 +327,13 @@ class Model(_Part):
 
     @cached_property
     def cost_ratio_fraction(self) -> Fraction:
+        """`cost_ratio`, exact."""
         return Fraction(self.cost_ratio)
 
     @cached_property
     def cost_per_refund_micros(self) -> int:
-        return int(self.cost_per_refund * MICROS_PER_UNIT)
+        """`cost_per_refund` in micro-units of the base currency."""
+        return round(self.cost_per_refund * MICROS_PER_UNIT)
 
     @cached_property
     def scored_kinds(self) -> dict[str, float]:
@@ -308,7 +342,7 @@ class Model(_Part):
 
     @cached_property
     def group_weights(self) -> dict[str, npt.NDArray[np.float64]]:
-        """Per group, the share of each metric (in the order of METRICS) in that group's score; each sums to 1."""
+        """Per group, the share of each metric (in the order of METRICS) in its score; each sums to 1."""
         weights = {}
         for group in GROUPS:
             row = np.array([self.metrics[m].weight if METRIC_GROUPS[m] == group else 0.0 for m in METRICS])
@@ -319,7 +353,7 @@ class Model(_Part):
     def value_weights(self) -> npt.NDArray[np.float64]:
         """The share of each metric (in the order of METRICS) in value; sums to 1."""
         total = sum(self.groups.values())
-        shares = [self.groups[group] / total * self.group_weights[group] for group in GROUPS]  # type: ignore[index]
+        shares = [weight / total * self.group_weights[group] for group, weight in self.groups.items()]
         return np.asarray(np.sum(shares, axis=0), dtype=np.float64)
 
     @cached_property
@@ -332,12 +366,13 @@ class Model(_Part):
         return purpose != "profiling" and purpose not in self.other_purposes
 
     def with_base_currency(self, currency: str) -> Model:
-        """The same model in another base currency; refused where the model holds rates, which are per base unit."""
+        """The same model in another base currency; refused where it holds rates: those are in base units."""
         if currency == self.base_currency:
             return self
         if any(other != self.base_currency for other in self.rates):
             raise ModelError(
-                f"base currency {currency} does not fit model {self.name!r}: its rates are in {self.base_currency}"
+                f"base currency {currency} does not fit model {self.name!r}: "
+                f"its rates are in {self.base_currency}"
             )
         return Model.model_validate({**self.model_dump(), "base_currency": currency, "rates": {}})
 
@@ -345,7 +380,10 @@ class Model(_Part):
 def load_model(path: str | Path | None = None) -> Model:
     """Read a model file, or the built-in default; raises `ModelError` with the key at fault."""
     if path is None:
-        text, source = resources.files(__package__).joinpath("default_model.yaml").read_text("utf-8"), "default model"
+        text, source = (
+            resources.files(__package__).joinpath("default_model.yaml").read_text("utf-8"),
+            "default model",
+        )
     else:
         source = str(path)
         try:

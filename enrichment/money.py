@@ -6,8 +6,10 @@ from fractions import Fraction
 
 MICROS_PER_UNIT = 1_000_000
 
-_WITHOUT_MINOR_UNIT = frozenset("BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split())
-_THOUSANDTHS = frozenset("BHD IQD JOD KWD LYD OMR TND".split())
+_WITHOUT_MINOR_UNIT = frozenset(
+    "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split()  # noqa: SIM905 - a table
+)
+_THOUSANDTHS = frozenset(["BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"])
 
 
 def minor_unit_digits(currency: str) -> int:
@@ -34,7 +36,7 @@ def convert_micros(amount_micros: int, rate: Fraction) -> int:
 
 
 def format_micros(amount_micros: int, minor_unit_digits: int, share: int = 1) -> str:
-    """A decimal string in base units, rounded half-even to the currency's minor unit: `-12345000` → `"-12.34"`.
+    """Base units as a decimal string, rounded half-even to the minor unit: `-12345000` → `"-12.34"`.
 
     With `share`, the amount divided by so many, rounded only once.
     """

@@ -1,8 +1,9 @@
 """The order ledger: orders, updates, refunds and cancellations as one customer's exact money, by UTC day.
 
-Records of one order converge to the same money whatever the order in which they arrive: an entry keeps the earliest
-`order`, the latest version, the earliest cancellation and every refund, and what it contributes to each day is computed
-from those alone. `MoneyHistory` is the sum of all contributions, kept as immutable day buckets.
+Records of one order converge to the same money whatever the order in which they arrive: an entry keeps the
+earliest `order`, the latest version, the earliest cancellation and every refund, and what it contributes to
+each day is computed from those alone. `MoneyHistory` is the sum of all contributions, kept as immutable day
+buckets.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from enrichment.days import day_of
 from enrichment.model import Model
 from enrichment.money import convert_micros, divide_half_even
 from schemas.events import Purchase
+
+MONEY_ONLY_AFTER_DAYS = 400
+"""A record more than so many days after its order's day changes money only."""
 
 
 class Version(msgspec.Struct, array_like=True, frozen=True):
@@ -37,11 +41,12 @@ class Version(msgspec.Struct, array_like=True, frozen=True):
 
     @property
     def key(self) -> tuple[int, str]:
+        """The order in which versions override each other."""
         return self.occurred_at_us, self.event_id
 
 
 class Refund(msgspec.Struct, array_like=True, frozen=True):
-    """Money given back on a day. A late one (see `Ledger.late_after_days`) cannot make its order uncounted."""
+    """Money given back on a day. A late one (see `apply_purchase`) cannot make its order uncounted."""
 
     day: int
     late: bool
@@ -78,6 +83,7 @@ class DayMoney(NamedTuple):
 
     @property
     def is_empty(self) -> bool:
+        """Whether nothing is left of this day."""
         return not any(self[1:])
 
 
@@ -121,8 +127,8 @@ class Folded(msgspec.Struct, array_like=True, frozen=True):
 class MoneyHistory(NamedTuple):
     """A customer's purchases at one moment: day buckets in ascending order, and lifetime totals. Immutable.
 
-    `repeat_spend_*` covers purchase days after the first whose counted orders came to more than zero: the mean spend
-    per repeat purchase day that Gamma-Gamma takes.
+    `repeat_spend_*` covers purchase days after the first whose counted orders came to more than zero: the
+    mean spend per repeat purchase day that Gamma-Gamma takes.
     """
 
     buckets: tuple[DayMoney, ...]
@@ -130,6 +136,7 @@ class MoneyHistory(NamedTuple):
 
     @classmethod
     def of(cls, buckets: tuple[DayMoney, ...], folded: Folded) -> MoneyHistory:
+        """The history of these days and of those that were folded away before them."""
         return cls(buckets, folded.with_days(buckets))
 
 
@@ -146,7 +153,7 @@ class Ledger(msgspec.Struct, array_like=True):
 
 
 class PurchaseEffect(NamedTuple):
-    """What a purchase record did: whether it was the first `order` of its id, and whether that order now counts."""
+    """Whether a record was an `order` sent again, and whether it brought a new counted order."""
 
     repeated_order: bool
     new_counted_order: bool
@@ -170,7 +177,8 @@ def apply_purchase(
     buckets = history.buckets if before == after else _replaced(history.buckets, before, after)
     buckets = _fold(ledger, buckets, day_of(purchase.occurred_at_us), 2 * late_after_days)
     effect = PurchaseEffect(
-        repeated_order, purchase.kind == "order" and not counted_before and not repeated_order and _is_counted(entry)
+        repeated_order,
+        purchase.kind == "order" and not counted_before and not repeated_order and _is_counted(entry),
     )
     if buckets is history.buckets:
         return history, effect
@@ -202,7 +210,15 @@ def _enter(entry: Entry, ledger: Ledger, purchase: Purchase, model: Model, late_
         base_cost_micros = divide_half_even(base_amount_micros * ratio.numerator, ratio.denominator)
     if purchase.kind == "refund":
         entry.refunds.append(
-            Refund(day, late, purchase.currency, purchase.total_micros, base_amount_micros, base_cost_micros, rate_text)
+            Refund(
+                day,
+                late,
+                purchase.currency,
+                purchase.total_micros,
+                base_amount_micros,
+                base_cost_micros,
+                rate_text,
+            )
         )
         return
     if purchase.kind == "order" and (entry.ordered_on is None or day < entry.ordered_on):
@@ -251,7 +267,8 @@ def _contributions(entry: Entry) -> Iterator[DayMoney]:
         return
     voided_late = ordered and entry.cancelled_late
     if ordered:
-        assert entry.ordered_on is not None and version is not None
+        assert entry.ordered_on is not None
+        assert version is not None
         counted = _is_counted(entry)
         money = entry.late_version or version
         if voided_late:
@@ -278,7 +295,9 @@ def _contributions(entry: Entry) -> Iterator[DayMoney]:
 
 def _combined(left: DayMoney, right: DayMoney, sign: int) -> DayMoney:
     if sign > 0:
-        categories = tuple(sorted(left.categories + right.categories)) if right.categories else left.categories
+        categories = (
+            tuple(sorted(left.categories + right.categories)) if right.categories else left.categories
+        )
     else:
         remaining = list(left.categories)
         for category in right.categories:
@@ -317,8 +336,8 @@ def _fold(
 ) -> tuple[DayMoney, ...]:
     """Fold days that no acceptable record can change any more into lifetime totals.
 
-    A record may change an order up to `late_after_days` after its day, and may itself arrive as many days late, hence
-    twice that. Entries whose order is folded keep only refunds younger than the cut.
+    A record may change an order up to `late_after_days` after its day, and may itself arrive as many days
+    late, hence twice that. Entries whose order is folded keep only refunds younger than the cut.
     """
     if newest_day <= ledger.newest_day:
         return buckets
@@ -327,11 +346,22 @@ def _fold(
     cut = newest_day - keep_days
     if not time_to_look and (not buckets or buckets[0].day >= cut):
         return buckets
+    cut = _cut_between_entries(ledger, cut)
     for order_id in [key for key, entry in ledger.entries.items() if _anchor_day(entry) < cut]:
         _fold_entry(ledger, order_id, cut)
     at = bisect_left(buckets, cut, key=lambda bucket: bucket.day)
     ledger.folded = ledger.folded.with_days(buckets[:at])
     return buckets[at:]
+
+
+def _cut_between_entries(ledger: Ledger, cut: int) -> int:
+    """The newest day up to `cut` before which no entry that stays has money (a refund dated before its order)."""
+    while True:
+        staying = [entry for entry in ledger.entries.values() if _anchor_day(entry) >= cut]
+        oldest = min((refund.day for entry in staying for refund in entry.refunds), default=cut)
+        if oldest >= cut:
+            return cut
+        cut = oldest
 
 
 def _fold_entry(ledger: Ledger, order_id: str, cut: int) -> None:
@@ -348,7 +378,7 @@ def _fold_entry(ledger: Ledger, order_id: str, cut: int) -> None:
 
 
 def _anchor_day(entry: Entry) -> int:
-    """The day that decides when an entry is old: its order's, else its oldest refund's, else its newest record's."""
+    """The day an entry's age goes by: of its order, else its oldest refund, else its newest record."""
     if entry.ordered_on is not None:
         return entry.ordered_on
     return min((refund.day for refund in entry.refunds), default=entry.newest_day)

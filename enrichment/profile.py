@@ -30,10 +30,12 @@ NO_TRAITS: Document = dict.fromkeys(TRAIT_NAMES)
 
 
 def model_document(model: Model) -> Document:
+    """Which model decided."""
     return {"name": model.name, "version": model.version}
 
 
 def scores_document(scored: Scored, row: int) -> Document:
+    """The scores of a row whose profiling is allowed."""
     return dict(zip(SCORES, scored.scores[row].tolist(), strict=True))
 
 
@@ -43,6 +45,7 @@ def baseline_scores_document(scores: tuple[float, ...] | None) -> Document:
 
 
 def standing_document(standing: Ranks | None) -> Document:
+    """A standing by its names; null each where there is none."""
     if standing is None:
         return dict.fromkeys(DIMENSIONS)
     return {name: STANDINGS[at][standing[at]] for at, name in enumerate(DIMENSIONS)}
@@ -89,6 +92,7 @@ def engagements_90d(view: View, day: int) -> dict[str, int]:
 
 
 def aggregates_document(features: Features, row: int, model: Model) -> Document:
+    """The aggregates of a row; money rounded half-even to the base currency's minor unit."""
     digits = model.minor_unit_digits
 
     def money(column: str) -> str:

@@ -1,4 +1,4 @@
-"""Re-activation triggers: when a customer who slipped is due to be approached, through what, and who is left alone."""
+"""Re-activation: when a customer who slipped is due to be approached, how, and who is left alone."""
 
 from __future__ import annotations
 
@@ -12,16 +12,24 @@ from enrichment.model import Model
 from enrichment.standing import AT_RISK, LAPSED, LIFECYCLE, SEGMENT, STANDINGS
 
 
-
-def starts_trigger(dimension: int, previous: int | None, current: int | None, trigger: str, model: Model) -> bool:
+def starts_trigger(
+    dimension: int, previous: int | None, current: int | None, trigger: str, model: Model
+) -> bool:
     """Whether a change is a slip: a downgrade of segment, or of lifecycle to `at_risk` or `lapsed`."""
-    if previous is None or current is None or current <= previous or trigger not in model.reactivation.triggers:
+    if (
+        previous is None
+        or current is None
+        or current <= previous
+        or trigger not in model.reactivation.triggers
+    ):
         return False
     return dimension == SEGMENT or (dimension == LIFECYCLE and current in (AT_RISK, LAPSED))
 
 
-def trigger_due(change_id: str, segment: int, tenure_days: int, view: View, day: int, model: Model) -> PendingTrigger:
-    """When the approach falls due: a delay by segment, longer for long tenure, shorter for who engaged lately."""
+def trigger_due(
+    change_id: str, segment: int, tenure_days: int, view: View, day: int, model: Model
+) -> PendingTrigger:
+    """A delay by segment, longer for long tenure, shorter for who engaged lately."""
     rules = model.reactivation
     delay_days = rules.delay_days[STANDINGS[SEGMENT][segment]]  # type: ignore[index]
     if tenure_days >= rules.long_tenure_days:
@@ -44,7 +52,7 @@ def group_of(namespace: str, customer_id: str, model: Model) -> str:
 
 
 def preferred_channels(view: View, day: int, model: Model) -> list[str]:
-    """Channels by their decayed engagement over 90 days, most first, then by name; automated ones never count."""
+    """Channels by decayed engagement over 90 days, most first, then by name; automated ones never count."""
     strength: dict[str, float] = {}
     for bucket in view.engagement_days:
         age_days = day - bucket.day

@@ -50,17 +50,22 @@ class Results:
     """Customers whose decision changed."""
     erased: dict[str, Decision] = field(default_factory=dict)
     """Customers erased here, with the little that is remembered of them."""
+    tombstones_us: dict[str, int] = field(default_factory=dict)
+    """When the profiles that end here end."""
     triggers_dropped: int = 0
     _versions: dict[str, _ProfileVersion] = field(default_factory=dict)
 
-    def note_profile(self, customer: Customer, decision: Decision, table: Table, row: int, as_of_us: int) -> None:
+    def note_profile(
+        self, customer: Customer, decision: Decision, table: Table, row: int, as_of_us: int
+    ) -> None:
         """A profile to publish; a later one of the same customer takes its place."""
         self._versions[customer.id] = _ProfileVersion(customer, decision, table, row, as_of_us)
 
-    def note_tombstone(self, customer_id: str) -> None:
+    def note_tombstone(self, customer_id: str, as_of_us: int) -> None:
         """The end of a profile: no version from before is published, later ones are."""
         self._versions.pop(customer_id, None)
         self.profiles.append((customer_id, None))
+        self.tombstones_us[customer_id] = as_of_us
 
     def finish(self) -> Results:
         """Make the documents of the profiles that nothing took the place of."""

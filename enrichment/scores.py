@@ -1,7 +1,7 @@
-"""Scores and traits of feature rows, on arrays: the one definition that live, replay, calibration and explain share.
+"""Scores and traits of feature rows, on arrays: one definition for live, replay, calibration and explain.
 
-docs/scores.md gives each formula in words. Every score and fractional trait is rounded half-even to 6 decimals before
-anything is decided by it.
+docs/scores.md gives each formula in words. Every score and fractional trait is rounded half-even to 6
+decimals before anything is decided by it.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ SCORES: tuple[str, ...] = (*GROUPS, "value")
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """One row per feature row. `metrics` and `contributions` have a column per metric, in the order of METRICS.
+    """One row per feature row. Two-dimensional arrays have a column per metric, in the order of METRICS.
 
-    `contributions` are a metric's points times its share of value (cost inverted): a row of them adds up to value.
+    `contributions` are a metric's points times its share of value (cost inverted): a row of them adds up to
+    value.
     """
 
     metrics: Floats
@@ -50,14 +51,17 @@ class Scored:
 
     @property
     def value(self) -> Floats:
+        """The score that tiers go by: 0–100 per row."""
         return self.scores[:, SCORES.index("value")]
 
     @property
     def potential(self) -> Floats:
+        """The score that decides where there is no order: 0–100 per row."""
         return self.scores[:, SCORES.index("potential")]
 
     @property
     def lifetime_value_score(self) -> Floats:
+        """The points of lifetime value, which segments go by: 0–100 per row."""
         return self.points[:, METRICS.index("customer_lifetime_value_365d")]
 
 
@@ -138,10 +142,10 @@ def _spend_per_day(features: Features, model: Model) -> Floats:
     """Expected spend per purchase day (Gamma-Gamma), base units."""
     spend = model.lifetime_value.spend
     days = features.repeat_spend_days
-    mean = np.divide(
-        features.repeat_spend_micros / 1e6, days, out=np.zeros(len(features)), where=days > 0
+    mean = np.divide(features.repeat_spend_micros / 1e6, days, out=np.zeros(len(features)), where=days > 0)
+    return lifetime_value.GammaGamma(spend.p, spend.q, spend.gamma).expected_spend(
+        days.astype(np.float64), mean
     )
-    return lifetime_value.GammaGamma(spend.p, spend.q, spend.gamma).expected_spend(days.astype(np.float64), mean)
 
 
 def _margin_rate(features: Features, model: Model) -> Floats:
@@ -149,7 +153,10 @@ def _margin_rate(features: Features, model: Model) -> Floats:
     default = float(1 - model.cost_ratio)
     revenue = features.revenue_micros.astype(np.float64)
     rate = np.divide(
-        features.margin_micros.astype(np.float64), revenue, out=np.full(len(features), default), where=revenue > 0
+        features.margin_micros.astype(np.float64),
+        revenue,
+        out=np.full(len(features), default),
+        where=revenue > 0,
     )
     return np.asarray(np.clip(rate, -1.0, 1.0), dtype=np.float64)
 
@@ -193,7 +200,9 @@ def _ratio(cost_micros: Ints, brought_micros: Ints) -> Floats:
 
 def _ahead(features: Features, model: Model) -> Floats:
     """By how many points engagement is ahead of spend: an interest that has not been met yet."""
-    engaged = np.interp(round6(features.weighted_engagement_90d), *model.metrics["weighted_engagement_90d"].curve)
+    engaged = np.interp(
+        round6(features.weighted_engagement_90d), *model.metrics["weighted_engagement_90d"].curve
+    )
     spent = np.interp(features.revenue_365d_micros / 1e6, *model.metrics["revenue_365d"].curve)
     return np.maximum(engaged - spent, 0.0)
 
@@ -223,5 +232,7 @@ def _rfm(features: Features, has_order: npt.NDArray[np.bool_], recency: Ints, mo
     cuts = model.rfm
     recent = 5 - np.searchsorted(np.array(cuts.recency_days), recency, side="left")
     frequent = 1 + np.searchsorted(np.array(cuts.order_count_365d), features.order_count_365d, side="left")
-    monetary = 1 + np.searchsorted(np.array(cuts.revenue_365d), features.revenue_365d_micros / 1e6, side="left")
+    monetary = 1 + np.searchsorted(
+        np.array(cuts.revenue_365d), features.revenue_365d_micros / 1e6, side="left"
+    )
     return np.where(has_order, 100 * recent + 10 * frequent + monetary, 0).astype(np.int64)

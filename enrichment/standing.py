@@ -1,7 +1,7 @@
 """Standings: where a customer stands in each dimension, and when they move.
 
-Every rule is evaluated three times: plainly, with all thresholds made harder by a margin, and made easier. A standing
-moves only when it lies outside the last two (hysteresis) and has lasted its dwell time.
+Every rule is evaluated three times: plainly, with all thresholds made harder by a margin, and made easier.
+A standing moves only when it lies outside the last two (hysteresis) and has lasted its dwell time.
 """
 
 from __future__ import annotations
@@ -66,7 +66,9 @@ def next_standing(
 
     Entering, the first and the last counted order, and the end of `new` follow the plain rule at once.
     """
-    if current is None or (current[LIFECYCLE] == LIFECYCLE_PROSPECT) != (plain[LIFECYCLE] == LIFECYCLE_PROSPECT):
+    if current is None or (current[LIFECYCLE] == LIFECYCLE_PROSPECT) != (
+        plain[LIFECYCLE] == LIFECYCLE_PROSPECT
+    ):
         return plain[0], plain[1], plain[2]
     ranks = list(current)
     for dimension in (SEGMENT, TIER, LIFECYCLE):
@@ -78,7 +80,9 @@ def next_standing(
     return ranks[0], ranks[1], ranks[2]
 
 
-def _ranks(features: Features, scored: Scored, model: Model, score_margin: float, risk_margin: float) -> Ranks:
+def _ranks(
+    features: Features, scored: Scored, model: Model, score_margin: float, risk_margin: float
+) -> Ranks:
     has_order = features.order_count > 0
     return np.stack(
         [
@@ -94,7 +98,9 @@ def _ranks(features: Features, scored: Scored, model: Model, score_margin: float
     )
 
 
-def _segment(scored: Scored, has_order: Bools, model: Model, score_margin: float, risk_margin: float) -> Ranks:
+def _segment(
+    scored: Scored, has_order: Bools, model: Model, score_margin: float, risk_margin: float
+) -> Ranks:
     rules = model.segments
     lifetime, potential = scored.lifetime_value_score, scored.potential
     is_high = lifetime >= rules.high + score_margin
@@ -110,7 +116,10 @@ def _segment(scored: Scored, has_order: Bools, model: Model, score_margin: float
 
 def _tier(points: Floats, thresholds: TierThresholds, margin: float) -> Ranks:
     return np.select(
-        [points >= threshold + margin for threshold in (thresholds.strategic, thresholds.named, thresholds.field)],
+        [
+            points >= threshold + margin
+            for threshold in (thresholds.strategic, thresholds.named, thresholds.field)
+        ],
         [0, 1, 2],
         default=3,
     )

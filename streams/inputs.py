@@ -1,0 +1,137 @@
+"""One partition's three inputs: fetched, decoded, and kept until the clock lets them through."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+
+from enrichment.acceptance import TOPICS, Topic, check_against_model, check_time
+from enrichment.model import Model
+from schemas.dead_letters import Rejection
+from schemas.decode import decode
+from schemas.events import Event
+from streams.settings import Settings
+
+LOG_APPEND_TIME = 1
+ENOUGH_RECORDS = 10_000
+"""Records buffered per input, above which no more are fetched."""
+
+
+class Arrived(NamedTuple):
+    """A record with what it says, or why it says nothing."""
+
+    topic: Topic
+    record: ConsumerRecord
+    event: Event | Rejection
+
+    @property
+    def broker_timestamp_us(self) -> int | None:
+        """When the broker took the record; None where the broker does not say."""
+        stamped = self.record.timestamp_type == LOG_APPEND_TIME
+        return int(self.record.timestamp) * 1_000 if stamped else None
+
+
+class Inputs:
+    """Reads `purchases`, `engagements` and `consents` of one partition, from offsets that it is told."""
+
+    def __init__(self, settings: Settings, partition: int, model: Model) -> None:
+        self._settings = settings
+        self._model = model
+        self.partition = partition
+        self.buffers: dict[Topic, deque[Arrived]] = {topic: deque() for topic in TOPICS}
+        self._tps = {topic: TopicPartition(settings.topic(topic), partition) for topic in TOPICS}
+        self._topics: dict[str, Topic] = {settings.topic(topic): topic for topic in TOPICS}
+        self._next: dict[Topic, int] = {}
+        self._fetched: dict[Topic, int] = {}
+        self._ends: dict[Topic, int] = {}
+        self.ends_asked_at_us = -1
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=settings.kafka_bootstrap_servers,
+            client_id=f"ebbtide-{settings.group_id}-{partition}",
+            group_id=None,
+            isolation_level="read_committed",
+            auto_offset_reset="none",
+            enable_auto_commit=False,
+            fetch_max_wait_ms=100,
+        )
+
+    async def open(self) -> None:
+        """Connect; nothing is read before `seek`."""
+        self._consumer.assign(list(self._tps.values()))
+        for tp in self._tps.values():
+            self._consumer.pause(tp)
+        await self._consumer.start()
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+        await self._consumer.stop()
+
+    async def beginnings(self) -> dict[Topic, int]:
+        """The first offset that each input still has."""
+        found = await self._consumer.beginning_offsets(list(self._tps.values()))
+        return {topic: found[tp] for topic, tp in self._tps.items()}
+
+    def seek(self, offsets: Mapping[Topic, int]) -> None:
+        """Read on from here."""
+        for topic, tp in self._tps.items():
+            self.buffers[topic].clear()
+            self._next[topic] = self._fetched[topic] = offsets[topic]
+            self._consumer.seek(tp, offsets[topic])
+            self._consumer.resume(tp)
+        self._ends.clear()
+
+    async def fill(self, timeout_ms: int) -> int:
+        """Fetch more of those inputs that hold little; gives how many records came. Raises what aiokafka raises."""
+        wanted = [tp for topic, tp in self._tps.items() if len(self.buffers[topic]) < ENOUGH_RECORDS]
+        if not wanted:
+            return 0
+        fetched = await self._consumer.getmany(*wanted, timeout_ms=timeout_ms)
+        for tp, records in fetched.items():
+            topic = self._topics[tp.topic]
+            self.buffers[topic].extend(
+                Arrived(topic, record, event_of(record, topic, self._model)) for record in records
+            )
+        for topic, tp in self._tps.items():
+            self._fetched[topic] = await self._consumer.position(tp)
+        return sum(map(len, fetched.values()))
+
+    async def ask_ends(self, now_us: int) -> None:
+        """Ask for the end of each input; `ends_asked_at_us` is then this time."""
+        ends = await self._consumer.end_offsets(list(self._tps.values()))
+        self._ends = {topic: ends[tp] for topic, tp in self._tps.items()}
+        self.ends_asked_at_us = now_us
+
+    def is_caught_up(self, topic: Topic) -> bool:
+        """Whether everything up to the end that was last asked for has been taken."""
+        return not self.buffers[topic] and topic in self._ends and self._fetched[topic] >= self._ends[topic]
+
+    def take(self, topic: Topic) -> Arrived:
+        """The next record of an input."""
+        arrived = self.buffers[topic].popleft()
+        self._next[topic] = arrived.record.offset + 1
+        return arrived
+
+    @property
+    def offsets(self) -> dict[Topic, int]:
+        """The next offset of each input that has not been taken."""
+        return dict(self._next)
+
+    def lag(self) -> dict[Topic, int]:
+        """Records not taken yet, as far as is known."""
+        return {
+            topic: max(0, self._ends.get(topic, self._next[topic]) - self._next[topic]) for topic in TOPICS
+        }
+
+
+def event_of(record: ConsumerRecord, topic: Topic, model: Model) -> Event | Rejection:
+    """What a record says, as far as it takes no customer to tell."""
+    event = decode(topic, record.value, record.key)
+    if isinstance(event, Rejection):
+        return event
+    refused = check_against_model(event, model)
+    if refused is None and record.timestamp_type == LOG_APPEND_TIME:
+        refused = check_time(event, int(record.timestamp) * 1_000)
+    return refused or event

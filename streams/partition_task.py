@@ -1,0 +1,228 @@
+"""One partition's loop: take over, then fetch, compute, persist and publish, step after step."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from enrichment.enricher import Enricher
+from enrichment.model import Model
+from streams.cache import CustomerCache
+from streams.clock import Clock
+from streams.computation import Computation
+from streams.errors import EbbtideError
+from streams.inputs import Inputs
+from streams.output import OutputWriter
+from streams.publisher import Publisher, make_publisher
+from streams.rebuild import LogTooShortError
+from streams.redis_keys import PartitionKeys
+from streams.settings import Settings
+from streams.state_store import FencedError, StateStore
+from streams.step import Mark
+from streams.take_over import StoppedError, TakeOver
+
+log = logging.getLogger(__name__)
+
+UNIT_RECORDS = 500
+"""Records computed before other partitions and heartbeats get their turn."""
+FETCH_TIMEOUT_MS = 200
+FIRST_BACK_OFF_S, LONGEST_BACK_OFF_S = 0.2, 10.0
+CLOCK_CHECK_S = 1.0
+
+
+class Status(Enum):
+    """Where a partition task is."""
+
+    TAKING_OVER = "taking over"
+    RUNNING = "running"
+    BACKING_OFF = "backing off"
+    STOPPED = "stopped"
+
+
+@dataclass(slots=True)
+class PartitionState:
+    """What the outside may know of a partition task."""
+
+    status: Status = Status.TAKING_OVER
+    reason: str = ""
+    steps: int = 0
+    outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    changes: int = 0
+    is_idle: bool = False
+    mark: Mark | None = None
+
+
+class PartitionTask:
+    """Runs one partition until it is cancelled, told to stop, or must not go on."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        model: Model,
+        redis: Redis,
+        clock: Clock,
+        partition: int,
+        now_us: Callable[[], int] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.model = model
+        self.partition = partition
+        self.state = PartitionState()
+        self.stopping = asyncio.Event()
+        self._redis = redis
+        self._clock = clock
+        self._now_us = now_us or (lambda: time.time_ns() // 1_000)
+        self._enricher = Enricher(model, settings.change_namespace, settings.horizons)
+        self._writer = OutputWriter(settings.change_namespace)
+        self._cache = CustomerCache(settings.cache_customers)
+        keys = PartitionKeys.of(settings, partition)
+        self._store = StateStore(redis, keys, model, settings.erasure_key.get_secret_value().encode())
+        self._trusted_at_s = -1e9
+        self._trusted = False
+        self._swept_day = -2
+
+    async def run(self) -> None:
+        """Take over and work; after an error, take over again, later and later."""
+        back_off_s = FIRST_BACK_OFF_S
+        while not self.stopping.is_set():
+            steps = self.state.steps
+            try:
+                await self._own()
+                return
+            except (StoppedError, LogTooShortError, OffsetOutOfRangeError) as error:
+                self._stop(str(error) or repr(error))
+                return
+            except (EbbtideError, KafkaError, RedisError, TimeoutError, OSError) as error:
+                if self.state.steps > steps:
+                    back_off_s = FIRST_BACK_OFF_S
+                self.state.status, self.state.reason = Status.BACKING_OFF, f"{type(error).__name__}: {error}"
+                level = logging.WARNING if isinstance(error, FencedError) else logging.ERROR
+                log.log(
+                    level,
+                    "partition %d: %s; taking over again in %.1f s",
+                    self.partition,
+                    self.state.reason,
+                    back_off_s,
+                )
+            try:
+                await asyncio.wait_for(self.stopping.wait(), back_off_s)
+            except TimeoutError:
+                back_off_s = min(2 * back_off_s, LONGEST_BACK_OFF_S)
+
+    async def _own(self) -> None:
+        """Own the partition from take-over to the first error."""
+        self._cache.clear()
+        self._swept_day = -2
+        self.state.status = Status.TAKING_OVER
+        publisher = make_publisher(self.settings, self.partition)
+        inputs = Inputs(self.settings, self.partition, self.model)
+        try:
+            await inputs.open()
+            first_day = self._clock.first_midnight_day(self._now_us())
+            take_over = TakeOver(
+                self.settings, self.model, self.partition, self._store, publisher, inputs, first_day
+            )
+            mark = await take_over.run()
+            inputs.seek(mark.offsets)
+            self.state.status, self.state.reason = Status.RUNNING, ""
+            self.state.mark = mark
+            while not self.stopping.is_set():
+                mark = await self._step(mark, inputs, publisher)
+        finally:
+            self._cache.clear()
+            await asyncio.gather(inputs.close(), publisher.close(), return_exceptions=True)
+
+    async def _step(self, mark: Mark, inputs: Inputs, publisher: Publisher) -> Mark:
+        """One step, if there is anything to do.
+
+        1. Fetch.
+        2. Compute: records up to the midnights they lie behind, then a slice of the customers who are due.
+        3. Persist.
+        4. Publish.
+        """
+        fetched = await inputs.fill(0 if self._is_busy(inputs) else FETCH_TIMEOUT_MS)
+        now_us = self._now_us()
+        if not fetched:
+            await inputs.ask_ends(now_us)
+        trusted_us = now_us if await self._clock_agrees(now_us) else None
+        work = Computation(self.settings, self.model, self._enricher, self._store, self._cache)
+        day = mark.midnight_day
+        while not work.is_full:
+            limit = min(UNIT_RECORDS, self.settings.batch_max_records)
+            segment = self._clock.take(inputs, day, trusted_us, limit)
+            if not segment.arrived and segment.midnight_day == day:
+                break
+            day = segment.midnight_day
+            await work.process(segment)
+            await asyncio.sleep(0)
+        swept = await self._sweep(work, day)
+        if work.records == 0 and not swept and day == mark.midnight_day:
+            self.state.is_idle = all(inputs.is_caught_up(topic) for topic in inputs.buffers)
+            return mark
+        self.state.is_idle = False
+        step = work.step(self._writer, mark, mark.next(day, inputs.offsets))
+        await self._store.persist(step)
+        await publisher.publish(step.outbox, step.after)
+        self._note(work, step.after)
+        return step.after
+
+    async def _sweep(self, work: Computation, day: int) -> int:
+        """A slice of the customers due on midnights that have passed; nothing more to do once none is left."""
+        if day < 0 or self._swept_day == day or work.is_full:
+            return 0
+        swept = await work.sweep(day)
+        if swept == 0:
+            self._swept_day = day
+        return swept
+
+    def _is_busy(self, inputs: Inputs) -> bool:
+        """Whether there is work that needs no more records."""
+        mark = self.state.mark
+        return any(inputs.buffers.values()) or (mark is not None and self._swept_day != mark.midnight_day)
+
+    async def _clock_agrees(self, now_us: int) -> bool:
+        """Whether this clock and Redis' agree, so that midnights may pass; asked at most once a second."""
+        if self.settings.clock == "event":
+            return True
+        now_s = time.monotonic()
+        if now_s - self._trusted_at_s >= CLOCK_CHECK_S:
+            seconds, micros = await self._redis.time()
+            skew_s = abs(now_us - (int(seconds) * 1_000_000 + int(micros))) / 1e6
+            agreed, self._trusted = self._trusted, skew_s <= self.settings.max_clock_skew_s
+            self._trusted_at_s = now_s
+            if not self._trusted and agreed:
+                log.error(
+                    "partition %d: this clock and Redis' differ by %.1f s, more than EBBTIDE_MAX_CLOCK_SKEW_S=%g: "
+                    "no midnight passes",
+                    self.partition,
+                    skew_s,
+                    self.settings.max_clock_skew_s,
+                )
+        return self._trusted
+
+    def _note(self, work: Computation, mark: Mark) -> None:
+        self._cache.trim()
+        self.state.mark = mark
+        self.state.steps += 1
+        self.state.outcomes += work.results.outcomes
+        self.state.changes += len(work.results.changes)
+        log.debug(
+            "partition %d: step %d published: %d records, %d changes",
+            self.partition,
+            mark.step,
+            work.records,
+            len(work.results.changes),
+        )
+
+    def _stop(self, reason: str) -> None:
+        self.state.status, self.state.reason = Status.STOPPED, reason
+        log.critical("%s", reason)

@@ -1,0 +1,170 @@
+"""Publishing a step: the one place that differs between the two processing guarantees.
+
+Exactly-once: one Kafka transaction of the partition's own transactional id holds a step's output records and the input
+offsets that they come from. At-least-once: the records alone; Redis knows the offsets, and a step is published again
+after a crash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.structs import OffsetAndMetadata
+
+from enrichment.acceptance import TOPICS
+from streams.settings import Settings
+from streams.step import Mark, OutputRecord
+
+BATCH_BYTES = 900_000
+MAX_REQUEST_BYTES = 16 * 1024 * 1024
+RECORD_OVERHEAD_BYTES = 512
+
+
+class Publisher(ABC):
+    """Publishes the steps of one partition, one after the other."""
+
+    def __init__(self, settings: Settings, partition: int) -> None:
+        self.settings = settings
+        self.partition = partition
+        self._producer = self._make_producer()
+
+    @abstractmethod
+    def _make_producer(self) -> AIOKafkaProducer: ...
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Connect; for transactions, also fence whoever published for this partition before."""
+
+    @abstractmethod
+    async def publish(self, records: Sequence[OutputRecord], mark: Mark) -> None:
+        """Publish a step and where it ends; on any error the publisher is of no more use."""
+
+    async def close(self) -> None:
+        """Let go of the connection; what was not committed is aborted by the next owner's `open`."""
+        await self._producer.stop()
+
+    def _producer_settings(self) -> dict[str, Any]:
+        return {
+            "bootstrap_servers": self.settings.kafka_bootstrap_servers,
+            "client_id": f"ebbtide-{self.settings.group_id}-{self.partition}",
+            "acks": "all",
+            "max_batch_size": BATCH_BYTES,
+            "max_request_size": MAX_REQUEST_BYTES,
+            "request_timeout_ms": int(self.settings.publish_timeout_s * 1_000),
+        }
+
+    async def _send(self, records: Sequence[OutputRecord]) -> None:
+        """Send all records to this partition of their topics, and wait until Kafka has each of them.
+
+        Order holds within a topic. A batch whose outcome nobody awaited would be lost without a word.
+        """
+        by_topic: dict[str, list[OutputRecord]] = {}
+        for record in records:
+            by_topic.setdefault(record.topic, []).append(record)
+        await asyncio.gather(*(self._send_topic(topic, batch) for topic, batch in by_topic.items()))
+
+    async def _send_topic(self, topic: str, records: list[OutputRecord]) -> None:
+        name = self.settings.topic(topic)
+        sent: list[Any] = []
+        batch = self._producer.create_batch()
+        for record in records:
+            arguments = {"key": record.key, "value": record.value, "headers": list(record.headers)}
+            if _size_of(record) > BATCH_BYTES:
+                batch = await self._flush(batch, name, sent)
+                sent.append(await self._producer.send(name, partition=self.partition, **arguments))
+            elif batch.append(timestamp=None, **arguments) is None:
+                batch = await self._flush(batch, name, sent)
+                assert batch.append(timestamp=None, **arguments) is not None
+        await self._flush(batch, name, sent)
+        await asyncio.gather(*sent)
+
+    async def _flush(self, batch: Any, topic: str, sent: list[Any]) -> Any:
+        if batch.record_count():
+            sent.append(await self._producer.send_batch(batch, topic, partition=self.partition))
+        return self._producer.create_batch()
+
+
+class TransactionalPublisher(Publisher):
+    """Exactly-once: a step's records and offsets become visible together or not at all."""
+
+    def _make_producer(self) -> AIOKafkaProducer:
+        return AIOKafkaProducer(
+            transactional_id=transactional_id(self.settings, self.partition), **self._producer_settings()
+        )
+
+    async def open(self) -> None:
+        """Connect, and fence: aiokafka asks for its producer id at the start of its first transaction."""
+        await self._producer.start()
+        await self._producer.begin_transaction()
+        await self._producer.abort_transaction()
+
+    async def publish(self, records: Sequence[OutputRecord], mark: Mark) -> None:
+        """One transaction.
+
+        1. Begin.
+        2. Send the records, and wait for each.
+        3. Add the offsets, with the mark as their metadata.
+        4. Commit.
+        """
+        async with asyncio.timeout(self.settings.publish_timeout_s):
+            await self._producer.begin_transaction()
+            await self._send(records)
+            await self._producer.send_offsets_to_transaction(
+                offsets_with_mark(self.settings, self.partition, mark), self.settings.group_id
+            )
+            await self._producer.commit_transaction()
+
+
+class AtLeastOncePublisher(Publisher):
+    """At-least-once: after a crash the last step may be published again; consumers drop repeats by `change_id`."""
+
+    def _make_producer(self) -> AIOKafkaProducer:
+        return AIOKafkaProducer(**self._producer_settings())
+
+    async def open(self) -> None:
+        """Connect; there is nobody to fence but through Redis."""
+        await self._producer.start()
+
+    async def publish(self, records: Sequence[OutputRecord], mark: Mark) -> None:
+        """Send, and wait for each record."""
+        async with asyncio.timeout(self.settings.publish_timeout_s):
+            await self._send(records)
+
+
+def make_publisher(settings: Settings, partition: int) -> Publisher:
+    """The publisher of the processing guarantee that is set."""
+    if settings.processing_guarantee == "exactly_once":
+        return TransactionalPublisher(settings, partition)
+    return AtLeastOncePublisher(settings, partition)
+
+
+def transactional_id(settings: Settings, partition: int) -> str:
+    """One per partition, whoever owns it: that is what fences."""
+    return f"ebbtide-{settings.topic_prefix}{settings.group_id}-{partition}"
+
+
+def offsets_with_mark(
+    settings: Settings, partition: int, mark: Mark
+) -> dict[TopicPartition, OffsetAndMetadata]:
+    """All three offsets, those that did not move too, each with the step, its token and the midnight."""
+    metadata = msgspec.json.encode(
+        {"step": mark.step, "token": mark.token, "midnight_day": mark.midnight_day}
+    ).decode()
+    return {
+        TopicPartition(settings.topic(topic), partition): OffsetAndMetadata(mark.offsets[topic], metadata)
+        for topic in TOPICS
+    }
+
+
+def _size_of(record: OutputRecord) -> int:
+    return (
+        len(record.key or b"")
+        + len(record.value or b"")
+        + RECORD_OVERHEAD_BYTES
+        + sum(len(name) + len(value) for name, value in record.headers)
+    )

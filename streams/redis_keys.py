@@ -1,0 +1,56 @@
+"""Every key that Ebbtide keeps in Redis, and how long it lives.
+
+All keys of one partition share a hash tag made of topic prefix, group and partition, so that a cluster keeps
+them together and one script can write them at once. Nothing expires: an expired key would read as a new customer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from streams.settings import Settings
+
+ROOT = "ebbtide"
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionKeys:
+    """The keys of one partition of one group."""
+
+    topic_prefix: str
+    group_id: str
+    partition: int
+
+    @classmethod
+    def of(cls, settings: Settings, partition: int) -> PartitionKeys:
+        """The keys that a worker with these settings uses."""
+        return cls(settings.topic_prefix, settings.group_id, partition)
+
+    @property
+    def base(self) -> str:
+        """What all keys of the partition begin with."""
+        return f"{ROOT}:{{{self.topic_prefix}:{self.group_id}:{self.partition}}}"
+
+    @property
+    def meta(self) -> str:
+        """Hash: owner token, step, step token, offsets, midnight, model. Lives as long as the partition."""
+        return f"{self.base}:meta"
+
+    @property
+    def due(self) -> str:
+        """Sorted set: every known customer, by the UTC day on which something may next happen to them."""
+        return f"{self.base}:due"
+
+    @property
+    def erased(self) -> str:
+        """Hash: HMAC of an erased customer's id → how often and up to when. Lives on: old records must stay out."""
+        return f"{self.base}:erased"
+
+    @property
+    def outbox(self) -> str:
+        """String: the output records of the latest step, until the next step takes their place."""
+        return f"{self.base}:outbox"
+
+    def customer(self, customer_id: str) -> str:
+        """String: one customer's state; deleted by their erasure."""
+        return f"{self.base}:c:{customer_id}"

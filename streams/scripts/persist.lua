@@ -1,0 +1,38 @@
+-- Write one step of a partition, all or nothing.
+-- KEYS: 1 meta, 2 due, 3 erased, 4 outbox, 5… one per customer.
+-- ARGV: 1 owner token, 2 step and 3 token that it starts from, 4 step and 5 token of it, 6 midnight, 7 offsets, 8 model,
+--       9 outbox, 10 number of erased; then (HMAC, what is remembered) per erased; then (id, state, due day) per customer.
+-- Returns `ok`; `done` for a repeat of the same step; `fenced` if another owner has the partition; `conflict` otherwise.
+local meta = redis.call('HMGET', KEYS[1], 'owner_token', 'step', 'token')
+if meta[1] ~= ARGV[1] then
+  return 'fenced'
+end
+if meta[2] == ARGV[4] and meta[3] == ARGV[5] then
+  return 'done'
+end
+if meta[2] ~= ARGV[2] or meta[3] ~= ARGV[3] then
+  return 'conflict'
+end
+local at = 11
+for _ = 1, tonumber(ARGV[10]) do
+  redis.call('HSET', KEYS[3], ARGV[at], ARGV[at + 1])
+  at = at + 2
+end
+for key = 5, #KEYS do
+  local id, state, due = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+  if state == '' then
+    redis.call('DEL', KEYS[key])
+  else
+    redis.call('SET', KEYS[key], state)
+  end
+  if due == '' then
+    redis.call('ZREM', KEYS[2], id)
+  else
+    redis.call('ZADD', KEYS[2], due, id)
+  end
+  at = at + 3
+end
+redis.call('SET', KEYS[4], ARGV[9])
+redis.call('HSET', KEYS[1], 'step', ARGV[4], 'token', ARGV[5], 'before_step', ARGV[2], 'before_token', ARGV[3],
+  'midnight_day', ARGV[6], 'offsets', ARGV[7], 'model', ARGV[8], 'status', 'ready')
+return 'ok'

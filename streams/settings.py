@@ -1,0 +1,272 @@
+"""Every setting there is: EBBTIDE_* environment variables, a YAML file, or both; the environment wins.
+
+The file's keys are the names below; the environment's are the same in capitals after ``EBBTIDE_``. The file
+is named by ``--config`` or ``EBBTIDE_CONFIG``. An empty variable counts as not set.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from streams.errors import UsageError, one_line
+
+if TYPE_CHECKING:
+    from enrichment.acceptance import Horizons
+    from enrichment.model import Model
+
+PREFIX: Final = "EBBTIDE_"
+CONFIG_VARIABLE: Final = "EBBTIDE_CONFIG"
+TEST_PREFIX: Final = "EBBTIDE_TEST_"
+DEFAULT_ERASURE_KEY: Final = "ebbtide-development-erasure-key"
+"""Known to everyone: good for trying out, not for keeping erased ids secret."""
+
+_BROKERS: Final = re.compile(r"(?:\[[0-9a-fA-F:.%]+\]|[^\s,:/\[\]]+):[0-9]{1,5}")
+_NAME: Final = r"^[A-Za-z0-9._-]+$"
+_SWITCHES: Final = {"allow_create_time", "rebuild_from_short_log"}
+_HIDDEN: Final = {"erasure_key", "redis_url"}
+_LONGEST_SHOWN_CHARACTERS: Final = 60
+
+
+def _setting(default: Any, allowed: str, **constraints: Any) -> Any:
+    """A field; `allowed` completes the sentence "must be ..." in errors."""
+    return Field(default, description=allowed, validate_default=False, **constraints)
+
+
+class Settings(BaseSettings):
+    """Settings of one worker or command; immutable. `load_settings` makes it, with errors for people."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True, protected_namespaces=()
+    )
+
+    kafka_bootstrap_servers: str = _setting(
+        "127.0.0.1:9092", "one or more host:port, separated by commas, such as kafka1:9092,kafka2:9092"
+    )
+    redis_url: str = _setting(
+        "redis://127.0.0.1:6379/0", "a URL such as redis://host:6379/0, rediss://... or unix:///path"
+    )
+    model: Path | None = _setting(None, "the path of a model file (YAML); none for the built-in model")
+    processing_guarantee: Literal["exactly_once", "at_least_once"] = _setting(
+        "exactly_once", "exactly_once or at_least_once"
+    )
+    clock: Literal["wall", "event"] = _setting("wall", "wall or event")
+    topic_prefix: str = _setting(
+        "", "up to 200 of the characters A-Z a-z 0-9 . _ -", pattern=r"^[A-Za-z0-9._-]*$", max_length=200
+    )
+    group_id: str = _setting(
+        "ebbtide", "1 to 200 of the characters A-Z a-z 0-9 . _ -", pattern=_NAME, max_length=200
+    )
+    namespace: str | None = _setting(
+        None, "1 to 200 of the characters A-Z a-z 0-9 . _ -", pattern=_NAME, max_length=200
+    )
+    base_currency: str | None = _setting(
+        None, "three capital letters (ISO 4217), such as EUR", pattern=r"^[A-Z]{3}$"
+    )
+    erasure_key: SecretStr = _setting(
+        SecretStr(DEFAULT_ERASURE_KEY), "a secret of at least 16 characters", min_length=16
+    )
+    purchases_horizon_days: int = _setting(400, "a whole number of days from 1 to 400", ge=1, le=400)
+    engagements_horizon_days: int = _setting(30, "a whole number of days from 1 to 400", ge=1, le=400)
+    max_clock_skew_s: float = _setting(
+        30.0, "a number of seconds above 0, at most 3600", gt=0, le=3600, allow_inf_nan=False
+    )
+    batch_max_records: int = _setting(10_000, "a whole number from 1 to 1000000", ge=1, le=1_000_000)
+    step_max_customers: int = _setting(2_000, "a whole number from 1 to 2000", ge=1, le=2_000)
+    step_max_bytes: int = _setting(
+        4 * 1024 * 1024, "a whole number of bytes from 1024 to 4194304 (4 MiB)", ge=1024, le=4 * 1024 * 1024
+    )
+    cache_customers: int = _setting(200_000, "a whole number, 0 or above", ge=0)
+    session_timeout_s: float = _setting(
+        10.0, "a number of seconds from 1 to 300", ge=1, le=300, allow_inf_nan=False
+    )
+    publish_timeout_s: float = _setting(
+        10.0, "a number of seconds above 0, at most 3600", gt=0, le=3600, allow_inf_nan=False
+    )
+    rebuild_from_short_log: bool = _setting(
+        False, "true or false (true rebuilds Redis although the inputs' oldest records are gone)"
+    )
+    allow_create_time: bool = _setting(
+        False,
+        "true or false (true takes input topics whose message.timestamp.type is CreateTime)",
+    )
+    web_bind: str = _setting(
+        "127.0.0.1", "an address to listen on, such as 127.0.0.1 or 0.0.0.0", min_length=1
+    )
+    web_port: int = _setting(6066, "a whole number from 1 to 65535", ge=1, le=65535)
+    faust_data_dir: Path | None = _setting(None, "the path of a folder; none for a temporary one")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: object, info: Any) -> object:
+        """YAML's `no` and `true` are not 0 and 1."""
+        if isinstance(value, bool) and info.field_name not in _SWITCHES:
+            raise ValueError("is true or false")
+        return value
+
+    @field_validator("kafka_bootstrap_servers")
+    @classmethod
+    def _addresses(cls, value: str) -> str:
+        addresses = [address.strip() for address in value.split(",")]
+        if not all(_BROKERS.fullmatch(address) for address in addresses):
+            raise ValueError("not host:port")
+        if any(not 1 <= int(address.rpartition(":")[2]) <= 65535 for address in addresses):
+            raise ValueError("no such port")
+        return ",".join(addresses)
+
+    @field_validator("redis_url")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        parts = urlsplit(value)
+        host = parts.path if parts.scheme == "unix" else parts.hostname
+        if parts.scheme not in {"redis", "rediss", "unix"} or not host:
+            raise ValueError("not a Redis URL")
+        if parts.scheme != "unix" and parts.port == 0:  # reading it raises ValueError for no number
+            raise ValueError("no such port")
+        return value
+
+    @property
+    def change_namespace(self) -> str:
+        """What keeps this worker's `change_id`s apart from those of any other."""
+        return self.namespace or f"{self.topic_prefix}{self.group_id}"
+
+    @property
+    def redis_address(self) -> str:
+        """`redis_url` without user, password and parameters, to be shown to people."""
+        parts = urlsplit(self.redis_url)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+    @property
+    def horizons(self) -> Horizons:
+        """For how many days a late record is still taken."""
+        from enrichment.acceptance import Horizons
+
+        return Horizons(self.purchases_horizon_days, self.engagements_horizon_days)
+
+    @property
+    def has_default_erasure_key(self) -> bool:
+        """Whether erased ids are hidden by a key that is in the source code."""
+        return self.erasure_key.get_secret_value() == DEFAULT_ERASURE_KEY
+
+    def topic(self, name: str) -> str:
+        """The full name of a topic on the broker."""
+        return f"{self.topic_prefix}{name}"
+
+    def load_model(self, named_by: str = f"{PREFIX}MODEL") -> Model:
+        """The model that `model` names, or the built-in one, in `base_currency`, if that is set.
+
+        `named_by` is the setting or option that errors name.
+
+        Raises:
+            UsageError: the file cannot be used, or a base currency is set and the model holds rates.
+        """
+        from enrichment.model import ModelError, load_model
+
+        try:
+            model = load_model(self.model)
+            if self.base_currency is None:
+                return model
+            if model.rates:
+                raise UsageError(
+                    f"{PREFIX}BASE_CURRENCY: must not be set with a model that holds rates: those of "
+                    f"{model.name!r} are in {model.base_currency}, its base currency"
+                )
+            return model.with_base_currency(self.base_currency)
+        except ModelError as error:
+            raise UsageError(f"{named_by}: {one_line(error)}") from error
+
+    def as_environment(self) -> dict[str, str]:
+        """Environment variables that make these settings again in another process; secrets included."""
+        values = {}
+        for name in Settings.model_fields:
+            value = getattr(self, name)
+            if isinstance(value, SecretStr):
+                value = value.get_secret_value()
+            if value is not None and value != "":
+                values[f"{PREFIX}{name.upper()}"] = str(value)
+        return values
+
+
+def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
+    """Read the settings: `overrides` before the environment, the environment before the file.
+
+    Args:
+        config: a YAML file; None takes the one that `EBBTIDE_CONFIG` names, if any.
+        overrides: values by field name.
+
+    Raises:
+        UsageError: a name that is no setting, or a value that is not allowed; the message says what is.
+    """
+    _refuse_unknown_variables(os.environ)
+    path = config or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
+    in_environment = {
+        name[len(PREFIX) :].lower() for name, value in os.environ.items() if value and _is_ours(name)
+    }
+    document = _read(path) if path is not None else {}
+    in_file = {name: value for name, value in document.items() if name not in in_environment}
+    try:
+        return Settings(**{**in_file, **overrides})
+    except ValidationError as error:
+        field = str(error.errors(include_url=False)[0]["loc"][0])
+        given = error.errors(include_url=False)[0]["input"]
+        source = f"{field} in {path}" if field in in_file and field not in overrides else _variable(field)
+        raise UsageError(f"{source}: {_must_be(field, given)}") from None
+
+
+def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
+    known = [CONFIG_VARIABLE, *map(_variable, Settings.model_fields)]
+    for name in sorted(environment):
+        if _is_ours(name) and name.upper() not in known and not name.upper().startswith(TEST_PREFIX):
+            raise UsageError(f"{name}: no such setting; {_nearest(name.upper(), known)}")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        document: object = yaml.safe_load(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"settings file {path}: cannot be read: {one_line(str(reason))}") from None
+    except yaml.YAMLError as error:
+        raise UsageError(f"settings file {path}: not YAML: {one_line(error)}") from None
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise UsageError(f"settings file {path}: must be a mapping of settings to values")
+    for name in document:
+        if name not in Settings.model_fields:
+            raise UsageError(
+                f"{name} in {path}: no such setting; {_nearest(str(name), Settings.model_fields)}"
+            )
+    return document
+
+
+def _must_be(field: str, given: object) -> str:
+    sentence = f"must be {Settings.model_fields[field].description}"
+    if field in _HIDDEN:
+        return sentence
+    shown = repr(given)
+    return f"{sentence}, not {shown if len(shown) <= _LONGEST_SHOWN_CHARACTERS else shown[:57] + '...'}"
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.75)
+    return f"did you mean {near[0]}?" if near else f"allowed are {', '.join(sorted(names))}"
+
+
+def _is_ours(variable: str) -> bool:
+    return variable.upper().startswith(PREFIX)
+
+
+def _variable(field: str) -> str:
+    return f"{PREFIX}{field.upper()}"

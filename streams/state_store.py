@@ -1,0 +1,217 @@
+"""Customer state in Redis: one partition's view of it, guarded by an owner token."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, Literal, cast
+
+import msgspec
+from redis.asyncio import Redis
+
+from enrichment.acceptance import Topic
+from enrichment.customer import Customer, CustomerState, empty_state
+from enrichment.identity import erased_key
+from enrichment.model import Model
+from streams.errors import EbbtideError
+from streams.redis_keys import PartitionKeys
+from streams.step import Mark, OutputRecord, Step, StoredState, pack_outbox, unpack_outbox
+
+CHUNK_CUSTOMERS = 500
+SCAN_COUNT = 1_000
+
+Verdict = Literal["ok", "done", "fenced", "conflict"]
+
+_STATE_ENCODER = msgspec.msgpack.Encoder()
+_STATE_DECODER = msgspec.msgpack.Decoder(CustomerState)
+_ERASED_DECODER = msgspec.msgpack.Decoder(tuple[int, int])
+
+
+class FencedError(EbbtideError):
+    """Another owner has taken the partition, or Redis is not where this owner left it."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMark:
+    """What Redis says of a partition: its mark, the mark before it, and whether its states are whole."""
+
+    mark: Mark
+    before: tuple[int, str] | None
+    model: str
+    is_rebuilding: bool
+
+
+class StateStore:
+    """One partition's states; once another owner has claimed it, every write but `claim` raises `FencedError`."""
+
+    def __init__(self, redis: Redis, keys: PartitionKeys, model: Model, erasure_key: bytes) -> None:
+        self.redis = redis
+        self.keys = keys
+        self.model = model
+        self._erasure_key = erasure_key
+        self._owner_token = ""
+        scripts = resources.files("streams").joinpath("scripts")
+        self._persist = redis.register_script(scripts.joinpath("persist.lua").read_text())
+        self._rebuild = redis.register_script(scripts.joinpath("rebuild.lua").read_text())
+        self._begin = redis.register_script(scripts.joinpath("begin.lua").read_text())
+
+    async def claim(self, owner_token: str) -> None:
+        """Become the owner: from now on, whoever was it before writes nothing."""
+        self._owner_token = owner_token
+        await _answer(self.redis.hset(self.keys.meta, "owner_token", owner_token))
+
+    async def stored_mark(self) -> StoredMark | None:
+        """Where the partition stands by Redis; None where it has never started."""
+        meta: dict[bytes, bytes] = await _answer(self.redis.hgetall(self.keys.meta))
+        if b"step" not in meta:
+            return None
+        offsets = msgspec.json.decode(meta[b"offsets"], type=dict[Topic, int])
+        mark = Mark(int(meta[b"step"]), meta[b"token"].decode(), int(meta[b"midnight_day"]), offsets)
+        before = None
+        if b"before_step" in meta:
+            before = (int(meta[b"before_step"]), meta[b"before_token"].decode())
+        return StoredMark(mark, before, meta[b"model"].decode(), meta[b"status"] == b"rebuilding")
+
+    async def outbox(self) -> list[OutputRecord]:
+        """The output records of the stored step."""
+        packed = await _answer(self.redis.get(self.keys.outbox))
+        return unpack_outbox(packed) if packed else []
+
+    async def load(self, customer_ids: Sequence[str]) -> dict[str, Customer]:
+        """The customers of these ids; one not held begins anew, after their last erasure if there was one."""
+        customers: dict[str, Customer] = {}
+        for start in range(0, len(customer_ids), CHUNK_CUSTOMERS):
+            ids = customer_ids[start : start + CHUNK_CUSTOMERS]
+            states = await _answer(self.redis.mget([self.keys.customer(customer_id) for customer_id in ids]))
+            absent = [customer_id for customer_id, state in zip(ids, states, strict=True) if state is None]
+            erased = await self._erased(absent)
+            for customer_id, state in zip(ids, states, strict=True):
+                held = erased[customer_id] if state is None else _STATE_DECODER.decode(state)
+                customers[customer_id] = Customer(customer_id, held, self.model)
+        return customers
+
+    async def due(self, midnight_day: int, limit: int) -> list[str]:
+        """Customers to whom something may happen on a midnight up to this one, at most `limit`."""
+        ids = await _answer(self.redis.zrangebyscore(self.keys.due, "-inf", midnight_day, start=0, num=limit))
+        return [customer_id.decode() for customer_id in ids]
+
+    async def all_ids(self) -> list[str]:
+        """Every known customer of the partition, sorted."""
+        return sorted(member.decode() for member in await _answer(self.redis.zrange(self.keys.due, 0, -1)))
+
+    async def make_everyone_due(self) -> None:
+        """After a change of model: everyone is looked at again, in slices."""
+        await _answer(self.redis.zunionstore(self.keys.due, {self.keys.due: 0}))
+
+    async def persist(self, step: Step) -> None:
+        """Write a step, all or nothing; a repeat of one that was written is well."""
+        arguments: list[str | bytes | int] = [
+            self._owner_token,
+            step.before.step,
+            step.before.token,
+            step.after.step,
+            step.after.token,
+            step.after.midnight_day,
+            msgspec.json.encode(step.after.offsets),
+            step.model,
+            pack_outbox(step.outbox),
+            len(step.erased),
+        ]
+        keys = [self.keys.meta, self.keys.due, self.keys.erased, self.keys.outbox]
+        _extend(keys, arguments, self.keys, step.erased, step.states)
+        self._check(await _answer(self._persist(keys=keys, args=arguments)), "persist a step")
+
+    async def begin(self, mark: Mark, model: str, status: Literal["ready", "rebuilding"]) -> None:
+        """Set where the partition stands, without a word on its customers."""
+        arguments: list[str | bytes | int] = [
+            self._owner_token,
+            status,
+            mark.step,
+            mark.token,
+            mark.midnight_day,
+            msgspec.json.encode(mark.offsets),
+            model,
+        ]
+        verdict = await _answer(self._begin(keys=[self.keys.meta, self.keys.outbox], args=arguments))
+        self._check(verdict, "begin a partition")
+
+    async def put_rebuilt(
+        self, states: Sequence[StoredState], erased: Sequence[tuple[str, bytes]] = ()
+    ) -> None:
+        """Write states during a rebuild."""
+        for start in range(0, max(len(states), 1), CHUNK_CUSTOMERS):
+            keys = [self.keys.meta, self.keys.due, self.keys.erased]
+            arguments: list[str | bytes | int] = [self._owner_token, len(erased)]
+            _extend(keys, arguments, self.keys, erased, states[start : start + CHUNK_CUSTOMERS])
+            self._check(await _answer(self._rebuild(keys=keys, args=arguments)), "rebuild states")
+            erased = ()
+
+    async def wipe(self) -> None:
+        """Delete what is held of the partition's customers, before a rebuild from the log's beginning."""
+        pattern = _escaped(self.keys.customer("")) + "*"
+        batch: list[bytes] = []
+        async for key in cast("AsyncIterator[bytes]", self.redis.scan_iter(match=pattern, count=SCAN_COUNT)):
+            batch.append(key)
+            if len(batch) >= CHUNK_CUSTOMERS:
+                await _answer(self.redis.unlink(*batch))
+                batch.clear()
+        await _answer(self.redis.unlink(*batch, self.keys.due, self.keys.outbox))
+
+    def hash_of(self, customer_id: str) -> str:
+        """The HMAC under which an erased customer is remembered."""
+        return erased_key(customer_id, self._erasure_key)
+
+    @staticmethod
+    def erased_value(life: int, erased_up_to_us: int) -> bytes:
+        """What is remembered of an erased customer."""
+        return msgspec.msgpack.encode((life, erased_up_to_us))
+
+    async def _erased(self, customer_ids: Sequence[str]) -> dict[str, CustomerState]:
+        if not customer_ids:
+            return {}
+        hashes = [self.hash_of(customer_id) for customer_id in customer_ids]
+        remembered = await _answer(self.redis.hmget(self.keys.erased, hashes))
+        states = {}
+        for customer_id, entry in zip(customer_ids, remembered, strict=True):
+            states[customer_id] = (
+                empty_state() if entry is None else empty_state(*_ERASED_DECODER.decode(entry))
+            )
+        return states
+
+    def _check(self, verdict: bytes, doing: str) -> None:
+        if verdict not in (b"ok", b"done"):
+            raise FencedError(
+                f"partition {self.keys.partition}: Redis refused to {doing}: {verdict.decode()}"
+            )
+
+
+def stored_state(customer: Customer) -> StoredState:
+    """A customer as they are stored; one of whom nothing but an erasure is known is deleted."""
+    if not customer.is_known:
+        return StoredState(customer.id, b"", None)
+    return StoredState(customer.id, _STATE_ENCODER.encode(customer.state), customer.state.due_day)
+
+
+def _extend(
+    keys: list[str],
+    arguments: list[str | bytes | int],
+    names: PartitionKeys,
+    erased: Iterable[tuple[str, bytes]],
+    states: Iterable[StoredState],
+) -> None:
+    for entry in erased:
+        arguments.extend(entry)
+    for customer_id, state, due_day in states:
+        keys.append(names.customer(customer_id))
+        arguments.extend((customer_id, state, "" if due_day is None else due_day))
+
+
+def _escaped(pattern: str) -> str:
+    """A key as a pattern that matches itself only."""
+    return "".join(f"\\{character}" if character in "*?[]\\^-" else character for character in pattern)
+
+
+async def _answer(call: Any) -> Any:
+    """redis-py types its calls for both its clients; this one is asynchronous."""
+    return await call

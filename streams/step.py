@@ -1,0 +1,71 @@
+"""A step: one batch of a partition, as it is written to Redis and then to Kafka."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from enrichment.acceptance import Topic
+
+OutputTopic = Literal[
+    "segment-changes", "customer-profiles", "reactivation-triggers", "dead-letters", "ebbtide-decisions"
+]
+Header = tuple[str, bytes]
+
+
+class OutputRecord(NamedTuple):
+    """One record to publish; the topic's name is without prefix, the partition is that of the input."""
+
+    topic: OutputTopic
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[Header, ...] = ()
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """How far a partition has come: said alike by Redis, and by the metadata of Kafka's committed offsets.
+
+    `offsets` are the next to read, by topic without prefix; `midnight_day` is the day of the last midnight passed.
+    """
+
+    step: int
+    token: str
+    midnight_day: int
+    offsets: dict[Topic, int]
+
+    def next(self, midnight_day: int, offsets: dict[Topic, int]) -> Mark:
+        """The mark of the step after this one."""
+        return Mark(self.step + 1, secrets.token_hex(8), midnight_day, offsets)
+
+
+class StoredState(NamedTuple):
+    """One customer's state as stored: no bytes delete it, and no due day takes them out of the due index."""
+
+    customer_id: str
+    state: bytes
+    due_day: int | None
+
+
+@dataclass(slots=True)
+class Step:
+    """Everything that changes from `before` to `after`: persisted in one script, published in one transaction."""
+
+    before: Mark
+    after: Mark
+    model: str
+    states: list[StoredState] = field(default_factory=list)
+    erased: list[tuple[str, bytes]] = field(default_factory=list)
+    outbox: list[OutputRecord] = field(default_factory=list)
+
+
+def pack_outbox(records: list[OutputRecord]) -> bytes:
+    """Records as they are stored in Redis."""
+    return msgspec.msgpack.encode(records)
+
+
+def unpack_outbox(packed: bytes) -> list[OutputRecord]:
+    """What `pack_outbox` packed."""
+    return msgspec.msgpack.decode(packed, type=list[OutputRecord])

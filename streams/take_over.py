@@ -1,0 +1,213 @@
+"""Taking over a partition: fence, claim, compare Redis with Kafka, and mend what a crash has left.
+
+| Redis against Kafka                          | meaning                       | done                                  |
+|----------------------------------------------|-------------------------------|---------------------------------------|
+| same step, same token                        | clean                         | go on                                 |
+| one ahead, its predecessor is Kafka's mark   | died between persist, publish | publish the outbox, go on             |
+| behind, empty, rebuilding, or another token  | Redis lost writes             | rebuild                               |
+| further ahead; or Kafka blank, Redis not     | offsets expired, wrong Redis  | stop this partition                   |
+| both blank                                   | first start                   | commit step 0 at the log's beginning  |
+
+Without broker transactions Redis is the only authority: its outbox is published again, and its offsets hold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import msgspec
+
+from enrichment.acceptance import TOPICS, Topic
+from enrichment.model import Model
+from streams.errors import EbbtideError
+from streams.inputs import Inputs
+from streams.publisher import Publisher
+from streams.rebuild import rebuild
+from streams.settings import Settings
+from streams.state_store import StateStore, StoredMark
+from streams.step import Mark
+
+log = logging.getLogger(__name__)
+
+OFFSETS_TIMEOUT_MS = 20_000
+
+
+class StoppedError(EbbtideError):
+    """A partition that must not go on before a person has looked at it."""
+
+
+class Finding(Enum):
+    """What a comparison of Redis with Kafka says; the value is for the log."""
+
+    CLEAN = "Redis and Kafka agree"
+    UNPUBLISHED = "a step was persisted but not published"
+    LOST_WRITES = "Redis has lost writes"
+    FIRST_START = "neither Redis nor Kafka knows this partition"
+
+
+class _Metadata(msgspec.Struct):
+    step: int
+    token: str
+    midnight_day: int
+
+
+@dataclass(slots=True)
+class TakeOver:
+    """One partition being taken over; `run` gives the mark to go on from."""
+
+    settings: Settings
+    model: Model
+    partition: int
+    store: StateStore
+    publisher: Publisher
+    inputs: Inputs
+    first_midnight_day: int
+    found: Finding = Finding.CLEAN
+
+    async def run(self) -> Mark:
+        """Take over.
+
+        1. Fence: whoever published for this partition before can publish no more, and its last transaction is settled.
+        2. Claim: nor can they write to Redis.
+        3. Compare Redis with Kafka.
+        4. Mend, so that both say the same.
+        """
+        await self.publisher.open()
+        await self.store.claim(secrets.token_hex(8))
+        stored = await self.store.stored_mark()
+        if self.settings.processing_guarantee == "exactly_once":
+            committed = await asyncio.to_thread(read_committed_mark, self.settings, self.partition)
+            mark = await self._reconcile(stored, committed)
+        else:
+            mark = await self._resume(stored)
+        if stored is not None and stored.model != self.model.fingerprint:
+            log.warning("partition %d: another model than before: everyone is evaluated anew", self.partition)
+            await self.store.make_everyone_due()
+        return mark
+
+    async def _reconcile(self, stored: StoredMark | None, committed: Mark | None) -> Mark:
+        """Exactly-once: bring Redis to where Kafka is."""
+        self.found = compare(stored, committed, self.partition)
+        log.info(
+            "partition %d: take-over: %s (Redis %s, Kafka %s)",
+            self.partition,
+            self.found.value,
+            _told(None if stored is None else stored.mark),
+            _told(committed),
+        )
+        if self.found is Finding.FIRST_START:
+            return await self._first_start()
+        assert committed is not None
+        if self.found is Finding.UNPUBLISHED:
+            assert stored is not None
+            outbox = await self.store.outbox()
+            await self.publisher.publish(outbox, stored.mark)
+            log.warning(
+                "partition %d: outbox of step %d published: %d records",
+                self.partition,
+                stored.mark.step,
+                len(outbox),
+            )
+            return stored.mark
+        if self.found is Finding.LOST_WRITES:
+            beginnings = await self.inputs.beginnings()
+            await rebuild(
+                self.settings, self.model, self.store, self.partition, stored, committed, beginnings
+            )
+        return committed
+
+    async def _first_start(self) -> Mark:
+        mark = Mark(0, secrets.token_hex(8), self.first_midnight_day, await self.inputs.beginnings())
+        await self.publisher.publish([], mark)
+        await self.store.begin(mark, self.model.fingerprint, "ready")
+        return mark
+
+    async def _resume(self, stored: StoredMark | None) -> Mark:
+        """At-least-once: go on from Redis, with its last step published again."""
+        if stored is None:
+            self.found = Finding.FIRST_START
+            return await self._first_start()
+        outbox = await self.store.outbox()
+        self.found = Finding.UNPUBLISHED if outbox else Finding.CLEAN
+        await self.publisher.publish(outbox, stored.mark)
+        log.info(
+            "partition %d: take-over: resumed from Redis %s, %d records published again",
+            self.partition,
+            _told(stored.mark),
+            len(outbox),
+        )
+        return stored.mark
+
+
+def compare(stored: StoredMark | None, committed: Mark | None, partition: int) -> Finding:
+    """What Redis and Kafka say of each other; raises `StoppedError` where going on would lose or double changes."""
+    if committed is None:
+        if stored is None:
+            return Finding.FIRST_START
+        raise StoppedError(
+            f"partition {partition}: stopped: Kafka has no committed offsets, but Redis is at step "
+            f"{stored.mark.step}: the group's offsets expired or were reset, or EBBTIDE_GROUP_ID or EBBTIDE_REDIS_URL is another's"
+        )
+    if stored is None or stored.is_rebuilding:
+        return Finding.LOST_WRITES
+    mark = stored.mark
+    if (mark.step, mark.token) == (committed.step, committed.token):
+        return Finding.CLEAN
+    if mark.step == committed.step + 1 and stored.before == (committed.step, committed.token):
+        return Finding.UNPUBLISHED
+    if mark.step > committed.step + 1:
+        raise StoppedError(
+            f"partition {partition}: stopped: Redis is at step {mark.step}, further ahead of Kafka's step "
+            f"{committed.step} than a crash can explain: the group's offsets were reset, or this Redis is another's"
+        )
+    return Finding.LOST_WRITES
+
+
+def read_committed_mark(settings: Settings, partition: int) -> Mark | None:
+    """Kafka's committed offsets of a partition, once no transaction on them is pending; None if there are none.
+
+    By kafka-python, which asks for stable offsets; raises `StoppedError` for offsets that are not ours.
+    """
+    from kafka import KafkaConsumer, TopicPartition
+
+    consumer = KafkaConsumer(
+        bootstrap_servers=settings.kafka_bootstrap_servers.split(","),
+        group_id=settings.group_id,
+        enable_auto_commit=False,
+        isolation_level="read_committed",
+    )
+    try:
+        found: dict[Topic, Any] = {
+            topic: consumer.committed(
+                TopicPartition(settings.topic(topic), partition), metadata=True, timeout_ms=OFFSETS_TIMEOUT_MS
+            )
+            for topic in TOPICS
+        }
+    finally:
+        consumer.close()
+    if all(committed is None for committed in found.values()):
+        return None
+    try:
+        marks = {
+            msgspec.json.decode(committed.metadata, type=_Metadata).token for committed in found.values()
+        }
+        said = msgspec.json.decode(found[TOPICS[0]].metadata, type=_Metadata)
+    except (AttributeError, msgspec.DecodeError):
+        marks = set()
+    if len(marks) != 1:
+        raise StoppedError(
+            f"partition {partition}: stopped: the committed offsets of group {settings.group_id!r} are not those of "
+            "one step: something else commits under this EBBTIDE_GROUP_ID"
+        )
+    return Mark(
+        said.step, said.token, said.midnight_day, {topic: int(found[topic].offset) for topic in TOPICS}
+    )
+
+
+def _told(mark: Mark | None) -> str:
+    return "blank" if mark is None else f"at step {mark.step}/{mark.token}"

@@ -1,0 +1,176 @@
+"""The worker: a member of the consumer group that runs one task for each partition it is assigned."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from redis.asyncio import Redis
+
+from enrichment.acceptance import TOPICS
+from streams.clock import Clock, EventClock, WallClock
+from streams.errors import EbbtideError
+from streams.partition_task import PartitionState, PartitionTask, Status
+from streams.settings import Settings
+
+log = logging.getLogger(__name__)
+
+GRACE_S = 10.0
+"""How long a task may take to finish its step before it is cancelled."""
+NEVER_POLLED_MS = 2**31 - 1
+"""The member reads no records itself: that it does not poll says nothing of its health."""
+PARTITION_CHECK_S = 5.0
+
+
+class Worker:
+    """Joins the group, and keeps one `PartitionTask` per assigned partition.
+
+    The member only holds the assignment. Each task reads its three inputs through a consumer of its own, so that one
+    partition's take-over, rebuild or error holds up no other.
+    """
+
+    def __init__(self, settings: Settings, now_us: Callable[[], int] | None = None) -> None:
+        self.settings = settings
+        self.model = settings.load_model()
+        self.tasks: dict[int, PartitionTask] = {}
+        self.failure: str | None = None
+        self._now_us = now_us
+        self._runs: dict[int, asyncio.Task[None]] = {}
+        self._wanted: frozenset[int] = frozenset()
+        self._rebalanced = asyncio.Event()
+        self._joined = False
+        self._supervisor: asyncio.Task[None] | None = None
+        self._partitions = 0
+        self._redis: Redis | None = None
+        self._member: AIOKafkaConsumer | None = None
+
+    async def start(self) -> None:
+        """Connect and join the group; partitions are taken over in the background."""
+        settings = self.settings
+        self._redis = Redis.from_url(settings.redis_url)
+        self._member = AIOKafkaConsumer(
+            bootstrap_servers=settings.kafka_bootstrap_servers,
+            client_id=f"ebbtide-{settings.group_id}",
+            group_id=settings.group_id,
+            partition_assignment_strategy=(RangePartitionAssignor,),
+            enable_auto_commit=False,
+            auto_offset_reset="latest",
+            session_timeout_ms=int(settings.session_timeout_s * 1_000),
+            heartbeat_interval_ms=int(settings.session_timeout_s * 1_000 / 4),
+            max_poll_interval_ms=NEVER_POLLED_MS,
+        )
+        self._member.subscribe([settings.topic(topic) for topic in TOPICS], listener=_Listener(self))
+        await self._member.start()
+        counts = [len(self._member.partitions_for_topic(settings.topic(topic)) or ()) for topic in TOPICS]
+        self._partitions = counts[0]
+        if len(set(counts)) != 1 or self._partitions == 0:
+            raise EbbtideError(f"the inputs have unequal numbers of partitions: {dict(zip(TOPICS, counts, strict=True))}")
+        self._supervisor = asyncio.create_task(self._supervise(), name="ebbtide-supervisor")
+
+    async def stop(self) -> None:
+        """Finish the steps under way, leave the group, and let go of all connections."""
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            await asyncio.gather(self._supervisor, return_exceptions=True)
+        await self._end(list(self._runs))
+        if self._member is not None:
+            await self._member.stop()
+        if self._redis is not None:
+            await self._redis.aclose()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the group has given its assignment and every partition of it runs."""
+        states = [task.state for task in self.tasks.values()]
+        return self._joined and self.failure is None and all(state.status is Status.RUNNING for state in states)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether every partition has taken all there was, and nobody is due."""
+        return self.is_ready and bool(self.tasks) and all(task.state.is_idle for task in self.tasks.values())
+
+    def states(self) -> dict[int, PartitionState]:
+        """What is known of each partition, by its number."""
+        return {partition: self.tasks[partition].state for partition in sorted(self.tasks)}
+
+    def note_assignment(self, assigned: Collection[TopicPartition] | None) -> None:
+        """Record an assignment, or that there is none at the moment; the supervisor does the rest."""
+        if assigned is None:
+            self._joined = False
+            return
+        held = {tp.partition for tp in assigned}
+        whole = {p for p in held if sum(tp.partition == p for tp in assigned) == len(TOPICS)}
+        if held != whole:
+            self.failure = "the assignor separated equal partition numbers of the inputs: all members must be Ebbtide"
+            whole = set()
+        self._wanted = frozenset(whole)
+        self._joined = True
+        self._rebalanced.set()
+
+    async def _supervise(self) -> None:
+        """Follow the assignment, and stop everything if the number of partitions changes."""
+        while True:
+            try:
+                await asyncio.wait_for(self._rebalanced.wait(), PARTITION_CHECK_S)
+            except TimeoutError:
+                pass
+            self._rebalanced.clear()
+            self._check_partitions()
+            wanted = frozenset() if self.failure else self._wanted
+            await self._end([partition for partition in self._runs if partition not in wanted])
+            for partition in sorted(wanted - self._runs.keys()):
+                self._begin(partition)
+
+    def _begin(self, partition: int) -> None:
+        assert self._redis is not None
+        clock: Clock = EventClock() if self.settings.clock == "event" else WallClock()
+        task = PartitionTask(self.settings, self.model, self._redis, clock, partition, self._now_us)
+        self.tasks[partition] = task
+        self._runs[partition] = asyncio.create_task(self._run(task), name=f"ebbtide-partition-{partition}")
+
+    async def _run(self, task: PartitionTask) -> None:
+        """A task that ends by an error that nobody foresaw stops loudly, like one that must not go on."""
+        try:
+            await task.run()
+        except Exception as error:
+            log.exception("partition %d: unexpected error", task.partition)
+            task.state.status, task.state.reason = Status.STOPPED, f"{type(error).__name__}: {error}"
+
+    async def _end(self, partitions: Collection[int]) -> None:
+        runs = [self._runs.pop(partition) for partition in partitions]
+        for partition in partitions:
+            self.tasks.pop(partition).stopping.set()
+        if not runs:
+            return
+        _, late = await asyncio.wait(runs, timeout=GRACE_S)
+        for run in late:
+            run.cancel()
+        await asyncio.gather(*runs, return_exceptions=True)
+
+    def _check_partitions(self) -> None:
+        assert self._member is not None
+        for topic in TOPICS:
+            name = self.settings.topic(topic)
+            count = len(self._member.partitions_for_topic(name) or ())
+            if count not in (0, self._partitions) and self.failure is None:
+                self.failure = f"{name}: the number of partitions changed from {self._partitions} to {count}"
+                log.critical("%s: customers would move between partitions; stopped", self.failure)
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka carries no types
+    """Only pauses and records: heartbeats start after these calls return."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        self._worker.note_assignment(None)
+
+    def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        member = self._worker._member
+        assert member is not None
+        member.pause(*assigned)
+        self._worker.note_assignment(assigned)
