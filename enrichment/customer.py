@@ -6,9 +6,13 @@ permissions), so that a `View`, an immutable picture of the customer at one mome
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from enrichment.acceptance import (
     MAX_GROSS_MICROS,
@@ -41,6 +45,7 @@ from enrichment.engagement import (
     with_latest,
     without_before,
 )
+from enrichment.holding import check_held
 from enrichment.model import Model
 from enrichment.money import convert_micros
 from enrichment.orders import MONEY_ONLY_AFTER_DAYS, Ledger, MoneyHistory, apply_purchase, history_of
@@ -66,14 +71,28 @@ class CustomerState(msgspec.Struct, array_like=True):
     due_day: int | None = None
 
 
-class View(NamedTuple):
-    """One customer at one moment; every part is immutable, so that later events do not show through.
+@dataclass(frozen=True)
+class Engaged:
+    """Engagement by UTC day: (day, cost to serve in base micro-units, points of scored kinds). Immutable."""
 
-    `engaged` holds (day, engagement points of scored kinds, cost to serve) per UTC day.
-    """
+    rows: tuple[tuple[int, int, float], ...]
+
+    @cached_property
+    def columns(self) -> npt.NDArray[np.int64]:
+        """Days and costs, (days, 2); made once for all sweeps."""
+        return np.array([row[:2] for row in self.rows], dtype=np.int64).reshape(len(self.rows), 2)
+
+    @cached_property
+    def points(self) -> npt.NDArray[np.float64]:
+        """The points of each day."""
+        return np.array([row[2] for row in self.rows], dtype=np.float64)
+
+
+class View(NamedTuple):
+    """One customer at one moment; every part is immutable, so that later events do not show through."""
 
     money: MoneyHistory
-    engaged: tuple[tuple[int, float, int], ...]
+    engaged: Engaged
     engagement_days: tuple[DayEngagement, ...]
     last_engaged_day: int | None
     cost_to_acquire_micros: int
@@ -151,12 +170,15 @@ class Customer:
             return Effect("erased")
         topic = topic_of(event)
         seen, horizon_days = self._seen(topic, horizons)
-        refused = check_lateness(seen, occurred_at_us, horizon_days) or self._check_gross(event)
+        refused = check_lateness(seen, occurred_at_us, horizon_days)
         if refused is not None:
             return refused
         digest = digest_of(event.event_id)
         if is_repeat(seen, digest, occurred_at_us, horizon_days):
             return Effect("duplicate")
+        refused = self._check_gross(event) or check_held(event, state.attributes, state.engagement)
+        if refused is not None:
+            return refused
         if isinstance(event, Consent) and event.kind == "erasure":
             self._erase(occurred_at_us)
             return Effect("accepted", changed=True, is_erasure=True)
@@ -260,7 +282,7 @@ class Customer:
         state, model = self.state, self.model
         return View(
             money,
-            _engaged(state.engagement.days, model, (), ()),
+            _engaged(state.engagement.days, model, (), Engaged(())),
             state.engagement.days,
             last_engaged_day(state.engagement, model),
             state.engagement.cost_to_acquire_micros,
@@ -272,21 +294,18 @@ class Customer:
 
 
 def _engaged(
-    days: tuple[DayEngagement, ...],
-    model: Model,
-    known_days: tuple[DayEngagement, ...],
-    known: tuple[tuple[int, float, int], ...],
-) -> tuple[tuple[int, float, int], ...]:
-    """(day, points, cost) per day; days that are the same objects as before are not computed again."""
-    reusable = {id(day): row for day, row in zip(known_days, known, strict=True)}
+    days: tuple[DayEngagement, ...], model: Model, known_days: tuple[DayEngagement, ...], known: Engaged
+) -> Engaged:
+    """What each day comes to; days that are the same objects as before are not computed again."""
+    reusable = {id(day): row for day, row in zip(known_days, known.rows, strict=True)}
     rows = []
     for bucket in days:
         row = reusable.get(id(bucket))
         if row is None:
             points = sum(scored_weight(key, model) * count for key, count in sorted(bucket.counts.items()))
-            row = (bucket.day, points, bucket.cost_micros)
+            row = (bucket.day, bucket.cost_micros, points)
         rows.append(row)
-    return tuple(rows)
+    return Engaged(tuple(rows))
 
 
 def _attributes(by_topic: dict[Topic, dict[str, Latest]]) -> dict[str, str]:

@@ -158,12 +158,13 @@ class Enricher:
         days = np.array(
             [day_of(moment.as_of_us) for moment in moments if moment.view is not None], dtype=np.int64
         )
-        table = self._table(views, np.arange(len(views)), days)
+        table = self._table(views, np.arange(len(views)), days) if views else None
         row = 0
         for customer, decision, view, as_of_us, cause, wins_back, first_of_day in moments:
             if view is None:
                 self._decider.decide_erasure(customer, decision, as_of_us, cause, results)
                 continue
+            assert table is not None
             if wins_back and decision.pending is not None:
                 decision.pending = None
                 results.decided.add(customer.id)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -89,14 +88,11 @@ def build_features(views: Sequence[View], view_at: Ints, day: Ints, model: Model
         ],
         dtype=np.int64,
     ).reshape(len(views), 12)[view_at]
-    money = _Windows(
-        [view.money.buckets for view in views],
-        view_at,
-        day,
-    )
+    money = _Windows([view.money.columns for view in views], view_at, day)
     orders, counted = money.sums(1), money.sums(2)
     revenue, margin, refunds = money.sums(3), money.sums(4), money.sums(6)
-    engaged = _Windows([view.engaged for view in views], view_at, day)
+    engaged = _Windows([view.engaged.columns for view in views], view_at, day)
+    points = np.concatenate([view.engaged.points for view in views]) if views else np.zeros(0)
     declared = np.array(
         [np.nan if view.declared_intent is None else view.declared_intent for view in views], dtype=np.float64
     )
@@ -123,31 +119,31 @@ def build_features(views: Sequence[View], view_at: Ints, day: Ints, model: Model
         revenue_365d_micros=money.within(365, revenue),
         margin_365d_micros=money.within(365, margin),
         counted_365d_micros=money.within(365, counted),
-        cost_to_serve_365d_micros=engaged.within(COST_WINDOW_DAYS, engaged.sums(2))
+        cost_to_serve_365d_micros=engaged.within(COST_WINDOW_DAYS, engaged.sums(1))
         + money.within(COST_WINDOW_DAYS, refunds) * model.cost_per_refund_micros,
         cost_to_acquire_micros=totals[:, 10],
-        weighted_engagement_90d=engaged.decayed(COUNT_WINDOW_DAYS, 1, model.engagement.half_life_days),
+        weighted_engagement_90d=engaged.decayed(COUNT_WINDOW_DAYS, points, model.engagement.half_life_days),
         consent_breadth=_breadth(views, view_at, day),
         declared_intent=declared[view_at],
     )
 
 
 class _Windows:
-    """Day buckets of all views in one row after another, and which of them each row's windows hold."""
+    """Day buckets of all views in one row after another, and which of them each row's windows hold.
 
-    def __init__(self, buckets: Sequence[Sequence[tuple[object, ...]]], view_at: Ints, day: Ints) -> None:
-        sizes = np.fromiter(map(len, buckets), dtype=np.int64, count=len(buckets))
-        self._buckets = list(chain.from_iterable(buckets))
-        self._bucket_day = self._column(0, np.int64)
-        of_view = np.repeat(np.arange(len(buckets), dtype=np.int64), sizes)
+    `columns` has, per view, an array of (days, numbers) whose first number is the day, ascending.
+    """
+
+    def __init__(self, columns: Sequence[Ints], view_at: Ints, day: Ints) -> None:
+        sizes = np.fromiter(map(len, columns), dtype=np.int64, count=len(columns))
+        self._columns = np.concatenate(columns) if columns else np.zeros((0, 1), dtype=np.int64)
+        self._bucket_day = self._columns[:, 0]
+        of_view = np.repeat(np.arange(len(columns), dtype=np.int64), sizes)
         self._keys = of_view * _DAYS_PER_VIEW + self._bucket_day
         self._row_key = view_at * _DAYS_PER_VIEW + day
         self._day = day
         self._end = np.searchsorted(self._keys, self._row_key, side="right")
         self._starts: dict[int, npt.NDArray[np.intp]] = {}
-
-    def _column(self, at: int, dtype: type[np.int64] | type[np.float64]) -> npt.NDArray[np.int64]:
-        return np.array([bucket[at] for bucket in self._buckets], dtype=dtype)
 
     def _start(self, window_days: int) -> npt.NDArray[np.intp]:
         if window_days not in self._starts:
@@ -157,19 +153,18 @@ class _Windows:
     def sums(self, at: int) -> Ints:
         """Running sums of one column, from before the first bucket on."""
         running = np.zeros(len(self._bucket_day) + 1, dtype=np.int64)
-        np.cumsum(self._column(at, np.int64), out=running[1:])
+        np.cumsum(self._columns[:, at], out=running[1:])
         return running
 
     def within(self, window_days: int, running: Ints) -> Ints:
         """Per row, the sum over the days of its window."""
         return running[self._end] - running[self._start(window_days)]
 
-    def decayed(self, window_days: int, at: int, half_life_days: float) -> Floats:
-        """Per row, the sum over its window of points that halve every `half_life_days`.
+    def decayed(self, window_days: int, points: Floats, half_life_days: float) -> Floats:
+        """Per row, the sum over its window of the buckets' points, which halve every `half_life_days`.
 
         Each row adds up its own buckets, in their order, so that no row depends on any other.
         """
-        points = np.asarray(self._column(at, np.float64), dtype=np.float64)
         start = self._start(window_days)
         counts = self._end - start
         row = np.repeat(np.arange(len(counts)), counts)

@@ -18,7 +18,7 @@ from enrichment.days import day_of, midnight_us
 from enrichment.deciding import Decider
 from enrichment.decision import Decision
 from enrichment.results import Results, Table
-from enrichment.standing import LIFECYCLE, NEW
+from enrichment.standing import LIFECYCLE, LIFECYCLE_PROSPECT, NEW
 
 Ints = npt.NDArray[np.int64]
 TableOf = Callable[[Sequence[View], Ints, Ints], Table]
@@ -49,7 +49,7 @@ def look_ahead(
         view_at = np.repeat(np.arange(len(part)), lengths)
         days = starts[view_at] + np.arange(len(view_at)) - first_row[view_at]
         table = table_of([customer.view() for customer in part], view_at, days)
-        quiet = _quiet_rows(part, table)
+        quiet = _quiet_rows(part, table, decider.model.hysteresis.dwell_days)
         for customer, start, length in zip(part, first_row.tolist(), lengths.tolist(), strict=True):
             results.touched[customer.id] = customer
             loud = np.flatnonzero(~quiet[start : start + length])
@@ -94,7 +94,7 @@ def _falls_due(decision: Decision, day: int) -> bool:
     return decision.pending is not None and decision.pending.due_day <= day
 
 
-def _quiet_rows(customers: Sequence[Customer], table: Table) -> npt.NDArray[np.bool_]:
+def _quiet_rows(customers: Sequence[Customer], table: Table, dwell_days: int) -> npt.NDArray[np.bool_]:
     """Rows on which, from the standing of now, nothing can happen."""
     features, found = table.features, table.candidates
     standing = np.array(
@@ -103,8 +103,11 @@ def _quiet_rows(customers: Sequence[Customer], table: Table) -> npt.NDArray[np.b
     pending = [customer.decision.pending for customer in customers]
     due = np.array([-1 if trigger is None else trigger.due_day for trigger in pending], dtype=np.int64)
     now = standing[features.view_at]
-    stays = ((now >= found.easy) & (now <= found.hard)).all(axis=1)
+    changed_days = np.array([customer.decision.changed_days for customer in customers], dtype=np.int64)
+    dwells = features.day[:, None] - changed_days[features.view_at] < dwell_days
+    stays = (((now >= found.easy) & (now <= found.hard)) | dwells).all(axis=1)
     stays &= ~((now[:, LIFECYCLE] == NEW) & found.past_new)
+    stays &= (now[:, LIFECYCLE] == LIFECYCLE_PROSPECT) == (found.plain[:, LIFECYCLE] == LIFECYCLE_PROSPECT)
     stays &= features.profiling_allowed
     stays |= ~features.profiling_allowed & (now[:, LIFECYCLE] < 0)
     due_at = due[features.view_at]

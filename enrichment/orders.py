@@ -10,15 +10,19 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from enrichment.days import day_of
 from enrichment.model import Model
 from enrichment.money import convert_micros, divide_half_even
-from schemas.events import Purchase
+from schemas.events import MAX_NAME_CHARACTERS, Purchase
 
 MONEY_ONLY_AFTER_DAYS = 400
 """A record more than so many days after its order's day changes money only."""
@@ -67,6 +71,10 @@ class Entry(msgspec.Struct, array_like=True):
     cancelled_late: bool = False
     refunds: list[Refund] = []
     newest_day: int = 0
+
+
+NUMBERS = 7
+"""How many of a day's fields are numbers: all but the categories."""
 
 
 class DayMoney(NamedTuple):
@@ -124,7 +132,8 @@ class Folded(msgspec.Struct, array_like=True, frozen=True):
         )
 
 
-class MoneyHistory(NamedTuple):
+@dataclass(frozen=True)
+class MoneyHistory:
     """A customer's purchases at one moment: day buckets in ascending order, and lifetime totals. Immutable.
 
     `repeat_spend_*` covers purchase days after the first whose counted orders came to more than zero: the
@@ -134,13 +143,20 @@ class MoneyHistory(NamedTuple):
     buckets: tuple[DayMoney, ...]
     totals: Folded
 
+    @cached_property
+    def columns(self) -> npt.NDArray[np.int64]:
+        """The buckets' numbers, (days, 7), in the order of `DayMoney`'s fields; made once for all sweeps."""
+        numbers = [bucket[:NUMBERS] for bucket in self.buckets]
+        return np.array(numbers, dtype=np.int64).reshape(len(numbers), NUMBERS)
+
     @classmethod
     def of(cls, buckets: tuple[DayMoney, ...], folded: Folded) -> MoneyHistory:
         """The history of these days and of those that were folded away before them."""
         return cls(buckets, folded.with_days(buckets))
 
-
-NO_MONEY = MoneyHistory((), Folded())
+    def with_later_day(self, bucket: DayMoney) -> MoneyHistory:
+        """The history with one more day, after all others."""
+        return MoneyHistory((*self.buckets, bucket), self.totals.with_days((bucket,)))
 
 
 class Ledger(msgspec.Struct, array_like=True):
@@ -174,15 +190,21 @@ def apply_purchase(
     repeated_order = purchase.kind == "order" and entry.ordered_on is not None
     _enter(entry, ledger, purchase, model, late_after_days)
     after = tuple(_contributions(entry))
-    buckets = history.buckets if before == after else _replaced(history.buckets, before, after)
-    buckets = _fold(ledger, buckets, day_of(purchase.occurred_at_us), 2 * late_after_days)
+    if before == after:
+        later = history
+    elif not before and len(after) == 1 and _is_later(after[0], history) and not after[0].is_empty:
+        later = history.with_later_day(after[0])
+    else:
+        later = MoneyHistory.of(_replaced(history.buckets, before, after), ledger.folded)
+    buckets = _fold(ledger, later.buckets, day_of(purchase.occurred_at_us), 2 * late_after_days)
     effect = PurchaseEffect(
         repeated_order,
         purchase.kind == "order" and not counted_before and not repeated_order and _is_counted(entry),
     )
-    if buckets is history.buckets:
-        return history, effect
-    return MoneyHistory.of(buckets, ledger.folded), effect
+    if len(buckets) < len(later.buckets):
+        # What was folded away stays in the totals.
+        later = MoneyHistory(buckets, later.totals)
+    return later, effect
 
 
 def history_of(ledger: Ledger) -> MoneyHistory:
@@ -223,7 +245,8 @@ def _enter(entry: Entry, ledger: Ledger, purchase: Purchase, model: Model, late_
         return
     if purchase.kind == "order" and (entry.ordered_on is None or day < entry.ordered_on):
         entry.ordered_on = day
-    categories = tuple(sorted({item.category for item in purchase.items if item.category}))
+    named = {item.category for item in purchase.items if item.category is not None}
+    categories = tuple(sorted(name for name in named if len(name) <= MAX_NAME_CHARACTERS))
     version = Version(
         purchase.occurred_at_us,
         purchase.event_id,
@@ -319,16 +342,19 @@ def _replaced(
     buckets: tuple[DayMoney, ...], taken: Iterable[DayMoney], added: Iterable[DayMoney]
 ) -> tuple[DayMoney, ...]:
     """The buckets without what `taken` had put in, and with `added`; empty days are left out."""
-    result = list(buckets)
-    days = [bucket.day for bucket in result]
+    by_day = {bucket.day: bucket for bucket in buckets}
     for parts, sign in ((added, 1), (taken, -1)):
         for part in parts:
-            at = bisect_left(days, part.day)
-            if at == len(days) or days[at] != part.day:
-                days.insert(at, part.day)
-                result.insert(at, DayMoney(part.day))
-            result[at] = _combined(result[at], part, sign)
-    return tuple(bucket for bucket in result if not bucket.is_empty)
+            combined = _combined(by_day.get(part.day) or DayMoney(part.day), part, sign)
+            if combined.is_empty:
+                by_day.pop(part.day, None)
+            else:
+                by_day[part.day] = combined
+    return tuple(by_day[day] for day in sorted(by_day))
+
+
+def _is_later(bucket: DayMoney, history: MoneyHistory) -> bool:
+    return not history.buckets or bucket.day > history.buckets[-1].day
 
 
 def _fold(

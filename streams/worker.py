@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection
+from contextlib import suppress
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
@@ -67,7 +68,9 @@ class Worker:
         counts = [len(self._member.partitions_for_topic(settings.topic(topic)) or ()) for topic in TOPICS]
         self._partitions = counts[0]
         if len(set(counts)) != 1 or self._partitions == 0:
-            raise EbbtideError(f"the inputs have unequal numbers of partitions: {dict(zip(TOPICS, counts, strict=True))}")
+            raise EbbtideError(
+                f"the inputs have unequal numbers of partitions: {dict(zip(TOPICS, counts, strict=True))}"
+            )
         self._supervisor = asyncio.create_task(self._supervise(), name="ebbtide-supervisor")
 
     async def stop(self) -> None:
@@ -85,7 +88,9 @@ class Worker:
     def is_ready(self) -> bool:
         """Whether the group has given its assignment and every partition of it runs."""
         states = [task.state for task in self.tasks.values()]
-        return self._joined and self.failure is None and all(state.status is Status.RUNNING for state in states)
+        return (
+            self._joined and self.failure is None and all(state.status is Status.RUNNING for state in states)
+        )
 
     @property
     def is_idle(self) -> bool:
@@ -104,7 +109,9 @@ class Worker:
         held = {tp.partition for tp in assigned}
         whole = {p for p in held if sum(tp.partition == p for tp in assigned) == len(TOPICS)}
         if held != whole:
-            self.failure = "the assignor separated equal partition numbers of the inputs: all members must be Ebbtide"
+            self.failure = (
+                "the assignor separated equal partition numbers of the inputs: all members must be Ebbtide"
+            )
             whole = set()
         self._wanted = frozenset(whole)
         self._joined = True
@@ -113,10 +120,8 @@ class Worker:
     async def _supervise(self) -> None:
         """Follow the assignment, and stop everything if the number of partitions changes."""
         while True:
-            try:
+            with suppress(TimeoutError):
                 await asyncio.wait_for(self._rebalanced.wait(), PARTITION_CHECK_S)
-            except TimeoutError:
-                pass
             self._rebalanced.clear()
             self._check_partitions()
             wanted = frozenset() if self.failure else self._wanted

@@ -1,0 +1,132 @@
+"""The Faust app that hosts the worker: supervision, signals, and the web endpoints.
+
+`ebbtide run` and `faust -A streams.app worker` are the same. The hot path does not go through Faust: `Worker` is a
+service of the app, which reads whole fetches with the client that Faust itself runs on.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import faust
+from faust.web import Request, Response, View
+
+from streams.doctor import check_kafka, check_redis, require
+from streams.settings import Settings, load_settings
+from streams.worker import Worker
+
+log = logging.getLogger(__name__)
+
+
+def make_app(settings: Settings) -> faust.App:
+    """The Faust app of one worker; starting it checks Kafka, the topics and Redis, and raises `EbbtideError`."""
+    folder = settings.faust_data_dir or Path(tempfile.gettempdir()) / f"ebbtide-{os.getpid()}"
+    brokers = settings.kafka_bootstrap_servers.replace(",", ";")
+    app = faust.App(
+        f"{settings.topic_prefix}{settings.group_id}-faust",
+        broker=f"aiokafka://{brokers}",
+        web_bind=settings.web_bind,
+        web_port=settings.web_port,
+        datadir=str(folder),
+        topic_disable_leader=True,
+        broker_check_crcs=False,
+    )
+    # Without adapters and deliveries there is nothing for Faust itself to consume.
+    app.producer_only = True
+    worker = Worker(settings)
+
+    @app.service
+    class EbbtideService(faust.Service):
+        """The worker as a service of the app."""
+
+        async def on_start(self) -> None:
+            await worker.start()
+
+        async def on_stop(self) -> None:
+            await worker.stop()
+
+    @app.page("/healthz")
+    async def healthz(view: View, request: Request) -> Response:
+        """Whether the process should go on: 503 once the whole worker has failed."""
+        return view.json({"status": worker.failure or "ok"}, status=503 if worker.failure else 200)
+
+    @app.page("/readyz")
+    async def readyz(view: View, request: Request) -> Response:
+        """Whether every assigned partition runs, and which does not and why."""
+        return view.json(readiness(worker), status=200 if worker.is_ready else 503)
+
+    return app
+
+
+def readiness(worker: Worker) -> dict[str, Any]:
+    """What `/readyz` says."""
+    partitions = {
+        str(partition): {
+            "status": state.status.value,
+            "reason": state.reason or None,
+            "step": None if state.mark is None else state.mark.step,
+            "records": sum(state.outcomes.values()),
+            "changes": state.changes,
+            "idle": state.is_idle,
+        }
+        for partition, state in worker.states().items()
+    }
+    return {"ready": worker.is_ready, "failure": worker.failure, "partitions": partitions}
+
+
+def run_worker(settings: Settings, workers: int) -> int:
+    """Run one worker in this process, or several in processes of their own; gives the exit code."""
+    for warning in require(check_kafka(settings) + check_redis(settings)):
+        print(f"ebbtide: warning: {warning}", file=sys.stderr)
+    if workers > 1:
+        return _run_processes(settings, workers)
+    for chatty in ("kafka", "aiokafka"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    app = make_app(settings)
+    worker = faust.Worker(
+        app, loglevel=os.environ.get("LOGLEVEL", "INFO"), redirect_stdouts=False, quiet=True
+    )
+    try:
+        worker.execute_from_commandline()
+    except SystemExit as ended:
+        return int(ended.code or 0)
+
+
+def _run_processes(settings: Settings, workers: int) -> int:
+    """One process per worker, each with the next web port; a signal goes to all, and one that fails ends the rest."""
+    environment = {**os.environ, **settings.as_environment()}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "streams", "run"],
+            env={**environment, "EBBTIDE_WEB_PORT": str(settings.web_port + number)},
+        )
+        for number in range(workers)
+    ]
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        for process in processes:
+            process.send_signal(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, forward)
+    codes = []
+    for process in processes:
+        codes.append(process.wait())
+        if codes[-1] != 0:
+            forward(signal.SIGTERM, None)
+    return next((1 for code in codes if code != 0), 0)
+
+
+def __getattr__(name: str) -> Any:
+    """`faust -A streams.app` looks for `app`; it is made of the environment's settings when it is asked for."""
+    if name == "app":
+        return make_app(load_settings())
+    raise AttributeError(name)
