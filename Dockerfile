@@ -9,11 +9,12 @@ RUN /opt/ebbtide/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
 
 FROM python:3.11-slim
 COPY --from=build /opt/ebbtide /opt/ebbtide
-# Faust keeps its files in the folder it is started in.
 RUN useradd --system --create-home --home-dir /var/lib/ebbtide ebbtide
 USER ebbtide
 WORKDIR /var/lib/ebbtide
-ENV PATH=/opt/ebbtide/bin:$PATH PYTHONUNBUFFERED=1 EBBTIDE_WEB_PORT=6066
+# The health endpoints must be reachable through the container's own address, not only from inside it.
+ENV PATH=/opt/ebbtide/bin:$PATH PYTHONUNBUFFERED=1 \
+    EBBTIDE_WEB_BIND=0.0.0.0 EBBTIDE_WEB_PORT=6066 EBBTIDE_FAUST_DATA_DIR=/var/lib/ebbtide
 EXPOSE 6066
 # The worker finishes its step on SIGTERM.
 STOPSIGNAL SIGTERM

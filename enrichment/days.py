@@ -31,6 +31,6 @@ def format_day(day: int) -> str:
 
 
 def format_time(time_us: int) -> str:
-    """RFC 3339 with `Z`; the fraction is written only when it is not zero."""
-    text = (_EPOCH + timedelta(microseconds=time_us)).isoformat()
-    return text[:-6] + "Z"
+    """RFC 3339 with `Z`; a fraction is written only as far as it is not zero, as the schemas say."""
+    text = (_EPOCH + timedelta(microseconds=time_us)).isoformat()[:-6]
+    return (text.rstrip("0") if "." in text else text) + "Z"

@@ -374,7 +374,7 @@ class Model(_Part):
                 f"base currency {currency} does not fit model {self.name!r}: "
                 f"its rates are in {self.base_currency}"
             )
-        return Model.model_validate({**self.model_dump(), "base_currency": currency, "rates": {}})
+        return _validated({**self.model_dump(), "base_currency": currency, "rates": {}}, self.name)
 
 
 def load_model(path: str | Path | None = None) -> Model:
@@ -401,6 +401,10 @@ def parse_model(text: str, source: str) -> Model:
         raise ModelError(f"model {source}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(document, dict):
         raise ModelError(f"model {source}: must be a mapping of keys to values")
+    return _validated(document, source)
+
+
+def _validated(document: dict[str, Any], source: str) -> Model:
     try:
         return Model.model_validate(document)
     except ValidationError as error:

@@ -20,6 +20,7 @@ import faust
 from faust.web import Request, Response, View
 
 from streams.doctor import check_kafka, check_redis, require
+from streams.garbage import expect_long_lives
 from streams.settings import Settings, load_settings
 from streams.worker import Worker
 
@@ -90,6 +91,7 @@ def run_worker(settings: Settings, workers: int) -> int:
         return _run_processes(settings, workers)
     for chatty in ("kafka", "aiokafka"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    expect_long_lives()
     app = make_app(settings)
     worker = faust.Worker(
         app, loglevel=os.environ.get("LOGLEVEL", "INFO"), redirect_stdouts=False, quiet=True

@@ -216,6 +216,7 @@ def replay(
             out=out,
             model=loaded,
             until_us=until,
+            horizons=settings.horizons,
             report=report,
         )
     events = sum(sum(outcomes.values()) for outcomes in summary["events"].values())

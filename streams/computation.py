@@ -70,14 +70,17 @@ class Computation:
             self._refuse(taken[at][0], refused)
 
     async def sweep(self, midnight_day: int) -> int:
-        """Pass midnights for a slice of those who are due; gives how many there were."""
+        """Pass midnights for a slice of those who are due; gives how many there were that this step had not touched.
+
+        When those whom it has touched are due, only they know: Redis will be told by the end of the step.
+        """
         room = self._settings.step_max_customers - len(self.results.touched)
         if room <= 0:
             return 0
         due = await self._store.due(midnight_day, self._settings.step_max_customers)
         unseen = [customer_id for customer_id in due if customer_id not in self.results.touched][:room]
-        customers = await self._customers(unseen)
-        self._enricher.advance(customers.values(), midnight_day, self.results)
+        customers = [*self.results.touched.values(), *(await self._customers(unseen)).values()]
+        self._enricher.advance(customers, midnight_day, self.results)
         return len(unseen)
 
     def step(self, writer: OutputWriter, before: Mark, after: Mark) -> Step:

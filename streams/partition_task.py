@@ -87,7 +87,7 @@ class PartitionTask:
         keys = PartitionKeys.of(settings, partition)
         self._store = StateStore(redis, keys, model, settings.erasure_key.get_secret_value().encode())
         self._trusted_at_s = -1e9
-        self._trusted = False
+        self._trusted: bool | None = None
         self._swept_day = -2
 
     async def run(self) -> None:
@@ -199,7 +199,7 @@ class PartitionTask:
             skew_s = abs(now_us - (int(seconds) * 1_000_000 + int(micros))) / 1e6
             agreed, self._trusted = self._trusted, skew_s <= self.settings.max_clock_skew_s
             self._trusted_at_s = now_s
-            if not self._trusted and agreed:
+            if not self._trusted and agreed is not False:
                 log.error(
                     "partition %d: this clock and Redis' differ by %.1f s, more than EBBTIDE_MAX_CLOCK_SKEW_S=%g: "
                     "no midnight passes",
@@ -207,7 +207,7 @@ class PartitionTask:
                     skew_s,
                     self.settings.max_clock_skew_s,
                 )
-        return self._trusted
+        return bool(self._trusted)
 
     def _note(self, work: Computation, mark: Mark) -> None:
         self._cache.trim()

@@ -64,7 +64,7 @@ async def rebuild(
     for topic in TOPICS:
         tp = TopicPartition(settings.topic(topic), partition)
         async for records in read_between(settings, tp, beginnings[topic], committed.offsets[topic]):
-            folded += _fold(records, topic, enricher, customers, model)
+            folded += _fold(records, topic, enricher, customers, model, settings.clock == "wall")
             await asyncio.sleep(0)
     states = [customers.restored(customer_id, committed.midnight_day) for customer_id in sorted(customers)]
     erased = [(hashed, store.erased_value(*entry)) for hashed, entry in sorted(table.erased.items())]
@@ -136,15 +136,21 @@ class _Customers(dict[str, Customer]):
 
 
 def _fold(
-    records: list[ConsumerRecord], topic: Topic, enricher: Enricher, customers: _Customers, model: Model
+    records: list[ConsumerRecord],
+    topic: Topic,
+    enricher: Enricher,
+    customers: _Customers,
+    model: Model,
+    by_wall_clock: bool,
 ) -> int:
+    """By the wall clock, the broker's time tells as of which day a record was evaluated; else its own does."""
     for record in records:
         event = event_of(record, topic, model)
         if isinstance(event, Rejection):
             continue
         customer = customers[event.customer_id]
         enricher.fold([event], customers)
-        if record.timestamp_type == LOG_APPEND_TIME and customer.is_known:
+        if by_wall_clock and record.timestamp_type == LOG_APPEND_TIME and customer.is_known:
             customer.state.profiled_day = max(
                 customer.state.profiled_day, day_of(int(record.timestamp) * 1_000)
             )

@@ -81,6 +81,7 @@ def run_replay(
     out: Path,
     model: Model,
     until_us: int | None,
+    horizons: Horizons | None = None,
     report: Report | None = None,
 ) -> Document:
     """Replay JSON Lines (`.jsonl`, `.jsonl.gz`), write the five files into `out`; gives the summary."""
@@ -90,7 +91,7 @@ def run_replay(
         "engagements": engagements,
     }
     values = ((topic, value) for topic in TOPICS for path in files[topic] for value in read_lines(path))
-    replayed = replay(values, model, until_us, report=report)
+    replayed = replay(values, model, until_us, horizons, report)
     return write_replay(replayed, model, out)
 
 
@@ -130,6 +131,8 @@ def replay(
         index.file(record.customer_id for record in batch)
         if report is not None and number % 16 == 0:
             report(sum(results.outcomes.values()), len(log.records))
+    if report is not None:
+        report(len(log.records), len(log.records))
     _pass_midnight(day_of(end_us), enricher, index, results)
     results.finish()
     held = [customer for _, customer in sorted(customers.items()) if customer.is_known]

@@ -5,6 +5,7 @@ It does what the stream does around the core, with nothing between: no broker, n
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import repeat
@@ -21,7 +22,7 @@ from enrichment.results import Results
 from schemas.events import Event
 from schemas.profiles import DIMENSIONS
 from tests.enrichment.records import day, event_of
-from tests.oracles.seeded_log import TOPICS, SeededLog
+from tests.oracles.seeded_log import DAY_US, MOST_DELAY_DAYS, TOPICS, SeededLog
 
 Document = dict[str, Any]
 Item = Event | int
@@ -80,9 +81,7 @@ class Partition:
         self.midnight_day = day(date) if isinstance(date, str) else date
         results = Results(self.model)
         customers = list(self.customers.values())
-        self.enricher.advance(
-            customers if catch_up else self.sweep(customers), self.midnight_day, results
-        )
+        self.enricher.advance(customers if catch_up else self.sweep(customers), self.midnight_day, results)
         return self._publish(results)
 
     def play(self, items: Iterable[Item], sizes: Iterable[int] = repeat(10_000)) -> Partition:
@@ -182,14 +181,31 @@ def events_of(log: SeededLog, topic: str) -> list[Event]:
     return [event_of(topic, record) for record in log[topic]]
 
 
-def with_midnights(events: Sequence[Event]) -> Iterator[Item]:
+def in_arrival_order(log: SeededLog, seed: int) -> list[Item]:
+    """The events of a log with some of them late, as far as they may be, and the midnights in between.
+
+    Consents come in time, because what a denial deleted stays deleted.
+    """
+    rng = random.Random(seed)
+    arriving = []
+    for topic in TOPICS:
+        for event in events_of(log, topic):
+            most_us = MOST_DELAY_DAYS[topic] * DAY_US
+            delay_us = rng.randint(0, most_us) if most_us and rng.random() < 0.2 else 0
+            arriving.append((event.occurred_at_us + delay_us, topic, event.event_id, event))
+    arriving.sort(key=lambda entry: entry[:3])
+    return list(_between_midnights((arrives_us, event) for arrives_us, _, _, event in arriving))
+
+
+def with_midnights(events: Sequence[Event]) -> list[Item]:
     """Records with every midnight before the first record at or after it."""
-    passed = None
-    for event in events:
-        today = day_of(event.occurred_at_us)
-        if passed is None:
-            passed = today - 1
-        while passed < today:
-            passed += 1
-            yield passed
+    return list(_between_midnights((event.occurred_at_us, event) for event in events))
+
+
+def _between_midnights(timed: Iterable[tuple[int, Event]]) -> Iterator[Item]:
+    passed: int | None = None
+    for time_us, event in timed:
+        today = day_of(time_us)
+        yield from range(today if passed is None else passed + 1, today + 1)
+        passed = today
         yield event

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from importlib import resources
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -13,7 +13,7 @@ from enrichment.days import day_of
 from enrichment.model import Model
 from schemas.dead_letters import Rejection
 from schemas.decode import decode
-from schemas.events import Event
+from schemas.events import Event, Topic
 from schemas.timestamps import parse_timestamp
 from tests.oracles.seeded_log import MODEL_OVERRIDES
 
@@ -31,14 +31,16 @@ def model(**overrides: Any) -> Model:
     document = {**DEFAULT_MODEL}
     for key, value in overrides.items():
         known = document.get(key)
-        merge = isinstance(known, Mapping) and isinstance(value, Mapping)
-        document[key] = {**known, **value} if merge else value
+        if isinstance(known, Mapping) and isinstance(value, Mapping):
+            document[key] = {**known, **value}
+        else:
+            document[key] = value
     return Model.model_validate(document)
 
 
 def event_of(topic: str, record: Record) -> Event:
     """A record as `decode` gives it; it must be well-formed."""
-    event = decode(topic, json.dumps(record).encode())
+    event = decode(cast(Topic, topic), json.dumps(record).encode())
     assert not isinstance(event, Rejection), event
     return event
 

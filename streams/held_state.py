@@ -1,0 +1,81 @@
+"""What a group's worker holds in Redis, read beside the running worker without touching anything."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from enrichment.model import Model
+from streams.errors import EbbtideError, one_line
+from streams.redis_keys import PartitionKeys
+from streams.settings import Settings
+from streams.state_store import StateStore
+from streams.step import Mark
+
+TIMEOUT_S: Final = 10.0
+_PROBED_AT_ONCE: Final = 1_024
+
+
+@dataclass(frozen=True, slots=True)
+class HeldPartition:
+    """One partition as Redis has it: its states, how far they have come, and which model decided last."""
+
+    partition: int
+    store: StateStore
+    mark: Mark
+    model_fingerprint: str
+
+
+@asynccontextmanager
+async def held_partitions(settings: Settings, model: Model) -> AsyncIterator[list[HeldPartition]]:
+    """The partitions of the settings' group that Redis holds, by number; usable inside the block.
+
+    Raises:
+        EbbtideError: Redis does not answer, holds nothing of the group, or is just being rebuilt.
+    """
+    where = f"{settings.redis_address} (setting EBBTIDE_REDIS_URL)"
+    try:
+        redis = Redis.from_url(settings.redis_url, socket_connect_timeout=TIMEOUT_S, socket_timeout=TIMEOUT_S)
+        try:
+            yield await _held(redis, settings, model, where)
+        finally:
+            await redis.aclose()
+    except (RedisError, OSError) as error:
+        raise EbbtideError(f"Redis does not answer at {where}: {one_line(error)}") from error
+
+
+async def _held(redis: Redis, settings: Settings, model: Model, where: str) -> list[HeldPartition]:
+    held = []
+    for partition in await _numbers(redis, settings):
+        keys = PartitionKeys.of(settings, partition)
+        store = StateStore(redis, keys, model, settings.erasure_key.get_secret_value().encode())
+        stored = await store.stored_mark()
+        if stored is None:
+            continue
+        if stored.is_rebuilding:
+            raise EbbtideError(f"partition {partition} is being rebuilt; try again when the worker is ready")
+        held.append(HeldPartition(partition, store, stored.mark, stored.model))
+    if not held:
+        name = f"group {settings.group_id!r} with topic prefix {settings.topic_prefix!r}"
+        raise EbbtideError(f"Redis at {where} holds nothing of {name}: has its worker run?")
+    return held
+
+
+async def _numbers(redis: Redis, settings: Settings) -> list[int]:
+    """Which partitions have a key of their own; asked for by number, since a scan would pass every customer."""
+    numbers: list[int] = []
+    first = 0
+    while True:
+        probe: Any = redis.pipeline(transaction=False)
+        for partition in range(first, first + _PROBED_AT_ONCE):
+            probe.exists(PartitionKeys.of(settings, partition).meta)
+        found = [first + at for at, exists in enumerate(await probe.execute()) if exists]
+        if not found:
+            return numbers
+        numbers += found
+        first += _PROBED_AT_ONCE

@@ -1,0 +1,71 @@
+"""Topics read from their beginning to where they end now."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
+
+from streams.errors import EbbtideError, one_line
+from streams.settings import Settings
+
+TIMEOUT_S: Final = 20.0
+"""For connecting, and for the next record."""
+
+
+async def read_to_end(settings: Settings, names: Sequence[str]) -> AsyncIterator[ConsumerRecord]:
+    """Every record of these topics (names without prefix) up to their present end; within a partition in order.
+
+    Records of unfinished and aborted transactions are left out.
+
+    Raises:
+        EbbtideError: Kafka does not answer, a topic does not exist, or no record comes for `TIMEOUT_S` seconds.
+    """
+    topics = [settings.topic(name) for name in names]
+    consumer = AIOKafkaConsumer(
+        *topics,
+        bootstrap_servers=settings.kafka_bootstrap_servers,
+        client_id=f"ebbtide-{settings.group_id}-reader",
+        group_id=None,
+        isolation_level="read_committed",
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+    )
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            await consumer.start()
+            ends = await _ends(consumer, topics)
+        heard_s = time.monotonic()
+        while ends:
+            fetched = await consumer.getmany(*ends, timeout_ms=500)
+            for records in fetched.values():
+                heard_s = time.monotonic()
+                for record in records:
+                    yield record
+            for tp in list(ends):
+                if await consumer.position(tp) >= ends[tp]:
+                    del ends[tp]
+            if time.monotonic() - heard_s > TIMEOUT_S:
+                raise EbbtideError(f"no record came from {', '.join(topics)} for {TIMEOUT_S:g} s")
+    except (KafkaError, TimeoutError, OSError) as error:
+        where = f"{settings.kafka_bootstrap_servers} (setting EBBTIDE_KAFKA_BOOTSTRAP_SERVERS)"
+        raise EbbtideError(f"Kafka at {where}: {one_line(error)}") from error
+    finally:
+        await consumer.stop()
+
+
+async def _ends(consumer: Any, topics: Sequence[str]) -> dict[TopicPartition, int]:
+    """Where the partitions that hold records end. Without a group, a consumer is assigned all of its topics."""
+    partitions: list[TopicPartition] = []
+    for topic in topics:
+        numbers = consumer.partitions_for_topic(topic)
+        if not numbers:
+            raise EbbtideError(f"there is no topic {topic}")
+        partitions += [TopicPartition(topic, number) for number in sorted(numbers)]
+    beginnings = await consumer.beginning_offsets(partitions)
+    ends = await consumer.end_offsets(partitions)
+    return {tp: ends[tp] for tp in partitions if ends[tp] > beginnings[tp]}

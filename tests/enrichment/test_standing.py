@@ -1,0 +1,179 @@
+"""Standings: the clamp between harder and easier, dwell, and when the plain rule holds at once."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import cast
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from enrichment.features import Features
+from enrichment.model import METRICS, Model
+from enrichment.scores import SCORES, Scored
+from enrichment.standing import (
+    ACTIVE,
+    AT_RISK,
+    LAPSED,
+    LIFECYCLE_PROSPECT,
+    NEW,
+    candidates,
+    next_standing,
+)
+from tests.enrichment.driver import Partition
+from tests.enrichment.records import cancellation, engagement, model, order, refund
+
+LONG_AGO = (0, 0, 0)
+ranks = st.tuples(st.integers(0, 3), st.integers(0, 3), st.sampled_from([ACTIVE, AT_RISK, LAPSED]))
+
+
+def stand(
+    current: tuple[int, int, int] | None,
+    plain: tuple[int, int, int],
+    hard: tuple[int, int, int] | None = None,
+    easy: tuple[int, int, int] | None = None,
+    changed_days: tuple[int, int, int] = LONG_AGO,
+    past_new: bool = True,
+    dwell_days: int = 7,
+) -> tuple[int, int, int]:
+    """Where a customer stands on day 100."""
+    return next_standing(
+        current,
+        changed_days,
+        100,
+        list(plain),
+        list(hard or plain),
+        list(easy or plain),
+        past_new,
+        dwell_days,
+    )
+
+
+@given(current=ranks, plain=ranks, easier=ranks, harder=ranks)
+def test_a_standing_is_clamped_between_harder_and_easier(
+    current: tuple[int, int, int],
+    plain: tuple[int, int, int],
+    easier: tuple[int, int, int],
+    harder: tuple[int, int, int],
+) -> None:
+    """It moves only as far as both rules allow; oracle: the nearest rank of the interval."""
+    low = tuple(map(min, easier, plain))
+    high = tuple(map(max, harder, plain))
+    found = stand(current, plain, (high[0], high[1], high[2]), (low[0], low[1], low[2]))
+    for rank, was, least, most in zip(found, current, low, high, strict=True):
+        assert rank == min(range(least, most + 1), key=lambda candidate: abs(candidate - was))
+
+
+def test_entering_follows_the_plain_rule() -> None:
+    """Who had no standing gets the plain one, however near the thresholds."""
+    assert stand(None, (1, 2, ACTIVE), hard=(3, 3, LAPSED), easy=(0, 0, ACTIVE)) == (1, 2, ACTIVE)
+
+
+def test_the_first_and_the_last_counted_order_follow_the_plain_rule_at_once() -> None:
+    """In every dimension, also on the day of another change."""
+    today = (100, 100, 100)
+    prospect, customer = (4, 3, LIFECYCLE_PROSPECT), (1, 2, NEW)
+    assert stand(prospect, customer, hard=(3, 3, LAPSED), changed_days=today, past_new=False) == customer
+    assert stand(customer, prospect, easy=(2, 2, LIFECYCLE_PROSPECT), changed_days=today) == prospect
+
+
+def test_the_end_of_new_follows_the_plain_rule_at_once_in_lifecycle_only() -> None:
+    """Dwell and hysteresis hold the other two."""
+    today = (100, 100, 100)
+    assert stand((1, 2, NEW), (0, 0, AT_RISK), easy=(0, 0, ACTIVE), changed_days=today) == (1, 2, AT_RISK)
+    assert stand((1, 2, NEW), (0, 0, ACTIVE), changed_days=today) == (1, 2, ACTIVE)
+
+
+def test_no_change_within_the_dwell_time_of_the_last_one_in_that_dimension() -> None:
+    """Six days after its last change a dimension stays; seven days after, it may move; the others do not wait."""
+    assert stand((0, 0, ACTIVE), (3, 3, LAPSED), changed_days=(94, 93, 0)) == (0, 3, LAPSED)
+
+
+def scored_rows(lifetime_points: list[float], churn_risk: list[float], potential: list[float]) -> Scored:
+    """Rows of which only the parts that segments and lifecycles look at are set."""
+    rows = len(lifetime_points)
+    points = np.zeros((rows, len(METRICS)))
+    points[:, METRICS.index("customer_lifetime_value_365d")] = lifetime_points
+    scores = np.zeros((rows, len(SCORES)))
+    scores[:, SCORES.index("potential")] = potential
+    scores[:, SCORES.index("value")] = lifetime_points
+    nothing, days = np.zeros(rows), np.full(rows, 100)
+    return Scored(
+        metrics=points,
+        points=points,
+        contributions=points,
+        scores=scores,
+        recency_days=days,
+        tenure_days=days,
+        probability_active=nothing,
+        expected_orders_365d=nothing,
+        customer_lifetime_value_365d=nothing,
+        churn_risk=np.array(churn_risk),
+        rfm=days,
+    )
+
+
+def plain_segments(rules: Model, rows: Scored, order_count: int) -> list[int]:
+    """The segment of each row by the plain rule."""
+    features = SimpleNamespace(order_count=np.full(len(rows.points), order_count))
+    plain = candidates(cast(Features, features), rows, rules).plain
+    return [int(segment) for segment in plain[:, 0]]
+
+
+def test_the_segment_of_a_customer_with_orders() -> None:
+    """Thresholds belong to the upper side, the limit of churn risk to `high`; oracle: the contract's sentence."""
+    rules = model(segments={"high": 60, "medium": 40, "high_churn_risk_limit": 0.3, "emerging_potential": 50})
+    rows = scored_rows(
+        [60, 60, 59.999999, 40, 39.999999, 39.999999],
+        [0.3, 0.300001, 0.0, 1.0, 0.0, 0.0],
+        [0, 100, 100, 0, 50, 49.999999],
+    )
+    assert plain_segments(rules, rows, order_count=1) == [0, 1, 1, 1, 2, 3]
+
+
+def test_the_segment_of_a_customer_without_an_order() -> None:
+    """`emerging` by potential, else `prospect`."""
+    rules = model(segments={"emerging_potential": 50})
+    rows = scored_rows([100, 100], [0.0, 0.0], [50, 49.999999])
+    assert plain_segments(rules, rows, order_count=0) == [2, 4]
+
+
+def test_the_first_order_moves_a_prospect_within_the_dwell_time() -> None:
+    """A visitor who buys on the next day is a prospect no more; and one again when the order is cancelled."""
+    partition = Partition(model())
+    partition.take(engagement("visited", "2025-01-01", channel="web"))
+    assert partition.standing() == ("prospect", "inside", "prospect")
+    partition.take(order("2025-01-02", "80.00", "a"))
+    segment, _, lifecycle = partition.standing()
+    assert "prospect" not in (segment, lifecycle)
+    partition.take(cancellation("2025-01-03", "a"))
+    assert partition.standing()[0] == partition.standing()[2] == "prospect"
+
+
+def test_a_full_refund_of_the_only_order_makes_a_prospect_at_once() -> None:
+    """The last counted order gone, there is none."""
+    partition = Partition(model())
+    partition.take(order("2025-01-02", "80.00", "a"))
+    changes = partition.take(refund("2025-01-03", "a", "80.00"))
+    assert [change["current"] for change in changes if change["dimension"] == "lifecycle"] == ["prospect"]
+
+
+def test_new_ends_after_its_days_at_a_midnight() -> None:
+    """Within N days of the first order: on the Nth day still, on the next no more."""
+    partition = Partition(
+        model(
+            lifecycle={"at_risk_churn_risk": 1, "lapsed_churn_risk": 1, "new_days": 30},
+            hysteresis={"dwell_days": 60, "churn_risk_margin": 0},
+        )
+    )
+    partition.take(order("2025-01-01", "80.00"))
+    assert partition.standing()[2] == "new"
+    partition.pass_midnight("2025-01-31")
+    assert partition.standing()[2] == "new"
+    changes = partition.pass_midnight("2025-02-01")
+    ends = [change for change in changes if change["dimension"] == "lifecycle"]
+    assert [(change["previous"], change["current"], change["direction"]) for change in ends] == [
+        ("new", "active", "upgrade")
+    ]
+    assert ends[0]["as_of"] == "2025-02-01T00:00:00Z"

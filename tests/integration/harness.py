@@ -1,0 +1,349 @@
+"""A worker on real Kafka and Redis: settings of a test's own, topics, records in, records out, and waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+import yaml
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+
+from enrichment.acceptance import TOPICS, Topic
+from streams.embedded import free_port
+from streams.profiles import export_profiles
+from streams.settings import Settings, load_settings
+from streams.topics import create_topics
+from streams.worker import Worker
+
+Document = dict[str, Any]
+ROOT = Path(__file__).parents[2]
+SESSION_TIMEOUT_S = 6.0
+BATCH_BYTES = 3_500_000
+_PR_SET_PDEATHSIG = 1
+
+
+class Record(NamedTuple):
+    """One input record; `topic` is without prefix."""
+
+    topic: Topic
+    key: bytes | None
+    value: bytes | None
+    partition: int = 0
+
+
+def make_settings(bootstrap_servers: str, redis_url: str, prefix: str, **overrides: Any) -> Settings:
+    """Settings that share nothing with another test: prefix, group and web port are its own."""
+    chosen = {
+        "kafka_bootstrap_servers": bootstrap_servers,
+        "redis_url": redis_url,
+        "topic_prefix": prefix,
+        "group_id": f"{prefix}group",
+        "session_timeout_s": SESSION_TIMEOUT_S,
+        "web_port": free_port(),
+        "erasure_key": "an erasure key for tests",
+    }
+    return load_settings(**{**chosen, **overrides})
+
+
+async def make_topics(settings: Settings, partitions: int = 1) -> None:
+    """All eight topics, as `ebbtide topics create` makes them."""
+    await asyncio.to_thread(create_topics, settings, partitions, 1)
+
+
+def write_model(path: Path, document: Mapping[str, Any]) -> Path:
+    """A model file."""
+    path.write_text(yaml.safe_dump(dict(document), sort_keys=False), encoding="utf-8")
+    return path
+
+
+# ---------------------------------------------------------------- records in
+
+
+def record_of(topic: Topic, document: Mapping[str, Any], partitions: int = 1) -> Record:
+    """A well-formed record with its customer as key, in the partition that the key's CRC-32 names."""
+    key = str(document["customer_id"]).encode()
+    return Record(topic, key, orjson.dumps(document), partition_of(key, partitions))
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """Any function of the key will do, as long as all three inputs use the same."""
+    return zlib.crc32(key) % partitions
+
+
+async def produce(settings: Settings, records: Iterable[Record]) -> None:
+    """Send records, each input's in their order, and wait until Kafka has them."""
+    producer = AIOKafkaProducer(
+        bootstrap_servers=settings.kafka_bootstrap_servers,
+        max_batch_size=BATCH_BYTES,
+        max_request_size=2 * BATCH_BYTES,
+        acks="all",
+    )
+    await producer.start()
+    batches: dict[tuple[str, int], Any] = {}
+    sent: list[Any] = []
+
+    async def flush(at: tuple[str, int]) -> None:
+        sent.append(await producer.send_batch(batches.pop(at), at[0], partition=at[1]))
+
+    try:
+        for number, (topic, key, value, partition) in enumerate(records):
+            at = settings.topic(topic), partition
+            batch = batches.setdefault(at, producer.create_batch())
+            if batch.append(key=key, value=value, timestamp=None) is None:
+                await flush(at)
+                batch = batches[at] = producer.create_batch()
+                assert batch.append(key=key, value=value, timestamp=None) is not None
+            if number % 1_000 == 0:
+                await asyncio.sleep(0)
+        for at in list(batches):
+            await flush(at)
+        await asyncio.gather(*sent)
+    finally:
+        await producer.stop()
+
+
+# --------------------------------------------------------------- records out
+
+
+async def read_topic(
+    settings: Settings, name: str, isolation_level: str = "read_committed"
+) -> list[ConsumerRecord]:
+    """Every record of a topic up to its present end (the last stable offset, by default), by partition."""
+    async with AIOKafkaConsumer(
+        bootstrap_servers=settings.kafka_bootstrap_servers,
+        isolation_level=isolation_level,
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        max_partition_fetch_bytes=8 * 1024 * 1024,
+    ) as consumer:
+        full = settings.topic(name)
+        partitions = await _partitions(consumer, full)
+        consumer.assign(partitions)
+        ends = await consumer.end_offsets(partitions)
+        found: list[ConsumerRecord] = []
+        for tp in partitions:
+            while await consumer.position(tp) < ends[tp]:
+                for records in (await consumer.getmany(tp, timeout_ms=1_000)).values():
+                    found += [record for record in records if record.offset < ends[tp]]
+        return found
+
+
+async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
+    known = await consumer._client.fetch_all_metadata()
+    return [TopicPartition(topic, number) for number in sorted(known.partitions_for_topic(topic) or ())]
+
+
+async def read_documents(settings: Settings, name: str) -> list[Document]:
+    """The values of an output topic, tombstones left out."""
+    return [json.loads(record.value) for record in await read_topic(settings, name) if record.value]
+
+
+async def changes_of(settings: Settings) -> list[Document]:
+    """Every change that a read_committed consumer sees."""
+    return await read_documents(settings, "segment-changes")
+
+
+async def input_ends(settings: Settings) -> dict[tuple[Topic, int], int]:
+    """The end offset of every input partition."""
+    async with AIOKafkaConsumer(bootstrap_servers=settings.kafka_bootstrap_servers) as consumer:
+        ends = {}
+        for topic in TOPICS:
+            partitions = await _partitions(consumer, settings.topic(topic))
+            found = await consumer.end_offsets(partitions)
+            ends.update({(topic, tp.partition): found[tp] for tp in partitions})
+        return ends
+
+
+# ------------------------------------------------------------- what is stored
+
+
+async def stored_profiles(settings: Settings, until_us: int | None = None) -> dict[str, Document]:
+    """Every customer's profile from Redis, as `ebbtide profiles` writes them."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "profiles.jsonl"
+        await asyncio.to_thread(export_profiles, settings, out, until_us)
+        documents = [json.loads(line) for line in out.read_bytes().splitlines()]
+    return {document["customer_id"]: document for document in documents}
+
+
+# ------------------------------------------------------------------- a worker
+
+
+@asynccontextmanager
+async def running(settings: Settings, now_us: Callable[[], int] | None = None) -> AsyncIterator[Worker]:
+    """A worker in this process, stopped at the end of the block."""
+    worker = Worker(settings, now_us)
+    await worker.start()
+    try:
+        yield worker
+    finally:
+        await worker.stop()
+
+
+async def until(condition: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
+    """Wait for something to become true; fail, saying what, if it does not."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {what}"
+        await asyncio.sleep(0.02)
+
+
+async def until_idle(settings: Settings, worker: Worker, timeout_s: float = 120.0) -> None:
+    """Wait until a worker that has all partitions has published everything that the inputs hold by now."""
+    ends = await input_ends(settings)
+
+    def is_done() -> bool:
+        marks = {partition: state.mark for partition, state in worker.states().items()}
+        taken = all(
+            (mark := marks.get(partition)) is not None and mark.offsets[topic] >= end
+            for (topic, partition), end in ends.items()
+        )
+        return taken and worker.is_idle
+
+    try:
+        await until(is_done, "idle", timeout_s)
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {worker.failure} {worker.states()}") from None
+
+
+async def run_to_the_end(settings: Settings, timeout_s: float = 120.0) -> None:
+    """Run a worker until it has taken everything, and stop it."""
+    async with running(settings) as worker:
+        await until_idle(settings, worker, timeout_s)
+
+
+def readiness_of(settings: Settings) -> tuple[int, Document] | None:
+    """The status and answer of the `/readyz` at these settings' port; None while there is none."""
+    url = f"http://{settings.web_bind}:{settings.web_port}/readyz"
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.status, json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read())
+    except OSError:
+        return None
+
+
+def partitions_of(settings: Settings) -> dict[int, Document]:
+    """What that `/readyz` says of each partition."""
+    answer = readiness_of(settings)
+    return {} if answer is None else {int(number): said for number, said in answer[1]["partitions"].items()}
+
+
+class WorkerProcess:
+    """`python -m streams run` with its log in a file; it dies with this process."""
+
+    def __init__(self, settings: Settings, log: Path, *arguments: str) -> None:
+        self.settings = settings
+        self.log = log
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "streams", "run", *arguments],
+                env=process_environment(settings),
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                preexec_fn=_die_with_parent,
+            )
+
+    def kill(self) -> None:
+        """End it at once, as a crash of the machine would."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def terminate(self, timeout_s: float = 30.0) -> int:
+        """Ask it to stop; gives the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout_s)
+
+    def log_text(self) -> str:
+        """What it has logged so far."""
+        return self.log.read_text("utf-8", errors="replace")
+
+    def readiness(self) -> tuple[int, Document] | None:
+        """The status and answer of `/readyz`; None while there is none."""
+        return readiness_of(self.settings)
+
+    def partitions(self) -> dict[int, Document]:
+        """What `/readyz` says of each partition that this worker holds."""
+        return partitions_of(self.settings)
+
+    def is_idle(self, partitions: int) -> bool:
+        """Whether it holds so many partitions, and each has taken all there is."""
+        held = self.partitions()
+        return len(held) == partitions and all(state["idle"] for state in held.values())
+
+    async def until(self, condition: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
+        """Wait for something to become true while the process lives; fail with its log if it does not."""
+        try:
+            await until(lambda: self.process.poll() is not None or condition(), what, timeout_s)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.log_text()[-6_000:]}") from None
+        assert self.process.poll() is None, f"ended before: {what}\n{self.log_text()[-6_000:]}"
+
+
+@contextmanager
+def worker_process(settings: Settings, log: Path, *arguments: str) -> Iterator[WorkerProcess]:
+    """A worker in a process of its own, with more arguments for `run`; it does not outlive the block."""
+    worker = WorkerProcess(settings, log, *arguments)
+    try:
+        yield worker
+    finally:
+        if worker.process.poll() is None:
+            worker.kill()
+
+
+def process_environment(settings: Settings) -> dict[str, str]:
+    """This process's environment with these settings and no others."""
+    ours = {name: value for name, value in os.environ.items() if not name.upper().startswith("EBBTIDE_")}
+    return {**ours, **settings.as_environment()}
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+# -------------------------------------------------------------- what must hold
+
+
+def check_sequences(changes: Sequence[Document]) -> None:
+    """Each change is there once; sequences have no gap; `previous` is the last `current` of the dimension.
+
+    A second life of a customer begins again at 1, with nothing before it.
+    """
+    ids = [change["change_id"] for change in changes]
+    assert len(ids) == len(set(ids)), "a change_id twice"
+    by_life: dict[tuple[str, int], list[Document]] = {}
+    for change in changes:
+        by_life.setdefault((change["customer_id"], change["life"]), []).append(change)
+    for life, own in by_life.items():
+        assert [change["sequence"] for change in own] == list(range(1, len(own) + 1)), life
+        current: dict[str, Any] = {}
+        for change in own:
+            assert change["previous"] == current.get(change["dimension"]), change
+            current[change["dimension"]] = change["current"]
+
+
+def aggregates(profiles: Mapping[str, Document] | Iterable[Document]) -> dict[str, Document]:
+    """Aggregates and consents by customer: what does not depend on when anything was evaluated."""
+    documents = profiles.values() if isinstance(profiles, Mapping) else profiles
+    return {
+        str(document["customer_id"]): {"aggregates": document["aggregates"], "consents": document["consents"]}
+        for document in documents
+    }

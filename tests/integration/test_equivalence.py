@@ -1,0 +1,163 @@
+"""Live equals replay: the same logs through real Kafka, Redis and the worker, and through replay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from enrichment.acceptance import TOPICS, Topic
+from enrichment.days import midnight_us
+from enrichment.model import Model
+from schemas.timestamps import parse_timestamp
+from streams.replay import NAMESPACE, Replayed, read_lines, replay
+from streams.settings import Settings
+from tests.enrichment.records import SEEDED_MODEL
+from tests.integration.harness import (
+    Document,
+    Record,
+    aggregates,
+    changes_of,
+    check_sequences,
+    make_settings,
+    make_topics,
+    partition_of,
+    produce,
+    read_documents,
+    run_to_the_end,
+    running,
+    stored_profiles,
+    until_idle,
+    write_model,
+)
+from tests.oracles.seeded_log import make_log
+from tests.services import KafkaService, RedisService
+
+PARTITIONS = 4
+Log = dict[Topic, list[bytes]]
+
+pytestmark = pytest.mark.real_kafka
+
+
+def demo_log() -> Log:
+    """The Complete Journey as the demo sends it."""
+    with resources.as_file(resources.files("streams").joinpath("demo_data")) as folder:
+        return {topic: list(read_lines(folder / f"{topic}.jsonl.gz")) for topic in TOPICS}
+
+
+def seeded_log(seed: int, **options: Any) -> Log:
+    """A made-up log with every difficulty."""
+    made = make_log(seed, **options)
+    return {topic: [orjson.dumps(record) for record in made[topic]] for topic in TOPICS}
+
+
+def records_of(log: Mapping[Topic, Iterable[bytes]], *topics: Topic) -> Iterator[Record]:
+    """The inputs' records, one topic after the other, each customer's in one partition."""
+    for topic in topics:
+        for value in log[topic]:
+            key = str(orjson.loads(value)["customer_id"]).encode()
+            yield Record(topic, key, value, partition_of(key, PARTITIONS))
+
+
+def replayed(log: Log, model: Model) -> Replayed:
+    return replay(((topic, value) for topic in TOPICS for value in log[topic]), model)
+
+
+@pytest.fixture(params=["seeded", "demo"])
+def log(request: pytest.FixtureRequest, random_seed: int) -> Log:
+    return demo_log() if request.param == "demo" else seeded_log(random_seed, customers=60, events=4_000)
+
+
+@pytest.fixture
+def settings(
+    kafka: KafkaService,
+    redis_server: RedisService,
+    unique_prefix: str,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+) -> Settings:
+    """With replay's own namespace, so that ids are the same too, and the model that the log expects."""
+    is_demo = "demo" in request.node.name
+    model = None if is_demo else write_model(tmp_path / "model.yaml", SEEDED_MODEL)
+    return make_settings(
+        kafka.bootstrap_servers, redis_server.url, unique_prefix, namespace=NAMESPACE, model=model
+    )
+
+
+async def test_one_topic_after_another_by_the_wall_clock_gives_replays_aggregates(
+    settings: Settings, log: Log
+) -> None:
+    """All consents, then all purchases, then all engagement: the aggregates of every customer are replay's."""
+    await make_topics(settings, PARTITIONS)
+    async with running(settings) as worker:
+        for topic in TOPICS:
+            await produce(settings, records_of(log, topic))
+            await until_idle(settings, worker)
+    oracle = replayed(log, settings.load_model())
+    found = aggregates(await stored_profiles(settings, oracle.end_us))
+    expected = aggregates(oracle.profiles)
+    assert found.keys() == expected.keys()
+    assert {customer for customer in expected if found[customer] != expected[customer]} == set()
+    check_sequences(await changes_of(settings))
+    assert await read_documents(settings, "dead-letters") == []
+
+
+async def test_by_the_event_clock_changes_and_triggers_are_replays(
+    settings: Settings, request: pytest.FixtureRequest, random_seed: int
+) -> None:
+    """Up to each partition's last midnight, ids included, from a log in order (repeats apart)."""
+    log = seeded_log(random_seed, customers=80, events=5_000, disorder=False)
+    settings = settings.model_copy(update={"clock": "event"})
+    await make_topics(settings, PARTITIONS)
+    await produce(settings, records_of(log, *TOPICS))
+    async with running(settings) as worker:
+        await until_idle(settings, worker)
+        marks = [state.mark for state in worker.states().values()]
+    end_us = [midnight_us(mark.midnight_day + 1) for mark in marks if mark is not None]
+    oracle = replayed(log, settings.load_model())
+
+    def happened(documents: Iterable[Document]) -> dict[str, list[Document]]:
+        """By customer, in their order; what replay's later midnights brought is left out."""
+        by_customer: dict[str, list[Document]] = {}
+        for document in documents:
+            customer_id = str(document["customer_id"])
+            if parse_timestamp(document["as_of"]) < end_us[partition_of(customer_id.encode(), PARTITIONS)]:
+                by_customer.setdefault(customer_id, []).append(document)
+        return by_customer
+
+    changes = await changes_of(settings)
+    assert any(change["reason"]["trigger"] == "time" for change in changes)
+    assert happened(changes) == happened(oracle.results.changes)
+    triggers = happened(await read_documents(settings, "reactivation-triggers"))
+    assert triggers == happened(oracle.results.triggers)
+    assert triggers
+    check_sequences(changes)
+
+
+async def test_the_split_into_steps_changes_nothing_but_left_out_profiles(
+    settings: Settings, random_seed: int
+) -> None:
+    """Steps of 7 records and 3 customers publish the same changes as one worker's usual ones: replay's."""
+    log = seeded_log(random_seed, customers=12, days=120, events=300, disorder=False, late_money=False)
+    settings = settings.model_copy(
+        update={"clock": "event", "batch_max_records": 7, "step_max_customers": 3, "cache_customers": 2}
+    )
+    await make_topics(settings, PARTITIONS)
+    await produce(settings, records_of(log, *TOPICS))
+    await run_to_the_end(settings)
+    changes = await changes_of(settings)
+    check_sequences(changes)
+    by_event = {change["change_id"]: change for change in changes}
+    oracle = replayed(log, settings.load_model()).results.changes
+    expected = {change["change_id"]: change for change in oracle}
+    assert by_event.keys() <= expected.keys()
+    assert all(expected[change_id] == change for change_id, change in by_event.items())
+    assert all(
+        change_id in by_event
+        for change_id, change in expected.items()
+        if change["reason"]["trigger"] != "time"  # type: ignore[index]
+    )

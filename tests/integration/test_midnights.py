@@ -1,0 +1,214 @@
+"""Midnights by the wall clock on real Kafka, with a clock of the test's own."""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from enrichment.days import DAY_US, day_of
+from schemas.timestamps import parse_timestamp
+from streams.partition_task import PartitionTask
+from streams.settings import Settings
+from streams.worker import Worker
+from tests.enrichment.records import DEFAULT_MODEL
+from tests.integration.harness import (
+    Document,
+    changes_of,
+    check_sequences,
+    make_settings,
+    make_topics,
+    produce,
+    record_of,
+    running,
+    until,
+    until_idle,
+    write_model,
+)
+from tests.services import KafkaService, RedisService
+
+pytestmark = pytest.mark.real_kafka
+
+
+class SetClock:
+    """A clock that stands at so many days from now, and that Redis agrees with, unless told otherwise."""
+
+    def __init__(self, days: float) -> None:
+        self.days = days
+        self.agrees = True
+
+    def __call__(self) -> int:
+        return int((time.time() + self.days * 86_400) * 1_000_000)
+
+    async def agrees_with_redis(self, task: PartitionTask, now_us: int) -> bool:
+        return self.agrees
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SetClock:
+    chosen = SetClock(0)
+
+    async def agrees(task: PartitionTask, now_us: int) -> bool:
+        return await chosen.agrees_with_redis(task, now_us)
+
+    monkeypatch.setattr(PartitionTask, "_clock_agrees", agrees)
+    return chosen
+
+
+@pytest.fixture
+def settings(kafka: KafkaService, redis_server: RedisService, unique_prefix: str) -> Settings:
+    return make_settings(kafka.bootstrap_servers, redis_server.url, unique_prefix)
+
+
+def order(event_id: str, days_ago: float, customer_id: str = "c") -> Document:
+    """An order so many days before now."""
+    moment = datetime.now(UTC) - timedelta(days=days_ago)
+    return {
+        "event_id": event_id,
+        "customer_id": customer_id,
+        "occurred_at": moment.isoformat(),
+        "kind": "order",
+        "order_id": event_id,
+        "currency": "USD",
+        "total": "20.00",
+    }
+
+
+def lifecycles(changes: list[Document]) -> list[tuple[str | None, str | None]]:
+    """The lifecycle's changes: its value, and what triggered it."""
+    return [(c["current"], c["reason"]["trigger"]) for c in changes if c["dimension"] == "lifecycle"]
+
+
+def midnight_of(worker: Worker) -> int:
+    mark = worker.states()[0].mark if worker.tasks else None
+    return -1 if mark is None else mark.midnight_day
+
+
+async def passed(worker: Worker, day: int) -> None:
+    """Wait until the midnight of a day has passed and all who were due have been looked at."""
+    await until(lambda: midnight_of(worker) >= day and worker.is_idle, f"midnight of day {day}")
+
+
+async def test_an_idle_customer_is_demoted_at_midnights_with_no_event(
+    settings: Settings, clock: SetClock
+) -> None:
+    """As time passes they become at risk, then lapsed, each as of a midnight; nothing else has to come."""
+    await make_topics(settings)
+    await produce(settings, [record_of("purchases", order(f"e{days}", days)) for days in (30, 20, 10, 1)])
+    async with running(settings, clock) as worker:
+        await until_idle(settings, worker)
+        entered = len(await changes_of(settings))
+        today = day_of(clock())
+        for days in (1, 60, 150, 400, 800):
+            clock.days = days
+            await passed(worker, today + days)
+    later = (await changes_of(settings))[entered:]
+    check_sequences(await changes_of(settings))
+    assert {change["reason"]["trigger"] for change in later} == {"time"}
+    assert all(parse_timestamp(change["as_of"]) % DAY_US == 0 for change in later)
+    assert lifecycles(later)[-2:] == [("at_risk", "time"), ("lapsed", "time")]
+
+
+async def test_midnights_missed_while_down_pass_in_order_behind_the_backlog(
+    settings: Settings, clock: SetClock
+) -> None:
+    """A worker that was down for 300 days reads what came in those days before it demotes anyone."""
+    await make_topics(settings)
+    customers = ("comes back", "stays away")
+    await produce(settings, [record_of("purchases", order("e1", 1, customer)) for customer in customers])
+    async with running(settings, clock) as worker:
+        await until_idle(settings, worker)
+        today = day_of(clock())
+    first = len(await changes_of(settings))
+    await produce(settings, [record_of("purchases", order("e2", 0, "comes back"))])
+    clock.days = 300
+    async with running(settings, clock) as worker:
+        await passed(worker, today + 300)
+    later = (await changes_of(settings))[first:]
+    check_sequences(await changes_of(settings))
+    by_customer: dict[str, list[Any]] = {customer: [] for customer in customers}
+    for change in later:
+        by_customer[change["customer_id"]].append(change)
+    away = by_customer["stays away"]
+    assert [change["as_of"] for change in away] == sorted(change["as_of"] for change in away)
+    assert {change["reason"]["trigger"] for change in away} == {"time"}
+    back = [change for change in by_customer["comes back"] if change["reason"]["trigger"] == "time"]
+    assert all(day_of(parse_timestamp(change["as_of"])) > today for change in back)
+    assert len({change["as_of"] for change in away}) > 1
+
+
+async def test_records_of_a_day_that_has_not_begun_by_our_clock_wait_for_its_midnight(
+    settings: Settings, clock: SetClock
+) -> None:
+    """With a clock three days behind the broker's, records wait; the midnights in between come before them."""
+    await make_topics(settings)
+    clock.days = -3
+    await produce(settings, [record_of("purchases", order("e1", 4))])
+    async with running(settings, clock) as worker:
+        await until(lambda: bool(worker.tasks) and worker.is_ready, "ready")
+        today = day_of(clock())
+        await until(lambda: midnight_of(worker) >= today, "the first midnight")
+        assert sum(worker.states()[0].outcomes.values()) == 0
+        clock.days = 0
+        await until_idle(settings, worker)
+        assert midnight_of(worker) == today + 3
+    changes = await changes_of(settings)
+    assert {day_of(parse_timestamp(change["as_of"])) for change in changes} == {today + 3}
+
+
+async def test_no_midnight_passes_while_the_clocks_disagree(settings: Settings, clock: SetClock) -> None:
+    """Records go on being processed; the midnight passes when the clocks agree again."""
+    await make_topics(settings)
+    async with running(settings, clock) as worker:
+        await until(lambda: worker.is_idle, "idle")
+        today = day_of(clock())
+        clock.days, clock.agrees = 200, False
+        await produce(settings, [record_of("purchases", order("e1", 1))])
+        await until_idle(settings, worker)
+        assert midnight_of(worker) == today
+        assert len(lifecycles(await changes_of(settings))) == 1
+        clock.agrees = True
+        await passed(worker, today + 200)
+    assert len(lifecycles(await changes_of(settings))) > 1
+
+
+async def test_a_clock_that_is_off_from_redis_raises_an_alarm(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log names the difference and the setting; oracle: a clock a day ahead is off by 86,400 s."""
+    await make_topics(settings)
+    ahead = SetClock(1)
+    async with running(settings) as worker:
+        await until(lambda: worker.is_idle, "idle")
+        today = midnight_of(worker)
+    with caplog.at_level(logging.ERROR, "streams"):
+        async with running(settings, ahead) as worker:
+            await until(lambda: worker.is_idle, "idle")
+            assert midnight_of(worker) == today
+    assert "this clock and Redis' differ by 86400.0 s, more than EBBTIDE_MAX_CLOCK_SKEW_S=30" in caplog.text
+
+
+async def test_a_new_model_evaluates_everyone_once_with_trigger_model(
+    settings: Settings, clock: SetClock, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Also those who are silent; a restart with the same model evaluates nobody."""
+    path = tmp_path_factory.mktemp("model") / "model.yaml"
+    thresholds = {**DEFAULT_MODEL, "version": "2"}
+    write_model(path, thresholds)
+    await make_topics(settings)
+    customers = [f"c{number}" for number in range(5)]
+    await produce(settings, [record_of("purchases", order("e1", 1, customer)) for customer in customers])
+    async with running(settings, clock) as worker:
+        await until_idle(settings, worker)
+    before = await changes_of(settings)
+    assert {change["model"]["version"] for change in before} == {"1"}
+    changed = settings.model_copy(update={"model": path})
+    for _ in range(2):
+        async with running(changed, clock) as worker:
+            await until(lambda: worker.is_idle, "idle")
+    later = (await changes_of(settings))[len(before) :]
+    assert {change["reason"]["trigger"] for change in later} <= {"model"}
+    check_sequences(await changes_of(settings))

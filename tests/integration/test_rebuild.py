@@ -1,0 +1,277 @@
+"""Redis that lost writes, on real Kafka: rebuilt from the inputs and the decisions, as if nothing had happened."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import pytest
+from redis import Redis
+
+from enrichment.acceptance import TOPICS
+from enrichment.model import Model
+from schemas.timestamps import parse_timestamp
+from streams.partition_task import Status
+from streams.redis_keys import PartitionKeys
+from streams.replay import Replayed, replay
+from streams.settings import Settings
+from streams.state_store import StateStore
+from tests.integration.damage import PowerCutError, delete_records, empty, restore, snapshot
+from tests.integration.harness import (
+    Document,
+    Record,
+    changes_of,
+    check_sequences,
+    make_topics,
+    produce,
+    read_documents,
+    read_topic,
+    record_of,
+    run_to_the_end,
+    running,
+    stored_profiles,
+    until,
+    until_idle,
+)
+from tests.oracles.seeded_log import SeededLog, make_log
+from tests.services import KafkaService, OwnRedis
+
+pytestmark = pytest.mark.real_kafka
+Damage = Callable[[Redis, Settings], None]
+
+
+@pytest.fixture
+def log(random_seed: int) -> SeededLog:
+    """In order, so that replay is the oracle of changes too; many customers are silent for long."""
+    return make_log(random_seed, customers=80, days=300, events=900, disorder=False, late_money=False)
+
+
+@pytest.fixture
+def settings(seeded_settings: Settings) -> Settings:
+    """By the event clock, where midnights pass and time demotes."""
+    return seeded_settings.model_copy(update={"clock": "event", "batch_max_records": 100})
+
+
+def in_parts(log: SeededLog, *shares: float) -> list[list[Record]]:
+    """The records in parts by time, which end after these shares of all; each part comes behind the last."""
+    times = sorted(parse_timestamp(record["occurred_at"]) for topic in TOPICS for record in log[topic])
+    ends = [times[int(len(times) * share)] for share in shares]
+    parts: list[list[Record]] = [[] for _ in (*shares, 1.0)]
+    for topic in TOPICS:
+        for record in log[topic]:
+            at_us = parse_timestamp(record["occurred_at"])
+            parts[sum(at_us > end for end in ends)].append(record_of(topic, record))
+    return parts
+
+
+def replayed(log: SeededLog, model: Model) -> Replayed:
+    return replay(((topic, orjson.dumps(record)) for topic in TOPICS for record in log[topic]), model)
+
+
+def lost_everything(redis: Redis, settings: Settings) -> None:
+    """As after FLUSHDB."""
+    empty(redis, settings)
+
+
+def another_token(redis: Redis, settings: Settings) -> None:
+    """A failover lost a step, and another of the same number was written that Kafka does not know."""
+    redis.hset(PartitionKeys.of(settings, 0).meta, "token", "0" * 16)
+
+
+def lost_last_steps(taken: dict[bytes, bytes]) -> Damage:
+    """Redis is what it was some steps ago."""
+    return lambda redis, settings: restore(redis, settings, taken)
+
+
+@pytest.mark.parametrize("loss", ["everything", "last steps", "token"])
+async def test_after_a_rebuild_everything_goes_on_as_if_nothing_had_been_lost(
+    settings: Settings,
+    log: SeededLog,
+    redis_client: Redis,
+    loss: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Profiles are the same bytes, nothing is published anew, and what comes afterwards is what replay says."""
+    await make_topics(settings)
+    first, second, then = in_parts(log, 0.3, 0.65)
+    await produce(settings, first)
+    await run_to_the_end(settings)
+    early = snapshot(redis_client, settings)
+    await produce(settings, second)
+    await run_to_the_end(settings)
+    profiles = await stored_profiles(settings)
+    published = {name: await _values(settings, name) for name in ("segment-changes", "reactivation-triggers")}
+    damage = {"everything": lost_everything, "last steps": lost_last_steps(early), "token": another_token}
+    damage[loss](redis_client, settings)
+    with caplog.at_level(logging.INFO, "streams"):
+        await run_to_the_end(settings)
+    assert "take-over: Redis has lost writes" in caplog.text
+    assert "rebuilt" in caplog.text
+    assert await stored_profiles(settings) == profiles
+    for name, values in published.items():
+        assert await _values(settings, name) == values, name
+    await produce(settings, then)
+    async with running(settings) as worker:
+        await until_idle(settings, worker)
+        mark = worker.states()[0].mark
+    assert mark is not None
+    oracle = replayed(log, settings.load_model())
+    changes = await changes_of(settings)
+    check_sequences(changes)
+    assert _by_customer(changes) == _by_customer(oracle.results.changes)
+    triggers = await read_documents(settings, "reactivation-triggers")
+    assert _by_customer(triggers) == _by_customer(oracle.results.triggers)
+    final = await stored_profiles(settings, oracle.end_us)
+    assert final == {str(profile["customer_id"]): _plain(profile) for profile in oracle.profiles}
+
+
+def _by_customer(documents: list[Any]) -> dict[str, list[Document]]:
+    found: dict[str, list[Document]] = {}
+    for document in documents:
+        found.setdefault(document["customer_id"], []).append(_plain(document))
+    return found
+
+
+def _plain(document: Any) -> Document:
+    """As it is after JSON."""
+    plain: Document = orjson.loads(orjson.dumps(document))
+    return plain
+
+
+async def _values(settings: Settings, name: str) -> list[bytes | None]:
+    return [record.value for record in await read_topic(settings, name)]
+
+
+async def test_by_the_wall_clock_a_rebuild_keeps_profiles_and_publishes_nothing(
+    seeded_settings: Settings, log: SeededLog, redis_client: Redis
+) -> None:
+    """One topic after the other, as the wall clock takes them; everyone is as of today's midnight."""
+    settings = seeded_settings
+    await make_topics(settings)
+    async with running(settings) as worker:
+        for topic in TOPICS:
+            await produce(settings, [record_of(topic, record) for record in log[topic]])
+            await until_idle(settings, worker)
+    profiles, changes = await stored_profiles(settings), await _values(settings, "segment-changes")
+    states = snapshot(redis_client, settings)
+    empty(redis_client, settings)
+    await run_to_the_end(settings)
+    assert await stored_profiles(settings) == profiles
+    assert await _values(settings, "segment-changes") == changes
+    assert snapshot(redis_client, settings).keys() | {_outbox(settings)} == states.keys()
+
+
+def _outbox(settings: Settings) -> bytes:
+    """A rebuilt partition has none: its last step was published."""
+    return PartitionKeys.of(settings, 0).outbox.encode()
+
+
+async def test_erased_customers_stay_erased_after_a_rebuild(settings: Settings, redis_client: Redis) -> None:
+    """Neither their old records in the inputs nor late ones come back; a new life goes on where it was."""
+
+    def order(number: int, day: str) -> Document:
+        return {
+            "event_id": f"e{number}",
+            "customer_id": "c",
+            "occurred_at": f"{day}T12:00:00Z",
+            "kind": "order",
+            "order_id": f"o{number}",
+            "currency": "USD",
+            "total": "10.00",
+        }
+
+    erasure = {"event_id": "x", "customer_id": "c", "occurred_at": "2025-01-10T12:00:00Z", "kind": "erasure"}
+    await make_topics(settings)
+    await produce(settings, [record_of("purchases", order(1, "2025-01-09")), record_of("consents", erasure)])
+    await run_to_the_end(settings)
+    empty(redis_client, settings)
+    await run_to_the_end(settings)
+    assert await stored_profiles(settings) == {}
+    await produce(
+        settings,
+        [record_of("purchases", order(2, "2025-01-08")), record_of("purchases", order(3, "2025-01-11"))],
+    )
+    await run_to_the_end(settings)
+    empty(redis_client, settings)
+    await run_to_the_end(settings)
+    profiles = await stored_profiles(settings)
+    assert profiles["c"]["aggregates"]["order_count"] == 1
+    changes = await changes_of(settings)
+    check_sequences(changes)
+    assert {change["life"] for change in changes} == {0, 1}
+    assert b"c" not in b"".join(
+        key.rsplit(b":", 1)[-1] for key in snapshot(redis_client, settings) if b":erased" in key
+    )
+
+
+async def test_a_crash_in_a_rebuild_is_followed_by_another_rebuild(
+    settings: Settings, log: SeededLog, redis_client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A partition whose states are half written says so, and is not gone on with."""
+    await make_topics(settings)
+    await produce(settings, in_parts(log, 0.65)[0])
+    await run_to_the_end(settings)
+    profiles, changes = await stored_profiles(settings), await changes_of(settings)
+    empty(redis_client, settings)
+    put = StateStore.put_rebuilt
+
+    async def half(self: StateStore, states: list[Any], erased: Any = ()) -> None:
+        await put(self, states[: len(states) // 2], erased)
+        raise PowerCutError
+
+    with monkeypatch.context() as broken:
+        broken.setattr(StateStore, "put_rebuilt", half)
+        async with running(settings) as worker:
+            await until(lambda: bool(worker.tasks) and worker.states()[0].status is Status.STOPPED, "dead")
+    assert redis_client.hget(PartitionKeys.of(settings, 0).meta, "status") == b"rebuilding"
+    await run_to_the_end(settings)
+    assert await stored_profiles(settings) == profiles
+    assert await changes_of(settings) == changes
+
+
+async def test_a_log_that_no_longer_reaches_back_is_not_rebuilt_from_unless_told(
+    settings: Settings, log: SeededLog, redis_client: Redis
+) -> None:
+    """The reason names the topic, its first offset, and the setting that takes what is left."""
+    await make_topics(settings)
+    await produce(settings, in_parts(log, 0.65)[0])
+    await run_to_the_end(settings)
+    changes = await changes_of(settings)
+    await delete_records(settings, {"purchases": 7})
+    empty(redis_client, settings)
+    async with running(settings) as worker:
+        await until(lambda: bool(worker.tasks) and worker.states()[0].status is Status.STOPPED, "stopped")
+        reason = worker.states()[0].reason
+    assert f"{settings.topic('purchases')} begins at offset 7" in reason
+    assert "EBBTIDE_REBUILD_FROM_SHORT_LOG=true" in reason
+    told = settings.model_copy(update={"rebuild_from_short_log": True})
+    async with running(told) as worker:
+        await until_idle(told, worker)
+    assert await stored_profiles(settings)
+    check_sequences(await changes_of(settings))
+    assert (await changes_of(settings))[: len(changes)] == changes
+
+
+async def test_a_redis_that_comes_back_empty_under_a_running_worker_is_rebuilt(
+    kafka: KafkaService, own_redis: OwnRedis, settings: Settings, log: SeededLog
+) -> None:
+    """The worker backs off while Redis is away, and goes on by itself when it is back."""
+    settings = settings.model_copy(update={"redis_url": own_redis.url})
+    await make_topics(settings)
+    first, then = in_parts(log, 0.65)
+    await produce(settings, first)
+    async with running(settings) as worker:
+        await until_idle(settings, worker)
+        own_redis.kill()
+        await produce(settings, then)
+        await until(lambda: worker.states()[0].status is Status.BACKING_OFF, "backing off")
+        own_redis.start()
+        await until_idle(settings, worker)
+    oracle = replayed(log, settings.load_model())
+    changes = await changes_of(settings)
+    check_sequences(changes)
+    assert _by_customer(changes) == _by_customer(oracle.results.changes)
+    final = await stored_profiles(settings, oracle.end_us)
+    assert final == {str(profile["customer_id"]): _plain(profile) for profile in oracle.profiles}

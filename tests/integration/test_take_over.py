@@ -1,0 +1,335 @@
+"""Taking over a partition on real Kafka and Redis: each finding of the comparison, and what is done about it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+import orjson
+import pytest
+from aiokafka import AIOKafkaProducer
+from redis import Redis
+
+from enrichment.acceptance import TOPICS, Topic
+from enrichment.model import Model
+from streams.app import readiness
+from streams.clock import EventClock
+from streams.partition_task import PartitionTask, Status
+from streams.publisher import TransactionalPublisher, transactional_id
+from streams.redis_keys import PartitionKeys
+from streams.replay import Replayed, replay
+from streams.settings import Settings
+from streams.take_over import read_committed_mark
+from tests.integration.damage import (
+    delete_records,
+    forget_offsets,
+    power_cut,
+    snapshot,
+)
+from tests.integration.harness import (
+    Document,
+    Record,
+    changes_of,
+    check_sequences,
+    make_topics,
+    partition_of,
+    produce,
+    read_topic,
+    record_of,
+    run_to_the_end,
+    running,
+    until,
+    until_idle,
+)
+from tests.oracles.seeded_log import SeededLog, make_log
+
+pytestmark = pytest.mark.real_kafka
+
+
+@pytest.fixture
+def settings(seeded_settings: Settings) -> Settings:
+    """Small steps, so that even a small log takes several."""
+    return seeded_settings.model_copy(update={"clock": "event", "batch_max_records": 100})
+
+
+@pytest.fixture
+def log(random_seed: int) -> SeededLog:
+    """In order, so that replay is the oracle of changes too."""
+    return make_log(random_seed, customers=20, days=200, events=500, disorder=False, late_money=False)
+
+
+def records_of(log: SeededLog, partitions: int = 1) -> list[Record]:
+    return [record_of(topic, record, partitions) for topic in TOPICS for record in log[topic]]
+
+
+def replayed(log: SeededLog, model: Model) -> Replayed:
+    return replay(((topic, orjson.dumps(record)) for topic in TOPICS for record in log[topic]), model)
+
+
+def before_the_last_midnight(changes: Sequence[Document]) -> dict[str, Document]:
+    """Changes by id, without those that a log's very last days bring by time alone."""
+    last = max(change["as_of"] for change in changes)
+    return {change["change_id"]: change for change in changes if change["as_of"] < last}
+
+
+async def test_a_restart_in_good_order_goes_on_and_publishes_nothing_again(
+    settings: Settings, log: SeededLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Redis and Kafka are at the same step with the same token."""
+    await make_topics(settings)
+    await produce(settings, records_of(log))
+    await run_to_the_end(settings)
+    before = [record.value for record in await read_topic(settings, "segment-changes")]
+    with caplog.at_level(logging.INFO, "streams"):
+        await run_to_the_end(settings)
+    assert "take-over: Redis and Kafka agree" in caplog.text
+    assert [record.value for record in await read_topic(settings, "segment-changes")] == before
+    check_sequences(await changes_of(settings))
+
+
+@pytest.mark.parametrize("sent", [False, True], ids=["nothing sent", "in an open transaction"])
+async def test_a_step_that_was_persisted_but_not_published_is_published_by_the_next_owner(
+    settings: Settings, log: SeededLog, caplog: pytest.LogCaptureFixture, sent: bool
+) -> None:
+    """From the outbox, as it was; what the dead owner's open transaction held is never seen."""
+    await make_topics(settings)
+    await produce(settings, records_of(log))
+    with power_cut(3, sent=sent):
+        async with running(settings) as worker:
+            await until(
+                lambda: worker.states()[0].status is Status.STOPPED if worker.tasks else False, "dead"
+            )
+    published = await changes_of(settings)
+    with caplog.at_level(logging.INFO, "streams"):
+        await run_to_the_end(settings)
+    assert "a step was persisted but not published" in caplog.text
+    assert "outbox of step 3 published" in caplog.text
+    changes = await changes_of(settings)
+    assert changes[: len(published)] == published
+    check_sequences(changes)
+    oracle = before_the_last_midnight(replayed(log, settings.load_model()).results.changes)
+    assert before_the_last_midnight(changes) == oracle
+
+
+async def test_a_first_start_begins_where_the_log_does(settings: Settings, log: SeededLog) -> None:
+    """With neither Redis nor offsets, step 0 is committed at the first offset that each input still has."""
+    await make_topics(settings)
+    records = [record_of("purchases", record) for record in log["purchases"]]
+    await produce(settings, records)
+    await delete_records(settings, {"purchases": 10})
+    async with running(settings) as worker:
+        await until_idle(settings, worker)
+        outcomes = worker.states()[0].outcomes
+    assert sum(outcomes.values()) == len(records) - 10
+
+
+async def test_redis_further_ahead_than_a_crash_explains_stops_that_partition_only(
+    settings: Settings, log: SeededLog, redis_client: Redis
+) -> None:
+    """Its status and reason are on /readyz, nothing of it is published, and the other partition goes on."""
+    await make_topics(settings, 2)
+    first, then = log["purchases"][:100], log["purchases"][100:]
+    await produce(settings, [record_of("purchases", record, 2) for record in first])
+    await run_to_the_end(settings)
+    meta = PartitionKeys.of(settings, 0).meta
+    redis_client.hincrby(meta, "step", 5)
+    held = snapshot(redis_client, settings)
+    published = len(await changes_of(settings))
+    await produce(settings, [record_of("purchases", record, 2) for record in then])
+    async with running(settings) as worker:
+        await until(
+            lambda: {state.status for state in worker.states().values()} == {Status.STOPPED, Status.RUNNING},
+            "one stopped",
+        )
+        await until(lambda: worker.states()[1].is_idle, "the other idle")
+        said = readiness(worker)
+    assert said["ready"] is False
+    assert said["partitions"]["0"]["status"] == "stopped"
+    assert "Redis is at step" in said["partitions"]["0"]["reason"]
+    assert said["partitions"]["1"]["status"] == "running"
+    new = (await read_topic(settings, "segment-changes"))[published:]
+    assert {record.partition for record in await read_topic(settings, "segment-changes")} == {0, 1}
+    assert new
+    assert all(partition_of(record.key, 2) == record.partition for record in new)
+    now = snapshot(redis_client, settings)
+    assert {key for key in held if now[key] != held[key]} == {meta.encode()}, "only the owner token"
+
+
+async def test_offsets_that_are_gone_while_redis_is_not_stop_the_partition(
+    settings: Settings, log: SeededLog
+) -> None:
+    """Going on would process the log once more on top of what Redis holds."""
+    await make_topics(settings)
+    await produce(settings, records_of(log))
+    await run_to_the_end(settings)
+    before = len(await changes_of(settings))
+    await forget_offsets(settings)
+    async with running(settings) as worker:
+        await until(lambda: bool(worker.tasks) and worker.states()[0].status is Status.STOPPED, "stopped")
+        reason = worker.states()[0].reason
+    assert "Kafka has no committed offsets, but Redis is at step" in reason
+    assert "EBBTIDE_GROUP_ID" in reason
+    assert len(await changes_of(settings)) == before
+
+
+async def test_offsets_that_something_else_committed_stop_the_partition(
+    settings: Settings, log: SeededLog
+) -> None:
+    """Offsets without our metadata are not those of a step."""
+    from aiokafka import AIOKafkaConsumer, TopicPartition
+
+    await make_topics(settings)
+    await produce(settings, records_of(log))
+    await run_to_the_end(settings)
+    tp = TopicPartition(settings.topic("purchases"), 0)
+    async with AIOKafkaConsumer(
+        bootstrap_servers=settings.kafka_bootstrap_servers, group_id=settings.group_id
+    ) as other:
+        other.assign([tp])
+        await other.commit({tp: 1})
+    async with running(settings) as worker:
+        await until(lambda: bool(worker.tasks) and worker.states()[0].status is Status.STOPPED, "stopped")
+        assert "something else commits under this EBBTIDE_GROUP_ID" in worker.states()[0].reason
+
+
+async def test_an_offset_that_the_broker_no_longer_has_stops_the_partition(
+    settings: Settings, log: SeededLog
+) -> None:
+    """Records that retention deleted before they were read are not skipped without a word."""
+    await make_topics(settings)
+    records = [record_of("purchases", record) for record in log["purchases"]]
+    await produce(settings, records[:50])
+    await run_to_the_end(settings)
+    await produce(settings, records[50:])
+    await delete_records(settings, {"purchases": 60})
+    async with running(settings) as worker:
+        await until(lambda: bool(worker.tasks) and worker.states()[0].status is Status.STOPPED, "stopped")
+        assert settings.topic("purchases") in worker.states()[0].reason
+
+
+async def test_a_fenced_owner_publishes_nothing_more(
+    settings: Settings, log: SeededLog, redis_client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An owner that froze between persist and publish wakes up after another has gone on without it."""
+    from redis.asyncio import Redis as AsyncRedis
+
+    await make_topics(settings)
+    await produce(settings, records_of(log))
+    model, frozen, thawed = settings.load_model(), asyncio.Event(), asyncio.Event()
+    publish = TransactionalPublisher.publish
+    first: list[TransactionalPublisher] = []
+
+    async def freezes(self: TransactionalPublisher, records: Sequence[object], mark: object) -> None:
+        if not first and mark.step == 2:  # type: ignore[attr-defined]
+            first.append(self)
+            frozen.set()
+            await thawed.wait()
+        await publish(self, records, mark)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(TransactionalPublisher, "publish", freezes)
+    async with AsyncRedis.from_url(settings.redis_url) as redis:
+        old, new = (PartitionTask(settings, model, redis, EventClock(), 0) for _ in range(2))
+        zombie = asyncio.create_task(old.run())
+        await frozen.wait()
+        owner = asyncio.create_task(new.run())
+        await until(lambda: new.state.is_idle, "the new owner to finish")
+        published = await changes_of(settings)
+        old.stopping.set()
+        thawed.set()
+        await zombie
+        assert old.state.status is Status.BACKING_OFF
+        await produce(settings, [record_of("purchases", {**log["purchases"][-1], "event_id": "one more"})])
+        step = new.state.mark.step if new.state.mark else 0
+        await until(lambda: new.state.mark is not None and new.state.mark.step > step, "one more step")
+        new.stopping.set()
+        await owner
+    changes = await changes_of(settings)
+    assert changes[: len(published)] == published
+    check_sequences(changes)
+
+
+async def test_an_owner_whose_partition_another_has_claimed_writes_nothing_to_redis(
+    settings: Settings, log: SeededLog, redis_client: Redis
+) -> None:
+    """The owner token in Redis fences even where Kafka would not have."""
+    from redis.asyncio import Redis as AsyncRedis
+
+    await make_topics(settings)
+    records = records_of(log)
+    await produce(settings, records[:300])
+    async with AsyncRedis.from_url(settings.redis_url) as redis:
+        task = PartitionTask(settings, settings.load_model(), redis, EventClock(), 0)
+        run = asyncio.create_task(task.run())
+        await until(lambda: task.state.is_idle, "idle")
+        redis_client.hset(PartitionKeys.of(settings, 0).meta, "owner_token", "of another")
+        held = snapshot(redis_client, settings)
+        await produce(settings, records[300:])
+        await until(lambda: task.state.status is not Status.RUNNING, "fenced")
+        assert snapshot(redis_client, settings) == held
+        assert "Redis refused to persist a step: fenced" in task.state.reason
+        await until(lambda: task.state.status is Status.RUNNING and task.state.is_idle, "taken over again")
+        task.stopping.set()
+        await run
+    check_sequences(await changes_of(settings))
+
+
+async def test_a_transaction_left_open_is_aborted_by_the_next_owner(
+    settings: Settings, log: SeededLog
+) -> None:
+    """It holds up no reader, and nothing of it is ever seen."""
+    await make_topics(settings)
+    await produce(settings, records_of(log))
+    dead = AIOKafkaProducer(
+        bootstrap_servers=settings.kafka_bootstrap_servers, transactional_id=transactional_id(settings, 0)
+    )
+    await dead.start()
+    await dead.begin_transaction()
+    await dead.send_and_wait(settings.topic("segment-changes"), b"of the dead", partition=0)
+    try:
+        await run_to_the_end(settings)
+        seen = [record.value for record in await read_topic(settings, "segment-changes")]
+        sent = await read_topic(settings, "segment-changes", "read_uncommitted")
+        assert b"of the dead" not in seen
+        assert b"of the dead" in {record.value for record in sent}
+        check_sequences(await changes_of(settings))
+    finally:
+        await dead.client.close()
+        await dead.stop()
+
+
+async def test_offsets_records_and_mark_are_of_the_same_step(settings: Settings, log: SeededLog) -> None:
+    """What Kafka has committed is where Redis is, and covers every input to its end."""
+    await make_topics(settings)
+    await produce(settings, records_of(log))
+    async with running(settings) as worker:
+        await until_idle(settings, worker)
+        mark = worker.states()[0].mark
+    assert await asyncio.to_thread(read_committed_mark, settings, 0) == mark
+    assert mark is not None
+    expected: dict[Topic, int] = {topic: len(log[topic]) for topic in TOPICS}
+    assert mark.offsets == expected
+
+
+async def test_inputs_written_in_transactions_are_read_committed_to_their_end(
+    settings: Settings, log: SeededLog
+) -> None:
+    """Aborted records are not processed, and the markers at a partition's end keep nobody from being idle."""
+    await make_topics(settings)
+    values = [orjson.dumps(record) for record in log["purchases"][:6]]
+    topic = settings.topic("purchases")
+    async with AIOKafkaProducer(
+        bootstrap_servers=settings.kafka_bootstrap_servers, transactional_id=f"{settings.topic_prefix}shop"
+    ) as shop:
+        for number, value in enumerate(values):
+            await shop.begin_transaction()
+            await shop.send_and_wait(topic, value, orjson.loads(value)["customer_id"].encode(), partition=0)
+            if number % 2 == 0:
+                await shop.commit_transaction()
+            else:
+                await shop.abort_transaction()
+    for committed in (3, 0):
+        async with running(settings) as worker:
+            await until(lambda: worker.is_idle, "idle")
+            assert sum(worker.states()[0].outcomes.values()) == committed
+    check_sequences(await changes_of(settings))
