@@ -242,9 +242,14 @@ class Customer:
         self.forget_unallowed(day_of(self.as_of_us(midnight_us)))
         return Effect("accepted", True)
 
-    def _erase(self, occurred_at_us: int) -> None:
-        self.state = empty_state(self.decision.life + 1, occurred_at_us)
+    def reset(self, decision: Decision) -> None:
+        """Forget everything, and begin again with this decision."""
+        self.state = empty_state()
+        self.state.decision = decision
         self._view = None
+
+    def _erase(self, occurred_at_us: int) -> None:
+        self.reset(Decision(life=self.decision.life + 1, erased_up_to_us=occurred_at_us))
 
     def _seen(self, topic: Topic, horizons: Horizons) -> tuple[Seen, int | None]:
         if topic == "purchases":

@@ -50,7 +50,7 @@ class Decider:
         """Move the standing if the rules say so; tells whether they did."""
         current = self.standing_at(decision, table, row)
         if decision.model != self.model.fingerprint:
-            decision.model = self.model.fingerprint
+            decision.model, decision.model_day = self.model.fingerprint, day_of(as_of_us)
             results.decided.add(customer.id)
         if current == decision.standing:
             return False

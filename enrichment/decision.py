@@ -26,7 +26,8 @@ class Decision(msgspec.Struct, array_like=True):
     """What has been decided and published about one customer; with it a stream goes on where another stopped.
 
     `standing` holds ranks in the order of `standing.DIMENSIONS`; `changed_days` the UTC day of each one's
-    last change; `model` the fingerprint of the model of the last evaluation.
+    last change; `model` the fingerprint of the model of the last evaluation, `model_day` the first day that
+    it evaluated.
     """
 
     life: int = 0
@@ -37,4 +38,5 @@ class Decision(msgspec.Struct, array_like=True):
     pending: PendingTrigger | None = None
     fired_change_id: str | None = None
     model: str | None = None
+    model_day: int = 0
     erased_up_to_us: int | None = None

@@ -95,7 +95,7 @@ class Enricher:
             customer.apply(event, self.horizons, 0)
             state = customer.state
             if state.latest_us is not None:
-                state.profiled_day = day_of(state.latest_us)
+                state.profiled_day = max(state.profiled_day, day_of(state.latest_us))
                 state.due_day = state.profiled_day + 1
 
     def profiles(self, customers: Sequence[Customer], as_of_us: Sequence[int]) -> list[Document]:

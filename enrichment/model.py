@@ -124,6 +124,11 @@ class DeclaredIntent(_Part):
     other: Points = 0.0
     weight: Annotated[float, Field(gt=0)] = 1.0
 
+    @field_validator("values")
+    @classmethod
+    def _in_small_letters(cls, value: dict[str, float]) -> dict[str, float]:
+        return {answer.strip().lower(): points for answer, points in value.items()}
+
     def points(self, answer: str | float | bool) -> float:
         """0–100 points for an answer; numbers written as text count as numbers."""
         text = str(answer).lower() if isinstance(answer, bool) else str(answer).strip().lower()

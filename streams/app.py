@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,16 +20,18 @@ from typing import Any
 import faust
 from faust.web import Request, Response, View
 
-from streams.doctor import check_kafka, check_redis, require
+from streams.doctor import check_erasure_key, check_kafka, check_redis, require
 from streams.garbage import expect_long_lives
 from streams.settings import Settings, load_settings
 from streams.worker import Worker
 
 log = logging.getLogger(__name__)
 
+POLL_S = 0.2
+
 
 def make_app(settings: Settings) -> faust.App:
-    """The Faust app of one worker; starting it checks Kafka, the topics and Redis, and raises `EbbtideError`."""
+    """The Faust app of one worker."""
     folder = settings.faust_data_dir or Path(tempfile.gettempdir()) / f"ebbtide-{os.getpid()}"
     brokers = settings.kafka_bootstrap_servers.replace(",", ";")
     app = faust.App(
@@ -85,8 +88,8 @@ def readiness(worker: Worker) -> dict[str, Any]:
 
 def run_worker(settings: Settings, workers: int) -> int:
     """Run one worker in this process, or several in processes of their own; gives the exit code."""
-    for warning in require(check_kafka(settings) + check_redis(settings)):
-        print(f"ebbtide: warning: {warning}", file=sys.stderr)
+    settings.load_model()  # a wrong one is wrong use, whatever else there is
+    _check(settings)
     if workers > 1:
         return _run_processes(settings, workers)
     for chatty in ("kafka", "aiokafka"):
@@ -100,6 +103,13 @@ def run_worker(settings: Settings, workers: int) -> int:
         worker.execute_from_commandline()
     except SystemExit as ended:
         return int(ended.code or 0)
+
+
+def _check(settings: Settings) -> None:
+    """Raise `EbbtideError` where a worker could not run; print what is only doubtful."""
+    findings = check_kafka(settings) + check_redis(settings) + check_erasure_key(settings)
+    for warning in require(findings):
+        print(f"ebbtide: warning: {warning}", file=sys.stderr)
 
 
 def _run_processes(settings: Settings, workers: int) -> int:
@@ -119,16 +129,17 @@ def _run_processes(settings: Settings, workers: int) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, forward)
-    codes = []
-    for process in processes:
-        codes.append(process.wait())
-        if codes[-1] != 0:
-            forward(signal.SIGTERM, None)
-    return next((1 for code in codes if code != 0), 0)
+    while all(process.poll() is None for process in processes):
+        time.sleep(POLL_S)
+    if any(process.poll() for process in processes):
+        forward(signal.SIGTERM, None)
+    return 1 if any([process.wait() for process in processes]) else 0
 
 
 def __getattr__(name: str) -> Any:
     """`faust -A streams.app` looks for `app`; it is made of the environment's settings when it is asked for."""
     if name == "app":
-        return make_app(load_settings())
+        settings = load_settings()
+        _check(settings)
+        return make_app(settings)
     raise AttributeError(name)

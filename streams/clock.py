@@ -15,6 +15,9 @@ from enrichment.days import day_of, midnight_us
 from schemas.dead_letters import Rejection
 from streams.inputs import Arrived, Inputs
 
+SEGMENT_BYTES = 1_048_576
+"""Values taken at once: what comes of them must fit into a step."""
+
 
 @dataclass(slots=True)
 class Segment:
@@ -22,6 +25,16 @@ class Segment:
 
     midnight_day: int
     arrived: list[Arrived] = field(default_factory=list)
+    value_bytes: int = 0
+
+    def add(self, arrived: Arrived) -> None:
+        """Take one more record."""
+        self.arrived.append(arrived)
+        self.value_bytes += len(arrived.record.value or b"")
+
+    def is_full(self, limit: int) -> bool:
+        """Whether there are `limit` records, or a lot of bytes."""
+        return len(self.arrived) >= limit or self.value_bytes >= SEGMENT_BYTES
 
 
 class Clock(Protocol):
@@ -36,6 +49,9 @@ class Clock(Protocol):
     def first_midnight_day(self, now_us: int) -> int:
         """The midnight to begin with, where nothing has ever been evaluated."""
 
+    def needs_ends(self, inputs: Inputs, midnight_day: int, now_us: int) -> bool:
+        """Whether the ends of the inputs must be asked for although records come."""
+
 
 class EventClock:
     """Time is what the events say."""
@@ -44,10 +60,14 @@ class EventClock:
         """None has passed before the first event."""
         return -1
 
+    def needs_ends(self, inputs: Inputs, midnight_day: int, now_us: int) -> bool:
+        """An empty input is caught up only with an end asked for after the others' records had come."""
+        return not all(inputs.buffers.values())
+
     def take(self, inputs: Inputs, midnight_day: int, now_us: int | None, limit: int) -> Segment:
         """Merge the inputs in the order of replay; records that say nothing are taken as they come."""
         segment = Segment(midnight_day)
-        while len(segment.arrived) < limit:
+        while not segment.is_full(limit):
             topic = self._next(inputs)
             if topic is None:
                 break
@@ -56,7 +76,7 @@ class EventClock:
                 if segment.arrived:
                     break
                 segment.midnight_day = day_of(event.occurred_at_us)
-            segment.arrived.append(inputs.take(topic))
+            segment.add(inputs.take(topic))
         return segment
 
     def _next(self, inputs: Inputs) -> Topic | None:
@@ -84,13 +104,17 @@ class WallClock:
         """Today's has passed: there was nobody to evaluate."""
         return day_of(now_us)
 
+    def needs_ends(self, inputs: Inputs, midnight_day: int, now_us: int) -> bool:
+        """Once for each midnight that has come, in case no fetch is ever empty."""
+        return now_us >= midnight_us(midnight_day + 1) > inputs.ends_asked_at_us
+
     def take(self, inputs: Inputs, midnight_day: int, now_us: int | None, limit: int) -> Segment:
         """Records that the broker took before the next midnight; when none is left, that midnight if it has come."""
         segment = Segment(midnight_day)
         if self._passes(inputs, midnight_day + 1, now_us):
             segment.midnight_day = midnight_day + 1
         end_us = midnight_us(segment.midnight_day + 1)
-        while len(segment.arrived) < limit:
+        while not segment.is_full(limit):
             ready = [
                 (self._timestamp_us(inputs.buffers[topic][0]), rank, topic)
                 for rank, topic in enumerate(TOPICS)
@@ -98,7 +122,7 @@ class WallClock:
             ]
             if not ready:
                 break
-            segment.arrived.append(inputs.take(min(ready)[2]))
+            segment.add(inputs.take(min(ready)[2]))
         return segment
 
     def _passes(self, inputs: Inputs, day: int, now_us: int | None) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import asyncio
 from collections.abc import Iterable
 
 from enrichment.customer import Customer
@@ -17,18 +17,28 @@ from streams.decisions import decision_records
 from streams.inputs import Arrived
 from streams.output import OutputWriter, dead_letter
 from streams.settings import Settings
+from streams.size_limits import SizeLimits
 from streams.state_store import StateStore, stored_state
 from streams.step import Mark, OutputRecord, Step
 
-CHANGE_BYTES = 1_600
-"""About what one change or profile takes, for knowing when a step is large enough."""
+PROFILE_BYTES = 2_500
+"""About what one profile, decision and state take, for knowing when a step is large enough."""
+SLICE_CUSTOMERS = 100
+"""Customers swept before other partitions and heartbeats get their turn."""
 
 
 class Computation:
     """One step being computed. Its customers come from the cache, which must be dropped if the step fails."""
 
     def __init__(
-        self, settings: Settings, model: Model, enricher: Enricher, store: StateStore, cache: CustomerCache
+        self,
+        settings: Settings,
+        model: Model,
+        enricher: Enricher,
+        store: StateStore,
+        cache: CustomerCache,
+        writer: OutputWriter,
+        limits: SizeLimits,
     ) -> None:
         self.results = Results(model)
         self.records = 0
@@ -37,18 +47,19 @@ class Computation:
         self._enricher = enricher
         self._store = store
         self._cache = cache
-        self._dead_letters: list[OutputRecord] = []
-        self._dead_letter_bytes = 0
-        self._refused: Counter[tuple[str, str]] = Counter()
+        self._writer = writer
+        self._limits = limits
+        self._made: list[OutputRecord] = []
+        self._made_bytes = 0
+        self._collected = 0
 
     @property
     def is_full(self) -> bool:
         """Whether the step has reached a limit of records, customers or bytes."""
-        made = len(self.results.changes) + len(self.results.touched)
         return (
             self.records >= self._settings.batch_max_records
             or len(self.results.touched) >= self._settings.step_max_customers
-            or made * CHANGE_BYTES + self._dead_letter_bytes >= self._settings.step_max_bytes
+            or len(self.results.touched) * PROFILE_BYTES + self._made_bytes >= self._settings.step_max_bytes
         )
 
     async def process(self, segment: Segment) -> None:
@@ -68,6 +79,7 @@ class Computation:
         self._enricher.process([event for _, event in taken], customers, segment.midnight_day, self.results)
         for at, refused in self.results.rejected[first:]:
             self._refuse(taken[at][0], refused)
+        self._collect()
 
     async def sweep(self, midnight_day: int) -> int:
         """Pass midnights for a slice of those who are due; gives how many there were that this step had not touched.
@@ -79,17 +91,29 @@ class Computation:
             return 0
         due = await self._store.due(midnight_day, self._settings.step_max_customers)
         unseen = [customer_id for customer_id in due if customer_id not in self.results.touched][:room]
-        customers = [*self.results.touched.values(), *(await self._customers(unseen)).values()]
-        self._enricher.advance(customers, midnight_day, self.results)
+        self._enricher.advance(list(self.results.touched.values()), midnight_day, self.results)
+        for start in range(0, len(unseen), SLICE_CUSTOMERS):
+            if start and self.is_full:
+                return start
+            customers = await self._customers(unseen[start : start + SLICE_CUSTOMERS])
+            # The index is told anew of everyone whom it named, also of those to whom nothing happens.
+            self.results.touched.update(customers)
+            self._enricher.advance(customers.values(), midnight_day, self.results)
+            self._collect()
+            await asyncio.sleep(0)
         return len(unseen)
 
-    def step(self, writer: OutputWriter, before: Mark, after: Mark) -> Step:
-        """Everything to store and to publish."""
+    def step(self, before: Mark, after: Mark) -> Step:
+        """Everything to store and to publish; raises `StoppedError` for what its topic could never take."""
+        self._collect()
         results = self.results.finish()
         erased = {
             customer_id: (self._store.hash_of(customer_id), decision)
             for customer_id, decision in results.erased.items()
         }
+        group_id = self._settings.group_id
+        outbox = [*self._made, *self._writer.ends(results), *decision_records(results, erased, group_id)]
+        self._limits.check(outbox)
         return Step(
             before,
             after,
@@ -99,7 +123,7 @@ class Computation:
                 (hashed, self._store.erased_value(decision.life, decision.erased_up_to_us or 0))
                 for hashed, decision in erased.values()
             ],
-            outbox=[*writer.records(results), *self._dead_letters, *decision_records(results, erased)],
+            outbox=outbox,
         )
 
     async def _customers(self, customer_ids: Iterable[str]) -> dict[str, Customer]:
@@ -112,7 +136,15 @@ class Computation:
 
     def _refuse(self, arrived: Arrived, refused: Rejection) -> None:
         record = arrived.record
-        self._dead_letter_bytes += len(record.value or b"")
-        self._dead_letters.append(
-            dead_letter(refused, record.topic, record.partition, record.offset, record.key, record.value)
-        )
+        letter = dead_letter(refused, record.topic, record.partition, record.offset, record.key, record.value)
+        self._add(self._limits.fitted(letter))
+
+    def _collect(self) -> None:
+        """Make records of the changes that have come since the last time."""
+        for change in self.results.changes[self._collected :]:
+            self._add(self._writer.change(change))
+        self._collected = len(self.results.changes)
+
+    def _add(self, record: OutputRecord) -> None:
+        self._made.append(record)
+        self._made_bytes += record.size_bytes

@@ -10,10 +10,12 @@ import msgspec
 
 from enrichment.decision import Decision
 from enrichment.results import Results
+from streams.size_limits import StoppedError
 from streams.step import OutputRecord
 
 TOPIC = "ebbtide-decisions"
 KIND_HEADER = "ebbtide_kind"
+GROUP_HEADER = "ebbtide_group"
 DECISION, ERASED = b"decision", b"erased"
 
 _ENCODER = msgspec.json.Encoder()
@@ -21,32 +23,48 @@ _DECODER = msgspec.json.Decoder(Decision)
 _ERASED_DECODER = msgspec.json.Decoder(tuple[int, int])
 
 
-def decision_records(results: Results, erased: dict[str, tuple[str, Decision]]) -> list[OutputRecord]:
+def decision_records(
+    results: Results, erased: dict[str, tuple[str, Decision]], group_id: str
+) -> list[OutputRecord]:
     """A record for each customer whose decision changed; `erased` gives (HMAC, what is remembered) by customer."""
+    of_group = (GROUP_HEADER, group_id.encode())
     records = []
     for customer_id in results.decided:
         customer = results.touched[customer_id]
         value = _ENCODER.encode(customer.decision) if customer.is_known else None
         records.append(
-            OutputRecord("ebbtide-decisions", customer_id.encode(), value, ((KIND_HEADER, DECISION),))
+            OutputRecord(
+                "ebbtide-decisions", customer_id.encode(), value, ((KIND_HEADER, DECISION), of_group)
+            )
         )
     for hashed, remembered in erased.values():
         value = _ENCODER.encode((remembered.life, remembered.erased_up_to_us))
-        records.append(OutputRecord("ebbtide-decisions", hashed.encode(), value, ((KIND_HEADER, ERASED),)))
+        records.append(
+            OutputRecord("ebbtide-decisions", hashed.encode(), value, ((KIND_HEADER, ERASED), of_group))
+        )
     return records
 
 
 class DecisionTable:
     """The latest of everything in one partition of `ebbtide-decisions`."""
 
-    def __init__(self) -> None:
+    def __init__(self, group_id: str) -> None:
+        self._group_id = group_id.encode()
         self.decisions: dict[str, Decision] = {}
         self.erased: dict[str, tuple[int, int]] = {}
 
     def put(self, key: bytes, value: bytes | None, headers: tuple[tuple[str, bytes], ...]) -> None:
-        """Take the next record; raises `msgspec.DecodeError` for one that is not ours."""
-        name = key.decode()
-        if dict(headers).get(KIND_HEADER) == ERASED:
+        """Take the next record; raises `StoppedError` for one of another group, `msgspec.DecodeError` for none of ours.
+
+        Groups that shared the topic would overwrite each other's decisions.
+        """
+        name, said = key.decode(), dict(headers)
+        if said.get(GROUP_HEADER) != self._group_id:
+            raise StoppedError(
+                f"{TOPIC} holds decisions of group {said.get(GROUP_HEADER, b'?').decode()!r}, not only of "
+                f"{self._group_id.decode()!r}: give each group an EBBTIDE_TOPIC_PREFIX of its own"
+            )
+        if said.get(KIND_HEADER) == ERASED:
             if value is not None:
                 self.erased[name] = _ERASED_DECODER.decode(value)
         elif value is None:

@@ -24,9 +24,13 @@ class OutputWriter:
         self._profiles = CloudEventHeaders("customer-profiles", namespace)
         self._triggers = CloudEventHeaders("reactivation-triggers", namespace)
 
-    def records(self, results: Results) -> list[OutputRecord]:
-        """The records of changes, profiles and re-activations."""
-        records = [self._change(document) for document in results.changes]
+    def change(self, document: Document) -> OutputRecord:
+        """The record of a segment change."""
+        return self._record(self._changes, document, str(document["change_id"]))
+
+    def ends(self, results: Results) -> list[OutputRecord]:
+        """The records of profiles, of which a step publishes only the last, and of re-activations."""
+        records = []
         for customer_id, document in results.profiles:
             if document is None:
                 records.append(self._tombstone(customer_id, format_time(results.tombstones_us[customer_id])))
@@ -34,9 +38,6 @@ class OutputWriter:
                 records.append(self._profile(document))
         records += [self._trigger(document) for document in results.triggers]
         return records
-
-    def _change(self, document: Document) -> OutputRecord:
-        return self._record(self._changes, document, str(document["change_id"]))
 
     def _trigger(self, document: Document) -> OutputRecord:
         return self._record(self._triggers, document, str(document["trigger_id"]))

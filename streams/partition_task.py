@@ -26,9 +26,10 @@ from streams.publisher import Publisher, make_publisher
 from streams.rebuild import LogTooShortError
 from streams.redis_keys import PartitionKeys
 from streams.settings import Settings
+from streams.size_limits import SizeLimits, StoppedError
 from streams.state_store import FencedError, StateStore
 from streams.step import Mark
-from streams.take_over import StoppedError, TakeOver
+from streams.take_over import TakeOver
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,8 @@ UNIT_RECORDS = 500
 FETCH_TIMEOUT_MS = 200
 FIRST_BACK_OFF_S, LONGEST_BACK_OFF_S = 0.2, 10.0
 CLOCK_CHECK_S = 1.0
+MOST_PATIENCE = 10
+EXPECTED_ERRORS = (EbbtideError, KafkaError, RedisError, TimeoutError, OSError)
 
 
 class Status(Enum):
@@ -72,7 +75,9 @@ class PartitionTask:
         clock: Clock,
         partition: int,
         now_us: Callable[[], int] | None = None,
+        limits: SizeLimits | None = None,
     ) -> None:
+        self._limits = limits or SizeLimits()
         self.settings = settings
         self.model = model
         self.partition = partition
@@ -89,6 +94,7 @@ class PartitionTask:
         self._trusted_at_s = -1e9
         self._trusted: bool | None = None
         self._swept_day = -2
+        self._failures = 0
 
     async def run(self) -> None:
         """Take over and work; after an error, take over again, later and later."""
@@ -99,11 +105,15 @@ class PartitionTask:
                 await self._own()
                 return
             except (StoppedError, LogTooShortError, OffsetOutOfRangeError) as error:
-                self._stop(str(error) or repr(error))
+                self._stop(_reason_of(error, self.partition))
                 return
-            except (EbbtideError, KafkaError, RedisError, TimeoutError, OSError) as error:
+            except Exception as error:
+                # Nothing is unsafe about taking over again; what must not go on says so by StoppedError.
+                if not isinstance(error, EXPECTED_ERRORS):
+                    log.exception("partition %d: unexpected error", self.partition)
+                self._failures += 1
                 if self.state.steps > steps:
-                    back_off_s = FIRST_BACK_OFF_S
+                    back_off_s, self._failures = FIRST_BACK_OFF_S, 1
                 self.state.status, self.state.reason = Status.BACKING_OFF, f"{type(error).__name__}: {error}"
                 level = logging.WARNING if isinstance(error, FencedError) else logging.ERROR
                 log.log(
@@ -123,11 +133,15 @@ class PartitionTask:
         self._cache.clear()
         self._swept_day = -2
         self.state.status = Status.TAKING_OVER
-        publisher = make_publisher(self.settings, self.partition)
+        # A step that Kafka was too slow for is given more time at each attempt.
+        timeout_s = self.settings.publish_timeout_s * min(1 + self._failures, MOST_PATIENCE)
+        publisher = make_publisher(self.settings, self.partition, timeout_s)
         inputs = Inputs(self.settings, self.partition, self.model)
         try:
             await inputs.open()
-            first_day = self._clock.first_midnight_day(self._now_us())
+            now_us = self._now_us()
+            is_trusted = await self._clock_agrees(now_us)
+            first_day = self._clock.first_midnight_day(now_us) if is_trusted else None
             take_over = TakeOver(
                 self.settings, self.model, self.partition, self._store, publisher, inputs, first_day
             )
@@ -151,10 +165,12 @@ class PartitionTask:
         """
         fetched = await inputs.fill(0 if self._is_busy(inputs) else FETCH_TIMEOUT_MS)
         now_us = self._now_us()
-        if not fetched:
+        if not fetched or self._clock.needs_ends(inputs, mark.midnight_day, now_us):
             await inputs.ask_ends(now_us)
         trusted_us = now_us if await self._clock_agrees(now_us) else None
-        work = Computation(self.settings, self.model, self._enricher, self._store, self._cache)
+        work = Computation(
+            self.settings, self.model, self._enricher, self._store, self._cache, self._writer, self._limits
+        )
         day = mark.midnight_day
         while not work.is_full:
             limit = min(UNIT_RECORDS, self.settings.batch_max_records)
@@ -169,7 +185,7 @@ class PartitionTask:
             self.state.is_idle = all(inputs.is_caught_up(topic) for topic in inputs.buffers)
             return mark
         self.state.is_idle = False
-        step = work.step(self._writer, mark, mark.next(day, inputs.offsets))
+        step = work.step(mark, mark.next(day, inputs.offsets))
         await self._store.persist(step)
         await publisher.publish(step.outbox, step.after)
         self._note(work, step.after)
@@ -226,3 +242,10 @@ class PartitionTask:
     def _stop(self, reason: str) -> None:
         self.state.status, self.state.reason = Status.STOPPED, reason
         log.critical("%s", reason)
+
+
+def _reason_of(error: Exception, partition: int) -> str:
+    if isinstance(error, OffsetOutOfRangeError):
+        gone = ", ".join(f"{tp.topic} offset {offset}" for tp, offset in error.args[0].items())
+        return f"partition {partition}: stopped: Kafka no longer has {gone}: retention was faster than the worker"
+    return str(error)

@@ -22,15 +22,17 @@ from streams.step import Mark, OutputRecord
 
 BATCH_BYTES = 900_000
 MAX_REQUEST_BYTES = 16 * 1024 * 1024
-RECORD_OVERHEAD_BYTES = 512
+MAX_TRANSACTION_S = 900.0
+"""Brokers refuse longer ones by default."""
 
 
 class Publisher(ABC):
     """Publishes the steps of one partition, one after the other."""
 
-    def __init__(self, settings: Settings, partition: int) -> None:
+    def __init__(self, settings: Settings, partition: int, timeout_s: float) -> None:
         self.settings = settings
         self.partition = partition
+        self.timeout_s = timeout_s
         self._producer = self._make_producer()
 
     @abstractmethod
@@ -45,8 +47,11 @@ class Publisher(ABC):
         """Publish a step and where it ends; on any error the publisher is of no more use."""
 
     async def close(self) -> None:
-        """Let go of the connection; what was not committed is aborted by the next owner's `open`."""
-        await self._producer.stop()
+        """Let go of the connection; what was not committed is aborted by the next owner's `open`.
+
+        aiokafka flushes first, which without Kafka would take for ever.
+        """
+        await asyncio.wait_for(self._producer.stop(), self.timeout_s)
 
     def _producer_settings(self) -> dict[str, Any]:
         return {
@@ -55,7 +60,7 @@ class Publisher(ABC):
             "acks": "all",
             "max_batch_size": BATCH_BYTES,
             "max_request_size": MAX_REQUEST_BYTES,
-            "request_timeout_ms": int(self.settings.publish_timeout_s * 1_000),
+            "request_timeout_ms": int(self.timeout_s * 1_000),
         }
 
     async def _send(self, records: Sequence[OutputRecord]) -> None:
@@ -74,7 +79,7 @@ class Publisher(ABC):
         batch = self._producer.create_batch()
         for record in records:
             arguments = {"key": record.key, "value": record.value, "headers": list(record.headers)}
-            if _size_of(record) > BATCH_BYTES:
+            if record.size_bytes > BATCH_BYTES:
                 batch = await self._flush(batch, name, sent)
                 sent.append(await self._producer.send(name, partition=self.partition, **arguments))
             elif batch.append(timestamp=None, **arguments) is None:
@@ -94,7 +99,9 @@ class TransactionalPublisher(Publisher):
 
     def _make_producer(self) -> AIOKafkaProducer:
         return AIOKafkaProducer(
-            transactional_id=transactional_id(self.settings, self.partition), **self._producer_settings()
+            transactional_id=transactional_id(self.settings, self.partition),
+            transaction_timeout_ms=int(min(max(60.0, 2 * self.timeout_s), MAX_TRANSACTION_S) * 1_000),
+            **self._producer_settings(),
         )
 
     async def open(self) -> None:
@@ -111,7 +118,7 @@ class TransactionalPublisher(Publisher):
         3. Add the offsets, with the mark as their metadata.
         4. Commit.
         """
-        async with asyncio.timeout(self.settings.publish_timeout_s):
+        async with asyncio.timeout(self.timeout_s):
             await self._producer.begin_transaction()
             await self._send(records)
             await self._producer.send_offsets_to_transaction(
@@ -132,15 +139,15 @@ class AtLeastOncePublisher(Publisher):
 
     async def publish(self, records: Sequence[OutputRecord], mark: Mark) -> None:
         """Send, and wait for each record."""
-        async with asyncio.timeout(self.settings.publish_timeout_s):
+        async with asyncio.timeout(self.timeout_s):
             await self._send(records)
 
 
-def make_publisher(settings: Settings, partition: int) -> Publisher:
-    """The publisher of the processing guarantee that is set."""
+def make_publisher(settings: Settings, partition: int, timeout_s: float) -> Publisher:
+    """The publisher of the processing guarantee that is set; `timeout_s` bounds each publication."""
     if settings.processing_guarantee == "exactly_once":
-        return TransactionalPublisher(settings, partition)
-    return AtLeastOncePublisher(settings, partition)
+        return TransactionalPublisher(settings, partition, timeout_s)
+    return AtLeastOncePublisher(settings, partition, timeout_s)
 
 
 def transactional_id(settings: Settings, partition: int) -> str:
@@ -159,12 +166,3 @@ def offsets_with_mark(
         TopicPartition(settings.topic(topic), partition): OffsetAndMetadata(mark.offsets[topic], metadata)
         for topic in TOPICS
     }
-
-
-def _size_of(record: OutputRecord) -> int:
-    return (
-        len(record.key or b"")
-        + len(record.value or b"")
-        + RECORD_OVERHEAD_BYTES
-        + sum(len(name) + len(value) for name, value in record.headers)
-    )

@@ -9,21 +9,23 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
+from typing import Literal
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from enrichment.acceptance import TOPICS, Topic
 from enrichment.customer import Customer, empty_state
-from enrichment.days import day_of
+from enrichment.days import day_of, midnight_us
 from enrichment.enricher import Enricher
 from enrichment.model import Model
 from schemas.dead_letters import Rejection
+from schemas.events import Consent, Event
 from streams.decisions import TOPIC as DECISIONS
 from streams.decisions import DecisionTable
 from streams.errors import EbbtideError
 from streams.inputs import LOG_APPEND_TIME, event_of
 from streams.settings import Settings
-from streams.state_store import StateStore, StoredMark, stored_state
+from streams.state_store import CHUNK_CUSTOMERS, StateStore, stored_state
 from streams.step import Mark
 
 log = logging.getLogger(__name__)
@@ -41,7 +43,6 @@ async def rebuild(
     model: Model,
     store: StateStore,
     partition: int,
-    stored: StoredMark | None,
     committed: Mark,
     beginnings: Mapping[Topic, int],
 ) -> None:
@@ -51,7 +52,8 @@ async def rebuild(
     2. Read the decisions.
     3. Fold the inputs from their beginning to the committed offsets: consents first, so that nothing is kept that a
        denial has deleted.
-    4. Write the states, and only then the committed mark.
+    4. Write the states of everyone about whom anything was decided, and only then the committed mark. Whoever was
+       known had a decision, be it that nothing may be decided; nobody else was.
     """
     _check_reach(settings, partition, beginnings)
     log.warning("partition %d: rebuilding Redis up to step %d", partition, committed.step)
@@ -59,18 +61,25 @@ async def rebuild(
     await store.wipe()
     table = await _read_decisions(settings, partition)
     customers = _Customers(table, store, model)
-    enricher = Enricher(model, settings.change_namespace, settings.horizons)
-    folded = 0
+    fold = _Fold(
+        Enricher(model, settings.change_namespace, settings.horizons), customers, model, settings.clock
+    )
     for topic in TOPICS:
         tp = TopicPartition(settings.topic(topic), partition)
         async for records in read_between(settings, tp, beginnings[topic], committed.offsets[topic]):
-            folded += _fold(records, topic, enricher, customers, model, settings.clock == "wall")
+            fold.take(records, topic)
             await asyncio.sleep(0)
-    states = [customers.restored(customer_id, committed.midnight_day) for customer_id in sorted(customers)]
     erased = [(hashed, store.erased_value(*entry)) for hashed, entry in sorted(table.erased.items())]
-    await store.put_rebuilt([stored_state(customer) for customer in states if customer.is_known], erased)
+    await store.put_rebuilt([], erased)
+    ids = sorted(table.decisions)
+    for start in range(0, len(ids), CHUNK_CUSTOMERS):
+        part = [
+            customers.restored(customer_id, committed.midnight_day)
+            for customer_id in ids[start : start + CHUNK_CUSTOMERS]
+        ]
+        await store.put_rebuilt([stored_state(customer) for customer in part])
     await store.begin(committed, model.fingerprint, "ready")
-    log.warning("partition %d: rebuilt %d customers from %d records", partition, len(states), folded)
+    log.warning("partition %d: rebuilt %d customers from %d records", partition, len(ids), fold.records)
 
 
 async def read_between(
@@ -126,39 +135,71 @@ class _Customers(dict[str, Customer]):
         return customer
 
     def restored(self, customer_id: str, midnight_day: int) -> Customer:
-        """The customer, due from the day after the last on which anything was decided or came."""
+        """The customer, due from the day after the last on which anything was decided or came.
+
+        One whose records are all gone from the log is still known by what was decided about them.
+        """
         customer = self[customer_id]
-        state = customer.state
-        last_day = max(state.profiled_day, *state.decision.changed_days)
+        state, decision = customer.state, customer.decision
+        last_day = max(state.profiled_day, decision.model_day, *decision.changed_days)
+        if state.latest_us is None:
+            state.latest_us = midnight_us(last_day)
         state.due_day = last_day + 1
         customer.forget_unallowed(max(last_day, midnight_day))
         return customer
 
 
-def _fold(
-    records: list[ConsumerRecord],
-    topic: Topic,
-    enricher: Enricher,
-    customers: _Customers,
-    model: Model,
-    by_wall_clock: bool,
-) -> int:
-    """By the wall clock, the broker's time tells as of which day a record was evaluated; else its own does."""
-    for record in records:
-        event = event_of(record, topic, model)
-        if isinstance(event, Rejection):
-            continue
-        customer = customers[event.customer_id]
-        enricher.fold([event], customers)
-        if by_wall_clock and record.timestamp_type == LOG_APPEND_TIME and customer.is_known:
-            customer.state.profiled_day = max(
-                customer.state.profiled_day, day_of(int(record.timestamp) * 1_000)
-            )
-    return len(records)
+class _Fold:
+    """Takes the records of one topic after the other, and notes as of which day each was evaluated.
+
+    By the wall clock the broker's time tells that day; by the event clock the newest event of the topic so far does.
+    """
+
+    def __init__(
+        self, enricher: Enricher, customers: _Customers, model: Model, clock: Literal["wall", "event"]
+    ) -> None:
+        self.records = 0
+        self._enricher = enricher
+        self._customers = customers
+        self._model = model
+        self._clock = clock
+        self._erased_at_ms: dict[str, int] = {}
+        self._newest_day: dict[Topic, int] = {}
+
+    def take(self, records: list[ConsumerRecord], topic: Topic) -> None:
+        """Fold some records."""
+        self.records += len(records)
+        for record in records:
+            event = event_of(record, topic, self._model)
+            if not isinstance(event, Rejection) and not self._is_erased(event, record):
+                customer = self._customers[event.customer_id]
+                self._enricher.fold([event], self._customers)
+                if customer.is_known:
+                    day = self._evaluated_on(event, record, topic)
+                    customer.state.profiled_day = max(customer.state.profiled_day, day)
+
+    def _is_erased(self, event: Event, record: ConsumerRecord) -> bool:
+        """Whether a record came before its customer's erasure, which deleted it whatever its date."""
+        customer_id = event.customer_id
+        if isinstance(event, Consent) and event.kind == "erasure":
+            self._erased_at_ms[customer_id] = record.timestamp
+            customer = self._customers[customer_id]
+            customer.reset(customer.decision)
+            return True
+        erased_at_ms = self._erased_at_ms.get(customer_id)
+        return erased_at_ms is not None and int(record.timestamp) < erased_at_ms
+
+    def _evaluated_on(self, event: Event, record: ConsumerRecord, topic: Topic) -> int:
+        day = day_of(event.occurred_at_us)
+        if self._clock == "wall":
+            stamped = record.timestamp_type == LOG_APPEND_TIME
+            return day_of(int(record.timestamp) * 1_000) if stamped else day
+        self._newest_day[topic] = max(day, self._newest_day.get(topic, day))
+        return self._newest_day[topic]
 
 
 async def _read_decisions(settings: Settings, partition: int) -> DecisionTable:
-    table = DecisionTable()
+    table = DecisionTable(settings.group_id)
     tp = TopicPartition(settings.topic(DECISIONS), partition)
     consumer = AIOKafkaConsumer(
         bootstrap_servers=settings.kafka_bootstrap_servers, group_id=None, isolation_level="read_committed"

@@ -54,6 +54,8 @@ class StateStore:
         scripts = resources.files("streams").joinpath("scripts")
         self._persist = redis.register_script(scripts.joinpath("persist.lua").read_text())
         self._rebuild = redis.register_script(scripts.joinpath("rebuild.lua").read_text())
+        self._wipe = redis.register_script(scripts.joinpath("wipe.lua").read_text())
+        self._everyone_due = redis.register_script(scripts.joinpath("everyone_due.lua").read_text())
         self._begin = redis.register_script(scripts.joinpath("begin.lua").read_text())
 
     async def claim(self, owner_token: str) -> None:
@@ -102,7 +104,9 @@ class StateStore:
 
     async def make_everyone_due(self) -> None:
         """After a change of model: everyone is looked at again, in slices."""
-        await _answer(self.redis.zunionstore(self.keys.due, {self.keys.due: 0}))
+        keys = [self.keys.meta, self.keys.due]
+        call = self._everyone_due(keys=keys, args=[self._owner_token])
+        self._check(await _answer(call), "make everyone due")
 
     async def persist(self, step: Step) -> None:
         """Write a step, all or nothing; a repeat of one that was written is well."""
@@ -150,13 +154,17 @@ class StateStore:
     async def wipe(self) -> None:
         """Delete what is held of the partition's customers, before a rebuild from the log's beginning."""
         pattern = _escaped(self.keys.customer("")) + "*"
-        batch: list[bytes] = []
+        batch: list[bytes | str] = [self.keys.due, self.keys.erased, self.keys.outbox]
         async for key in cast("AsyncIterator[bytes]", self.redis.scan_iter(match=pattern, count=SCAN_COUNT)):
             batch.append(key)
             if len(batch) >= CHUNK_CUSTOMERS:
-                await _answer(self.redis.unlink(*batch))
-                batch.clear()
-        await _answer(self.redis.unlink(*batch, self.keys.due, self.keys.outbox))
+                await self._unlink(batch)
+                batch = []
+        await self._unlink(batch)
+
+    async def _unlink(self, keys: list[bytes | str]) -> None:
+        call = self._wipe(keys=[self.keys.meta, *keys], args=[self._owner_token])
+        self._check(await _answer(call), "delete keys")
 
     def hash_of(self, customer_id: str) -> str:
         """The HMAC under which an erased customer is remembered."""

@@ -10,6 +10,9 @@ import msgspec
 
 from enrichment.acceptance import Topic
 
+RECORD_OVERHEAD_BYTES = 32
+HEADER_OVERHEAD_BYTES = 8
+
 OutputTopic = Literal[
     "segment-changes", "customer-profiles", "reactivation-triggers", "dead-letters", "ebbtide-decisions"
 ]
@@ -23,6 +26,12 @@ class OutputRecord(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: tuple[Header, ...] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        """About what the record takes in a batch."""
+        named = sum(len(name) + len(value) + HEADER_OVERHEAD_BYTES for name, value in self.headers)
+        return len(self.key or b"") + len(self.value or b"") + named + RECORD_OVERHEAD_BYTES
 
 
 class Mark(msgspec.Struct, frozen=True):

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from contextlib import closing
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -24,21 +25,18 @@ import msgspec
 
 from enrichment.acceptance import TOPICS, Topic
 from enrichment.model import Model
-from streams.errors import EbbtideError
+from streams.errors import EbbtideError, one_line
 from streams.inputs import Inputs
 from streams.publisher import Publisher
 from streams.rebuild import rebuild
 from streams.settings import Settings
+from streams.size_limits import StoppedError
 from streams.state_store import StateStore, StoredMark
 from streams.step import Mark
 
 log = logging.getLogger(__name__)
 
 OFFSETS_TIMEOUT_MS = 20_000
-
-
-class StoppedError(EbbtideError):
-    """A partition that must not go on before a person has looked at it."""
 
 
 class Finding(Enum):
@@ -58,7 +56,10 @@ class _Metadata(msgspec.Struct):
 
 @dataclass(slots=True)
 class TakeOver:
-    """One partition being taken over; `run` gives the mark to go on from."""
+    """One partition being taken over; `run` gives the mark to go on from.
+
+    `first_midnight_day` is where a first start begins; None where no clock can be trusted to say.
+    """
 
     settings: Settings
     model: Model
@@ -66,7 +67,7 @@ class TakeOver:
     store: StateStore
     publisher: Publisher
     inputs: Inputs
-    first_midnight_day: int
+    first_midnight_day: int | None
     found: Finding = Finding.CLEAN
 
     async def run(self) -> Mark:
@@ -114,14 +115,16 @@ class TakeOver:
                 len(outbox),
             )
             return stored.mark
-        if self.found is Finding.LOST_WRITES:
+        if self.found is Finding.LOST_WRITES and committed.step == 0:
+            await self.store.begin(committed, self.model.fingerprint, "ready")
+        elif self.found is Finding.LOST_WRITES:
             beginnings = await self.inputs.beginnings()
-            await rebuild(
-                self.settings, self.model, self.store, self.partition, stored, committed, beginnings
-            )
+            await rebuild(self.settings, self.model, self.store, self.partition, committed, beginnings)
         return committed
 
     async def _first_start(self) -> Mark:
+        if self.first_midnight_day is None:
+            raise EbbtideError("this clock and Redis' differ: no partition is started for the first time")
         mark = Mark(0, secrets.token_hex(8), self.first_midnight_day, await self.inputs.beginnings())
         await self.publisher.publish([], mark)
         await self.store.begin(mark, self.model.fingerprint, "ready")
@@ -132,6 +135,10 @@ class TakeOver:
         if stored is None:
             self.found = Finding.FIRST_START
             return await self._first_start()
+        if stored.is_rebuilding:
+            raise StoppedError(
+                f"partition {self.partition}: stopped: its rebuild was interrupted, and only exactly_once can finish it"
+            )
         outbox = await self.store.outbox()
         self.found = Finding.UNPUBLISHED if outbox else Finding.CLEAN
         await self.publisher.publish(outbox, stored.mark)
@@ -151,7 +158,8 @@ def compare(stored: StoredMark | None, committed: Mark | None, partition: int) -
             return Finding.FIRST_START
         raise StoppedError(
             f"partition {partition}: stopped: Kafka has no committed offsets, but Redis is at step "
-            f"{stored.mark.step}: the group's offsets expired or were reset, or EBBTIDE_GROUP_ID or EBBTIDE_REDIS_URL is another's"
+            f"{stored.mark.step}: the group's offsets expired or were reset, or EBBTIDE_GROUP_ID or "
+            "EBBTIDE_REDIS_URL is another's"
         )
     if stored is None or stored.is_rebuilding:
         return Finding.LOST_WRITES
@@ -174,22 +182,26 @@ def read_committed_mark(settings: Settings, partition: int) -> Mark | None:
     By kafka-python, which asks for stable offsets; raises `StoppedError` for offsets that are not ours.
     """
     from kafka import KafkaConsumer, TopicPartition
+    from kafka.errors import KafkaError
 
-    consumer = KafkaConsumer(
-        bootstrap_servers=settings.kafka_bootstrap_servers.split(","),
-        group_id=settings.group_id,
-        enable_auto_commit=False,
-        isolation_level="read_committed",
-    )
     try:
-        found: dict[Topic, Any] = {
-            topic: consumer.committed(
-                TopicPartition(settings.topic(topic), partition), metadata=True, timeout_ms=OFFSETS_TIMEOUT_MS
-            )
-            for topic in TOPICS
-        }
-    finally:
-        consumer.close()
+        consumer = KafkaConsumer(
+            bootstrap_servers=settings.kafka_bootstrap_servers.split(","),
+            group_id=settings.group_id,
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+        )
+        with closing(consumer):
+            found: dict[Topic, Any] = {
+                topic: consumer.committed(
+                    TopicPartition(settings.topic(topic), partition),
+                    metadata=True,
+                    timeout_ms=OFFSETS_TIMEOUT_MS,
+                )
+                for topic in TOPICS
+            }
+    except KafkaError as error:
+        raise EbbtideError(f"the committed offsets cannot be read: {one_line(error)}") from error
     if all(committed is None for committed in found.values()):
         return None
     try:

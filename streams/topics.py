@@ -45,7 +45,8 @@ class TopicDefinition:
             return {TIMESTAMP_TYPE: "LogAppendTime", MAX_MESSAGE_BYTES: str(INPUT_MAX_MESSAGE_BYTES)}
         if self.name == DEAD_LETTERS:
             return {MAX_MESSAGE_BYTES: str(dead_letter_max_bytes)}
-        return {CLEANUP_POLICY: "compact"} if self.compact else {}
+        roomy = {MAX_MESSAGE_BYTES: str(INPUT_MAX_MESSAGE_BYTES)}
+        return {CLEANUP_POLICY: "compact", **roomy} if self.compact else roomy
 
 
 PURCHASES: Final = "purchases"

@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import KafkaError
 from redis.asyncio import Redis
 
 from enrichment.acceptance import TOPICS
@@ -16,13 +17,13 @@ from streams.clock import Clock, EventClock, WallClock
 from streams.errors import EbbtideError
 from streams.partition_task import PartitionState, PartitionTask, Status
 from streams.settings import Settings
+from streams.size_limits import SizeLimits
+from streams.topics import check_topics
 
 log = logging.getLogger(__name__)
 
 GRACE_S = 10.0
 """How long a task may take to finish its step before it is cancelled."""
-NEVER_POLLED_MS = 2**31 - 1
-"""The member reads no records itself: that it does not poll says nothing of its health."""
 PARTITION_CHECK_S = 5.0
 
 
@@ -43,8 +44,9 @@ class Worker:
         self._wanted: frozenset[int] = frozenset()
         self._rebalanced = asyncio.Event()
         self._joined = False
-        self._supervisor: asyncio.Task[None] | None = None
+        self._background: list[asyncio.Task[None]] = []
         self._partitions = 0
+        self._limits = SizeLimits()
         self._redis: Redis | None = None
         self._member: AIOKafkaConsumer | None = None
 
@@ -61,23 +63,27 @@ class Worker:
             auto_offset_reset="latest",
             session_timeout_ms=int(settings.session_timeout_s * 1_000),
             heartbeat_interval_ms=int(settings.session_timeout_s * 1_000 / 4),
-            max_poll_interval_ms=NEVER_POLLED_MS,
         )
         self._member.subscribe([settings.topic(topic) for topic in TOPICS], listener=_Listener(self))
         await self._member.start()
         counts = [len(self._member.partitions_for_topic(settings.topic(topic)) or ()) for topic in TOPICS]
         self._partitions = counts[0]
+        report = await asyncio.to_thread(check_topics, settings)
+        self._limits = SizeLimits({topic.definition.name: topic.max_message_bytes for topic in report.topics})
         if len(set(counts)) != 1 or self._partitions == 0:
             raise EbbtideError(
                 f"the inputs have unequal numbers of partitions: {dict(zip(TOPICS, counts, strict=True))}"
             )
-        self._supervisor = asyncio.create_task(self._supervise(), name="ebbtide-supervisor")
+        self._background = [
+            asyncio.create_task(self._supervise(), name="ebbtide-supervisor"),
+            asyncio.create_task(self._poll_member(), name="ebbtide-member"),
+        ]
 
     async def stop(self) -> None:
         """Finish the steps under way, leave the group, and let go of all connections."""
-        if self._supervisor is not None:
-            self._supervisor.cancel()
-            await asyncio.gather(self._supervisor, return_exceptions=True)
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
         await self._end(list(self._runs))
         if self._member is not None:
             await self._member.stop()
@@ -117,6 +123,23 @@ class Worker:
         self._joined = True
         self._rebalanced.set()
 
+    async def _poll_member(self) -> None:
+        """Poll, as the group demands of its members; all is paused, so only errors of the membership can come."""
+        assert self._member is not None
+        while True:
+            await asyncio.sleep(PARTITION_CHECK_S)
+            try:
+                await self._member.getmany(timeout_ms=0)
+            except KafkaError as error:
+                self._fail(f"the group membership failed: {type(error).__name__}: {error}")
+
+    def _fail(self, reason: str) -> None:
+        """End all partitions: something is wrong that no take-over can mend."""
+        if self.failure is None:
+            self.failure = reason
+            log.critical("%s; stopped", reason)
+        self._rebalanced.set()
+
     async def _supervise(self) -> None:
         """Follow the assignment, and stop everything if the number of partitions changes."""
         while True:
@@ -124,15 +147,20 @@ class Worker:
                 await asyncio.wait_for(self._rebalanced.wait(), PARTITION_CHECK_S)
             self._rebalanced.clear()
             self._check_partitions()
-            wanted = frozenset() if self.failure else self._wanted
-            await self._end([partition for partition in self._runs if partition not in wanted])
-            for partition in sorted(wanted - self._runs.keys()):
+            await self._end([partition for partition in self._runs if partition not in self._kept])
+            for partition in sorted(self._kept - self._runs.keys()):
                 self._begin(partition)
+
+    @property
+    def _kept(self) -> frozenset[int]:
+        return frozenset() if self.failure else self._wanted
 
     def _begin(self, partition: int) -> None:
         assert self._redis is not None
         clock: Clock = EventClock() if self.settings.clock == "event" else WallClock()
-        task = PartitionTask(self.settings, self.model, self._redis, clock, partition, self._now_us)
+        task = PartitionTask(
+            self.settings, self.model, self._redis, clock, partition, self._now_us, self._limits
+        )
         self.tasks[partition] = task
         self._runs[partition] = asyncio.create_task(self._run(task), name=f"ebbtide-partition-{partition}")
 
@@ -145,24 +173,28 @@ class Worker:
             task.state.status, task.state.reason = Status.STOPPED, f"{type(error).__name__}: {error}"
 
     async def _end(self, partitions: Collection[int]) -> None:
-        runs = [self._runs.pop(partition) for partition in partitions]
+        runs = [self._runs[partition] for partition in partitions]
         for partition in partitions:
-            self.tasks.pop(partition).stopping.set()
+            self.tasks[partition].stopping.set()
         if not runs:
             return
         _, late = await asyncio.wait(runs, timeout=GRACE_S)
         for run in late:
             run.cancel()
-        await asyncio.gather(*runs, return_exceptions=True)
+        await asyncio.wait(runs, timeout=GRACE_S)
+        for partition in partitions:
+            del self._runs[partition], self.tasks[partition]
 
     def _check_partitions(self) -> None:
         assert self._member is not None
         for topic in TOPICS:
             name = self.settings.topic(topic)
             count = len(self._member.partitions_for_topic(name) or ())
-            if count not in (0, self._partitions) and self.failure is None:
-                self.failure = f"{name}: the number of partitions changed from {self._partitions} to {count}"
-                log.critical("%s: customers would move between partitions; stopped", self.failure)
+            if count not in (0, self._partitions):
+                self._fail(
+                    f"{name}: the number of partitions changed from {self._partitions} to {count}: "
+                    "customers would move between partitions"
+                )
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka carries no types

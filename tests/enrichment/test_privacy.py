@@ -261,3 +261,34 @@ def test_nothing_of_an_erased_customer_is_left_in_the_stored_state() -> None:
     partition.take(erasure("2025-01-30"))
     state = through_storage(partition.customers["c"]).state
     assert state == empty_state(life=1, erased_up_to_us=erasure("2025-01-30").occurred_at_us)
+
+
+def test_under_opt_in_the_time_between_two_grants_is_a_denied_period() -> None:
+    """After the second grant, engagement dated between the two is not kept, nor what was before."""
+    partition = Partition(model(profiling="opt_in"))
+    partition.take(
+        consent("2025-01-01", "profiling", True, expires_at="2025-01-10T08:00:00Z"),
+        engagement("opened", "2025-01-09", channel="sms"),
+    )
+    partition.pass_midnight("2025-01-20")
+    partition.take(
+        consent("2025-01-20", "profiling", True),
+        engagement("opened", "2025-01-08", channel="email"),
+        engagement("opened", "2025-01-15", channel="push"),
+        engagement("opened", "2025-01-20T12:00:00Z", channel="web"),
+    )
+    assert partition.profile()["aggregates"]["engagements_90d"] == {"web.opened": 1}
+
+
+def test_under_opt_in_a_grant_before_the_last_one_has_run_out_goes_on_with_it() -> None:
+    """There is no denied period between the two: engagement stays, until the second runs out."""
+    partition = Partition(model(profiling="opt_in"))
+    partition.take(
+        consent("2025-01-01", "profiling", True, expires_at="2025-01-10T08:00:00Z"),
+        engagement("opened", "2025-01-09", channel="sms"),
+        consent("2025-01-10T22:00:00Z", "profiling", True, expires_at="2025-01-20T08:00:00Z"),
+    )
+    assert not [change for change in partition.pass_midnight("2025-01-20") if change["direction"] == "left"]
+    assert partition.profile()["aggregates"]["engagements_90d"] == {"sms.opened": 1}
+    left = [change for change in partition.pass_midnight("2025-01-25") if change["direction"] == "left"]
+    assert {change["as_of"] for change in left} == {"2025-01-21T00:00:00Z"}

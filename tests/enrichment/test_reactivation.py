@@ -20,7 +20,11 @@ DELAYS = {"high": 10, "medium": 10, "emerging": 10, "low": 10, "prospect": 10}
 def plain_model(**overrides: Any) -> Model:
     """Ten days from the slip, whoever it is."""
     rules = {"delay_days": DELAYS, "long_tenure_extra_days": 0, "engaged_extra_days": 0, "control_share": 0}
-    return model(reactivation={**rules, **overrides})
+    return model(
+        reactivation={**rules, **overrides},
+        segments={"high": 60, "medium": 40, "high_churn_risk_limit": 0.30, "emerging_potential": 40},
+        lifecycle={"at_risk_churn_risk": 0.45, "lapsed_churn_risk": 0.75, "new_days": 30},
+    )
 
 
 def slipping(rules: Model, *more: Event) -> Partition:

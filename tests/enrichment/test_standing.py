@@ -177,3 +177,11 @@ def test_new_ends_after_its_days_at_a_midnight() -> None:
         ("new", "active", "upgrade")
     ]
     assert ends[0]["as_of"] == "2025-02-01T00:00:00Z"
+
+
+def test_new_is_past_only_after_its_last_day() -> None:
+    """On the Nth day after the first order hysteresis and dwell still hold; on the next they do no more."""
+    rows = scored_rows([0, 0], [0, 0], [0, 0])
+    rows.tenure_days[:] = (30, 31)
+    features = cast(Features, SimpleNamespace(order_count=np.ones(2)))
+    assert candidates(features, rows, model(lifecycle={"new_days": 30})).past_new.tolist() == [False, True]

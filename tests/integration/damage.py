@@ -15,13 +15,14 @@ from enrichment.acceptance import TOPICS
 from streams.publisher import TransactionalPublisher
 from streams.redis_keys import PartitionKeys
 from streams.settings import Settings
+from streams.size_limits import StoppedError
 from streams.step import Mark, OutputRecord
 
 Snapshot = dict[bytes, bytes]
 
 
-class PowerCutError(Exception):
-    """An end that no code handles."""
+class PowerCutError(StoppedError):
+    """An end after which nothing of the partition is done, closing apart: the only error that is not tried again."""
 
 
 @contextmanager

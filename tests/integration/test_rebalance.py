@@ -110,10 +110,7 @@ async def test_two_workers_share_the_partitions_and_one_takes_over_when_the_othe
         assert told((tmp_path / "second.log").read_text("utf-8"), partition)[-1].startswith(
             "Redis and Kafka agree"
         )
-    oracle = replayed(crowd)
-    changes = await check(settings, oracle)
-    by_id = {change["change_id"]: change for change in oracle.results.changes}
-    assert [change for change in changes if as_json(by_id[change["change_id"]]) != change] == []
+    await check(settings, replayed(crowd))
 
 
 async def test_sigterm_finishes_the_step_so_that_the_next_worker_starts_clean(
