@@ -209,7 +209,7 @@ async def test_erased_customers_stay_erased_after_a_rebuild(settings: Settings, 
 async def test_what_an_erasure_deleted_stays_deleted_although_it_is_dated_after_it(
     seeded_settings: Settings, redis_client: Redis
 ) -> None:
-    """An erasure that arrives after a record dated later deletes that record too, and a rebuild does not bring it back."""
+    """An erasure that comes after a record dated later deletes it too, and a rebuild does not bring it back."""
     settings = seeded_settings
     await make_topics(settings)
     async with running(settings) as worker:
