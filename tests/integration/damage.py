@@ -11,7 +11,6 @@ from unittest import mock
 from kafka import KafkaAdminClient, TopicPartition
 from redis import Redis
 
-from enrichment.acceptance import TOPICS
 from streams.publisher import TransactionalPublisher
 from streams.redis_keys import PartitionKeys
 from streams.settings import Settings
@@ -114,8 +113,3 @@ async def delete_records(settings: Settings, before: dict[str, int], partition: 
             )
 
     await asyncio.to_thread(delete)
-
-
-def all_inputs(offset: int) -> dict[str, int]:
-    """The same offset for each input."""
-    return dict.fromkeys(TOPICS, offset)

@@ -15,7 +15,7 @@ import urllib.error
 import urllib.request
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -151,7 +151,7 @@ async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicParti
 
 async def read_documents(settings: Settings, name: str) -> list[Document]:
     """The values of an output topic, tombstones left out."""
-    return [json.loads(record.value) for record in await read_topic(settings, name) if record.value]
+    return [orjson.loads(record.value) for record in await read_topic(settings, name) if record.value]
 
 
 async def changes_of(settings: Settings) -> list[Document]:
@@ -261,11 +261,12 @@ class WorkerProcess:
                 stdout=output,
                 stderr=output,
                 preexec_fn=_die_with_parent,
+                start_new_session=True,
             )
 
     def kill(self) -> None:
-        """End it at once, as a crash of the machine would."""
-        self.process.send_signal(signal.SIGKILL)
+        """End it and all processes that it has started at once, as a crash of the machine would."""
+        os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     def terminate(self, timeout_s: float = 30.0) -> int:
@@ -306,7 +307,7 @@ def worker_process(settings: Settings, log: Path, *arguments: str) -> Iterator[W
     try:
         yield worker
     finally:
-        if worker.process.poll() is None:
+        with suppress(ProcessLookupError):
             worker.kill()
 
 

@@ -32,14 +32,14 @@ from tests.integration.harness import (
 from tests.services import KafkaService, RedisService
 
 PARTITIONS = 4
-EVENTS = 12_000
+EVENTS = 6_000
 
 pytestmark = pytest.mark.real_kafka
 
 
 @pytest.fixture
 def crowd(random_seed: int) -> list[Record]:
-    return list(make_crowd(random_seed, EVENTS, 600, 20, PARTITIONS))
+    return list(make_crowd(random_seed, EVENTS, 400, 20, PARTITIONS))
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ async def test_sigterm_finishes_the_step_so_that_the_next_worker_starts_clean(
     await make_topics(settings, PARTITIONS)
     await produce(settings, crowd)
     log = tmp_path / "worker.log"
-    for least in (500, 3_000):
+    for least in (500, 1_500):
         with worker_process(settings, log) as worker:
             await worker.until(
                 lambda worker=worker, least=least: (  # type: ignore[misc]

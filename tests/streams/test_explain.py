@@ -19,7 +19,7 @@ from tests.streams.held_group import HeldGroup, hold, hold_group
 
 @pytest.fixture(scope="module")
 def group(redis_server: RedisService) -> HeldGroup:
-    return hold_group(redis_server.url, "explained-group")
+    return hold_group(redis_server.url, "explained-group", percent_of_households=8)
 
 
 def explained(group: HeldGroup, customer_id: str) -> dict[str, Any]:
