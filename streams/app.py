@@ -92,8 +92,9 @@ def run_worker(settings: Settings, workers: int) -> int:
     _check(settings)
     if workers > 1:
         return _run_processes(settings, workers)
-    for chatty in ("kafka", "aiokafka"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    logging.getLogger("aiokafka").setLevel(logging.WARNING)
+    # Used for single requests, whose errors are raised; closing its connections it logs as errors.
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
     expect_long_lives()
     app = make_app(settings)
     worker = faust.Worker(

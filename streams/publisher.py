@@ -84,7 +84,7 @@ class Publisher(ABC):
                 sent.append(await self._producer.send(name, partition=self.partition, **arguments))
             elif batch.append(timestamp=None, **arguments) is None:
                 batch = await self._flush(batch, name, sent)
-                assert batch.append(timestamp=None, **arguments) is not None
+                batch.append(timestamp=None, **arguments)
         await self._flush(batch, name, sent)
         await asyncio.gather(*sent)
 
