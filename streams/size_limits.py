@@ -35,12 +35,12 @@ class SizeLimits:
 
         Only a record that came compressed can be larger than the inputs' limit, for which the topic has room.
         """
-        excess = letter.size_bytes - self.of(letter.topic)
-        if excess <= 0 or letter.value is None:
+        if letter.value is None or letter.size_bytes <= self.of(letter.topic):
             return letter
         said = (TRUNCATED_HEADER, str(len(letter.value)).encode())
-        kept = letter.value[: max(0, len(letter.value) - excess - len(said[0]) - len(said[1]))]
-        return letter._replace(value=kept, headers=(*letter.headers, said))
+        marked = letter._replace(headers=(*letter.headers, said))
+        excess = marked.size_bytes - self.of(letter.topic)
+        return marked._replace(value=letter.value[: max(0, len(letter.value) - excess)])
 
     def check(self, records: Iterable[OutputRecord]) -> None:
         """Raise `StoppedError` for a record that its topic does not take."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -212,3 +214,26 @@ async def test_a_new_model_evaluates_everyone_once_with_trigger_model(
     later = (await changes_of(settings))[len(before) :]
     assert {change["reason"]["trigger"] for change in later} <= {"model"}
     check_sequences(await changes_of(settings))
+
+
+async def test_a_model_that_comes_and_goes_leaves_nobody_due(
+    settings: Settings, clock: SetClock, tmp_path: Path
+) -> None:
+    """Whoever is due by the index alone is told so to the index, and the worker comes to rest."""
+    await make_topics(settings)
+    await produce(
+        settings, [record_of("purchases", order(f"e-{number}", 1, f"c-{number}")) for number in range(30)]
+    )
+    async with running(settings, clock) as worker:
+        await until_idle(settings, worker)
+    other = write_model(tmp_path / "other.yaml", {**DEFAULT_MODEL, "version": "other"})
+    hurried = settings.model_copy(update={"model": other, "step_max_customers": 1})
+    async with running(hurried, clock) as worker:
+        await until(
+            lambda: bool(worker.tasks) and worker.states()[0].steps >= 3, "some seen by the other model"
+        )
+    async with running(settings, clock) as worker:
+        await until_idle(settings, worker)
+        steps = worker.states()[0].steps
+        await asyncio.sleep(1)
+        assert worker.states()[0].steps == steps

@@ -292,3 +292,45 @@ async def test_a_redis_that_comes_back_empty_under_a_running_worker_is_rebuilt(
     assert _by_customer(changes) == _by_customer(oracle.results.changes)
     final = await stored_profiles(settings, oracle.end_us)
     assert final == {str(profile["customer_id"]): _plain(profile) for profile in oracle.profiles}
+
+
+async def test_a_rebuild_brings_back_nobody_who_was_erased(settings: Settings, redis_client: Redis) -> None:
+    """An erasure deletes what had come before it, also what is dated after it; a life begun since then stays."""
+    wall = settings.model_copy(update={"clock": "wall"})
+    await make_topics(wall)
+
+    def order(customer_id: str, minute: int) -> Record:
+        return record_of("purchases", _order(customer_id, f"2024-05-01T12:{minute:02d}:00Z"))
+
+    await produce(wall, [order(name, minute) for name in ("ann", "bob", "eve") for minute in (0, 10)])
+    await run_to_the_end(wall)
+    await produce(
+        wall, [record_of("consents", _erasure(name, "2024-05-01T12:05:00Z")) for name in ("ann", "eve")]
+    )
+    await run_to_the_end(wall)
+    await produce(wall, [order("ann", 20)])
+    await run_to_the_end(wall)
+    profiles = await stored_profiles(wall)
+    published = await _values(wall, "segment-changes")
+    assert sorted(profiles) == ["ann", "bob"]
+    assert profiles["ann"]["aggregates"]["order_count"] == 1
+    lost_everything(redis_client, wall)
+    await run_to_the_end(wall)
+    assert await stored_profiles(wall) == profiles
+    assert await _values(wall, "segment-changes") == published
+
+
+def _order(customer_id: str, occurred_at: str) -> Document:
+    return {
+        "event_id": f"{customer_id}-{occurred_at}",
+        "customer_id": customer_id,
+        "occurred_at": occurred_at,
+        "kind": "order",
+        "order_id": occurred_at,
+        "currency": "USD",
+        "total": "20.00",
+    }
+
+
+def _erasure(customer_id: str, occurred_at: str) -> Document:
+    return {"event_id": "erase", "customer_id": customer_id, "occurred_at": occurred_at, "kind": "erasure"}
