@@ -7,9 +7,10 @@ import uuid
 from dataclasses import dataclass, field
 
 import pytest
-from aiokafka import ConsumerRecord
+from aiokafka import AIOKafkaProducer, ConsumerRecord
 
-from tests.integration.corpus import EXAMPLES, TAKEN, Example
+from streams.size_limits import TRUNCATED_HEADER
+from tests.integration.corpus import AFTERWARDS, EXAMPLES, TAKEN, Example, document_of
 from tests.integration.harness import (
     Document,
     Record,
@@ -18,6 +19,7 @@ from tests.integration.harness import (
     partition_of,
     produce,
     read_topic,
+    record_of,
     running,
     stored_profiles,
     until_idle,
@@ -112,3 +114,28 @@ def test_every_record_is_counted_by_what_became_of_it(outcome: Outcome) -> None:
     expected = {"dead_letter": dead, "duplicate": duplicates, "accepted": sent - dead - duplicates}
     assert outcome.outcomes == expected
     assert sum(map(len, outcome.dead_letters.values())) == dead
+
+
+async def test_a_record_that_only_compression_got_through_holds_up_nobody(
+    kafka: KafkaService, redis_server: RedisService, unique_prefix: str
+) -> None:
+    """Its dead letter, uncompressed, is more than the topic takes: it keeps its beginning, and the next goes on."""
+    settings = make_settings(kafka.bootstrap_servers, redis_server.url, unique_prefix)
+    await make_topics(settings)
+    value = b" " * 6_000_000
+    producer = AIOKafkaProducer(
+        bootstrap_servers=kafka.bootstrap_servers, compression_type="gzip", max_request_size=8_000_000
+    )
+    async with producer:
+        await producer.send_and_wait(settings.topic("purchases"), value, b"c", 0)
+    good = document_of("purchases", "c", AFTERWARDS["purchases"])
+    await produce(settings, [record_of("purchases", good)])
+    async with running(settings) as worker:
+        await until_idle(settings, worker)
+    (letter,) = await read_topic(settings, "dead-letters")
+    assert letter.value is not None
+    assert value.startswith(letter.value)
+    assert len(letter.value) > 4_000_000
+    assert dict(letter.headers)[TRUNCATED_HEADER] == b"6000000"
+    assert _headers(letter)["exception"] == "OutOfRange"
+    assert sorted(await stored_profiles(settings)) == ["c"]
