@@ -5,8 +5,7 @@ from __future__ import annotations
 from enrichment.decision import Baseline
 from enrichment.model import METRICS
 from enrichment.scores import Scored
-
-SMALLEST_EFFECT = 0.05
+from schemas.changes import MIN_LISTED_EFFECT
 
 Driver = dict[str, object]
 
@@ -28,7 +27,7 @@ def drivers_between(before: Baseline, after: Baseline) -> list[Driver]:
     effects = []
     for at, metric in enumerate(METRICS):
         effect = round(after.contributions[at] - before.contributions[at], 6)
-        if abs(effect) >= SMALLEST_EFFECT:
+        if abs(effect) >= MIN_LISTED_EFFECT:
             effects.append((-abs(effect), metric, before.metrics[at], after.metrics[at], effect))
     return [
         {"metric": metric, "before": _plain(old), "after": _plain(new), "effect_on_value": effect}

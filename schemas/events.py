@@ -38,8 +38,6 @@ MAX_QUANTITY: Final = 1_000_000_000
 """The only upper bound of a plain number; beyond it a record is `OutOfRange`."""
 
 Topic = Literal["purchases", "engagements", "consents"]
-PURCHASE_KINDS: Final = ("order", "order_updated", "refund", "cancellation")
-CONSENT_KINDS: Final = ("consent", "erasure")
 
 Scalar = str | bool | int | float
 """A value of `declared`; an integer beyond 64 bits arrives as a float."""

@@ -119,12 +119,6 @@ class Inputs:
         """The next offset of each input that has not been taken."""
         return dict(self._next)
 
-    def lag(self) -> dict[Topic, int]:
-        """Records not taken yet, as far as is known."""
-        return {
-            topic: max(0, self._ends.get(topic, self._next[topic]) - self._next[topic]) for topic in TOPICS
-        }
-
 
 def event_of(record: ConsumerRecord, topic: Topic, model: Model) -> Event | Rejection:
     """What a record says, as far as it takes no customer to tell."""

@@ -135,7 +135,7 @@ def test_listed_drivers_are_large_enough_and_the_largest_comes_first(played: Par
 
 def test_all_effects_add_up_to_the_change_in_value(random_seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """With no effect too small to be listed; oracle: `value` less the value of `previous_scores`."""
-    monkeypatch.setattr(drivers, "SMALLEST_EFFECT", 0.0)
+    monkeypatch.setattr(drivers, "MIN_LISTED_EFFECT", 0.0)
     log = make_log(random_seed, customers=6, days=400, events=250)
     partition = Partition(MODELS["lively"]).play(in_arrival_order(log, random_seed))
     moved = [change for change in partition.changes if change["direction"] in ("upgrade", "downgrade")]
