@@ -6,13 +6,14 @@ from collections import deque
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord, TopicPartition
 
 from enrichment.acceptance import TOPICS, Topic, check_against_model, check_time
 from enrichment.model import Model
 from schemas.dead_letters import Rejection
 from schemas.decode import decode
 from schemas.events import Event
+from streams.clients import Clients
 from streams.settings import Settings
 
 LOG_APPEND_TIME = 1
@@ -37,7 +38,7 @@ class Arrived(NamedTuple):
 class Inputs:
     """Reads `purchases`, `engagements` and `consents` of one partition, from offsets that it is told."""
 
-    def __init__(self, settings: Settings, partition: int, model: Model) -> None:
+    def __init__(self, settings: Settings, clients: Clients, partition: int, model: Model) -> None:
         self._settings = settings
         self._model = model
         self.partition = partition
@@ -48,8 +49,7 @@ class Inputs:
         self._fetched: dict[Topic, int] = {}
         self._ends: dict[Topic, int] = {}
         self.ends_asked_at_us = -1
-        self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=settings.kafka_bootstrap_servers,
+        self._consumer = clients.consumer(
             client_id=f"ebbtide-{settings.group_id}-{partition}",
             group_id=None,
             isolation_level="read_committed",

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from enrichment.enricher import Enricher
 from enrichment.model import Model
 from streams.cache import CustomerCache
+from streams.clients import Clients
 from streams.clock import Clock
 from streams.computation import Computation
 from streams.errors import EbbtideError
@@ -71,7 +71,7 @@ class PartitionTask:
         self,
         settings: Settings,
         model: Model,
-        redis: Redis,
+        clients: Clients,
         clock: Clock,
         partition: int,
         now_us: Callable[[], int] | None = None,
@@ -83,14 +83,14 @@ class PartitionTask:
         self.partition = partition
         self.state = PartitionState()
         self.stopping = asyncio.Event()
-        self._redis = redis
+        self._clients = clients
         self._clock = clock
         self._now_us = now_us or (lambda: time.time_ns() // 1_000)
         self._enricher = Enricher(model, settings.change_namespace, settings.horizons)
         self._writer = OutputWriter(settings.change_namespace)
         self._cache = CustomerCache(settings.cache_customers)
         keys = PartitionKeys.of(settings, partition)
-        self._store = StateStore(redis, keys, model, settings.erasure_key.get_secret_value().encode())
+        self._store = StateStore(clients.redis, keys, model, settings.erasure_key.get_secret_value().encode())
         self._trusted_at_s = -1e9
         self._trusted: bool | None = None
         self._swept_day = -2
@@ -135,15 +135,22 @@ class PartitionTask:
         self.state.status = Status.TAKING_OVER
         # A step that Kafka was too slow for is given more time at each attempt.
         timeout_s = self.settings.publish_timeout_s * min(1 + self._failures, MOST_PATIENCE)
-        publisher = make_publisher(self.settings, self.partition, timeout_s)
-        inputs = Inputs(self.settings, self.partition, self.model)
+        publisher = make_publisher(self.settings, self._clients, self.partition, timeout_s)
+        inputs = Inputs(self.settings, self._clients, self.partition, self.model)
         try:
             await inputs.open()
             now_us = self._now_us()
             is_trusted = await self._clock_agrees(now_us)
             first_day = self._clock.first_midnight_day(now_us) if is_trusted else None
             take_over = TakeOver(
-                self.settings, self.model, self.partition, self._store, publisher, inputs, first_day
+                self.settings,
+                self._clients,
+                self.model,
+                self.partition,
+                self._store,
+                publisher,
+                inputs,
+                first_day,
             )
             mark = await take_over.run()
             inputs.seek(mark.offsets)
@@ -209,9 +216,9 @@ class PartitionTask:
         """Whether this clock and Redis' agree, so that midnights may pass; asked at most once a second."""
         if self.settings.clock == "event":
             return True
-        now_s = time.monotonic()
+        now_s = asyncio.get_running_loop().time()
         if now_s - self._trusted_at_s >= CLOCK_CHECK_S:
-            seconds, micros = await self._redis.time()
+            seconds, micros = await self._clients.redis.time()
             skew_s = abs(now_us - (int(seconds) * 1_000_000 + int(micros))) / 1e6
             agreed, self._trusted = self._trusted, skew_s <= self.settings.max_clock_skew_s
             self._trusted_at_s = now_s

@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
 from enrichment.acceptance import TOPICS
+from streams.clients import Clients, Producer
 from streams.settings import Settings
 from streams.step import Mark, OutputRecord
 
@@ -29,14 +30,11 @@ MAX_TRANSACTION_S = 900.0
 class Publisher(ABC):
     """Publishes the steps of one partition, one after the other."""
 
-    def __init__(self, settings: Settings, partition: int, timeout_s: float) -> None:
+    def __init__(self, settings: Settings, clients: Clients, partition: int, timeout_s: float) -> None:
         self.settings = settings
         self.partition = partition
         self.timeout_s = timeout_s
-        self._producer = self._make_producer()
-
-    @abstractmethod
-    def _make_producer(self) -> AIOKafkaProducer: ...
+        self._producer: Producer = clients.producer(**self._producer_settings())
 
     @abstractmethod
     async def open(self) -> None:
@@ -55,7 +53,6 @@ class Publisher(ABC):
 
     def _producer_settings(self) -> dict[str, Any]:
         return {
-            "bootstrap_servers": self.settings.kafka_bootstrap_servers,
             "client_id": f"ebbtide-{self.settings.group_id}-{self.partition}",
             "acks": "all",
             "max_batch_size": BATCH_BYTES,
@@ -97,12 +94,12 @@ class Publisher(ABC):
 class TransactionalPublisher(Publisher):
     """Exactly-once: a step's records and offsets become visible together or not at all."""
 
-    def _make_producer(self) -> AIOKafkaProducer:
-        return AIOKafkaProducer(
-            transactional_id=transactional_id(self.settings, self.partition),
-            transaction_timeout_ms=int(min(max(60.0, 2 * self.timeout_s), MAX_TRANSACTION_S) * 1_000),
-            **self._producer_settings(),
-        )
+    def _producer_settings(self) -> dict[str, Any]:
+        return {
+            **super()._producer_settings(),
+            "transactional_id": transactional_id(self.settings, self.partition),
+            "transaction_timeout_ms": int(min(max(60.0, 2 * self.timeout_s), MAX_TRANSACTION_S) * 1_000),
+        }
 
     async def open(self) -> None:
         """Connect, and fence: aiokafka asks for its producer id at the start of its first transaction."""
@@ -130,9 +127,6 @@ class TransactionalPublisher(Publisher):
 class AtLeastOncePublisher(Publisher):
     """At-least-once: after a crash the last step may be published again; consumers drop repeats by `change_id`."""
 
-    def _make_producer(self) -> AIOKafkaProducer:
-        return AIOKafkaProducer(**self._producer_settings())
-
     async def open(self) -> None:
         """Connect; there is nobody to fence but through Redis."""
         await self._producer.start()
@@ -143,11 +137,11 @@ class AtLeastOncePublisher(Publisher):
             await self._send(records)
 
 
-def make_publisher(settings: Settings, partition: int, timeout_s: float) -> Publisher:
+def make_publisher(settings: Settings, clients: Clients, partition: int, timeout_s: float) -> Publisher:
     """The publisher of the processing guarantee that is set; `timeout_s` bounds each publication."""
     if settings.processing_guarantee == "exactly_once":
-        return TransactionalPublisher(settings, partition, timeout_s)
-    return AtLeastOncePublisher(settings, partition, timeout_s)
+        return TransactionalPublisher(settings, clients, partition, timeout_s)
+    return AtLeastOncePublisher(settings, clients, partition, timeout_s)
 
 
 def transactional_id(settings: Settings, partition: int) -> str:

@@ -11,7 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Mapping
 from typing import Literal
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord, TopicPartition
 
 from enrichment.acceptance import TOPICS, Topic
 from enrichment.customer import Customer, empty_state
@@ -20,6 +20,7 @@ from enrichment.enricher import Enricher
 from enrichment.model import Model
 from schemas.dead_letters import Rejection
 from schemas.events import Consent, Event
+from streams.clients import Clients
 from streams.decisions import TOPIC as DECISIONS
 from streams.decisions import DecisionTable
 from streams.errors import EbbtideError
@@ -40,6 +41,7 @@ class LogTooShortError(EbbtideError):
 
 async def rebuild(
     settings: Settings,
+    clients: Clients,
     model: Model,
     store: StateStore,
     partition: int,
@@ -59,14 +61,14 @@ async def rebuild(
     log.warning("partition %d: rebuilding Redis up to step %d", partition, committed.step)
     await store.begin(committed, model.fingerprint, "rebuilding")
     await store.wipe()
-    table = await _read_decisions(settings, partition)
+    table = await _read_decisions(settings, clients, partition)
     customers = _Customers(table, store, model)
     fold = _Fold(
         Enricher(model, settings.change_namespace, settings.horizons), customers, model, settings.clock
     )
     for topic in TOPICS:
         tp = TopicPartition(settings.topic(topic), partition)
-        async for records in read_between(settings, tp, beginnings[topic], committed.offsets[topic]):
+        async for records in read_between(clients, tp, beginnings[topic], committed.offsets[topic]):
             fold.take(records, topic)
             await asyncio.sleep(0)
     erased = [(hashed, store.erased_value(*entry)) for hashed, entry in sorted(table.erased.items())]
@@ -83,13 +85,12 @@ async def rebuild(
 
 
 async def read_between(
-    settings: Settings, tp: TopicPartition, start: int, end: int
+    clients: Clients, tp: TopicPartition, start: int, end: int
 ) -> AsyncIterator[list[ConsumerRecord]]:
     """The committed records of a topic partition from one offset up to, and without, another."""
     if start >= end:
         return
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka_bootstrap_servers,
+    consumer = clients.consumer(
         group_id=None,
         isolation_level="read_committed",
         auto_offset_reset="none",
@@ -198,19 +199,17 @@ class _Fold:
         return self._newest_day[topic]
 
 
-async def _read_decisions(settings: Settings, partition: int) -> DecisionTable:
+async def _read_decisions(settings: Settings, clients: Clients, partition: int) -> DecisionTable:
     table = DecisionTable(settings.group_id)
     tp = TopicPartition(settings.topic(DECISIONS), partition)
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka_bootstrap_servers, group_id=None, isolation_level="read_committed"
-    )
+    consumer = clients.consumer(group_id=None, isolation_level="read_committed")
     await consumer.start()
     try:
         start = (await consumer.beginning_offsets([tp]))[tp]
         end = (await consumer.end_offsets([tp]))[tp]
     finally:
         await consumer.stop()
-    async for records in read_between(settings, tp, start, end):
+    async for records in read_between(clients, tp, start, end):
         for record in records:
             table.put(record.key, record.value, record.headers)
     return table

@@ -8,12 +8,12 @@ from importlib import resources
 from typing import Any, Literal, cast
 
 import msgspec
-from redis.asyncio import Redis
 
 from enrichment.acceptance import Topic
 from enrichment.customer import Customer, CustomerState, empty_state
 from enrichment.identity import erased_key
 from enrichment.model import Model
+from streams.clients import RedisClient
 from streams.errors import EbbtideError
 from streams.redis_keys import PartitionKeys
 from streams.step import Mark, OutputRecord, Step, StoredState, pack_outbox, unpack_outbox
@@ -45,7 +45,7 @@ class StoredMark:
 class StateStore:
     """One partition's states; once another owner has claimed it, every write but `claim` raises `FencedError`."""
 
-    def __init__(self, redis: Redis, keys: PartitionKeys, model: Model, erasure_key: bytes) -> None:
+    def __init__(self, redis: RedisClient, keys: PartitionKeys, model: Model, erasure_key: bytes) -> None:
         self.redis = redis
         self.keys = keys
         self.model = model

@@ -13,19 +13,17 @@ Without broker transactions Redis is the only authority: its outbox is published
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import secrets
-from contextlib import closing
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
 import msgspec
 
-from enrichment.acceptance import TOPICS, Topic
+from enrichment.acceptance import TOPICS
 from enrichment.model import Model
-from streams.errors import EbbtideError, one_line
+from streams.clients import Clients, CommittedOffsets, read_committed_offsets
+from streams.errors import EbbtideError
 from streams.inputs import Inputs
 from streams.publisher import Publisher
 from streams.rebuild import rebuild
@@ -35,8 +33,6 @@ from streams.state_store import StateStore, StoredMark
 from streams.step import Mark
 
 log = logging.getLogger(__name__)
-
-OFFSETS_TIMEOUT_MS = 20_000
 
 
 class Finding(Enum):
@@ -62,6 +58,7 @@ class TakeOver:
     """
 
     settings: Settings
+    clients: Clients
     model: Model
     partition: int
     store: StateStore
@@ -82,7 +79,8 @@ class TakeOver:
         await self.store.claim(secrets.token_hex(8))
         stored = await self.store.stored_mark()
         if self.settings.processing_guarantee == "exactly_once":
-            committed = await asyncio.to_thread(read_committed_mark, self.settings, self.partition)
+            found = await self.clients.committed_offsets(self.partition)
+            committed = mark_of(found, self.settings.group_id, self.partition)
             mark = await self._reconcile(stored, committed)
         else:
             mark = await self._resume(stored)
@@ -119,7 +117,9 @@ class TakeOver:
             await self.store.begin(committed, self.model.fingerprint, "ready")
         elif self.found is Finding.LOST_WRITES:
             beginnings = await self.inputs.beginnings()
-            await rebuild(self.settings, self.model, self.store, self.partition, committed, beginnings)
+            await rebuild(
+                self.settings, self.clients, self.model, self.store, self.partition, committed, beginnings
+            )
         return committed
 
     async def _first_start(self) -> Mark:
@@ -179,46 +179,31 @@ def compare(stored: StoredMark | None, committed: Mark | None, partition: int) -
 def read_committed_mark(settings: Settings, partition: int) -> Mark | None:
     """Kafka's committed offsets of a partition, once no transaction on them is pending; None if there are none.
 
-    By kafka-python, which asks for stable offsets; raises `StoppedError` for offsets that are not ours.
+    Raises `StoppedError` for offsets that are not ours.
     """
-    from kafka import KafkaConsumer, TopicPartition
-    from kafka.errors import KafkaError
+    return mark_of(read_committed_offsets(settings, partition), settings.group_id, partition)
 
-    try:
-        consumer = KafkaConsumer(
-            bootstrap_servers=settings.kafka_bootstrap_servers.split(","),
-            group_id=settings.group_id,
-            enable_auto_commit=False,
-            isolation_level="read_committed",
-        )
-        with closing(consumer):
-            found: dict[Topic, Any] = {
-                topic: consumer.committed(
-                    TopicPartition(settings.topic(topic), partition),
-                    metadata=True,
-                    timeout_ms=OFFSETS_TIMEOUT_MS,
-                )
-                for topic in TOPICS
-            }
-    except KafkaError as error:
-        raise EbbtideError(f"the committed offsets cannot be read: {one_line(error)}") from error
-    if all(committed is None for committed in found.values()):
+
+def mark_of(found: CommittedOffsets, group_id: str, partition: int) -> Mark | None:
+    """The mark that committed offsets carry; None if there are none, `StoppedError` for offsets that are not ours."""
+    committed = {topic: offset for topic, offset in found.items() if offset is not None}
+    if not committed:
         return None
     try:
-        marks = {
-            msgspec.json.decode(committed.metadata, type=_Metadata).token for committed in found.values()
+        said = {
+            topic: msgspec.json.decode(offset.metadata or b"", type=_Metadata)
+            for topic, offset in committed.items()
         }
-        said = msgspec.json.decode(found[TOPICS[0]].metadata, type=_Metadata)
-    except (AttributeError, msgspec.DecodeError):
-        marks = set()
-    if len(marks) != 1:
+    except msgspec.DecodeError:
+        said = {}
+    if len(said) != len(TOPICS) or len({metadata.token for metadata in said.values()}) != 1:
         raise StoppedError(
-            f"partition {partition}: stopped: the committed offsets of group {settings.group_id!r} are not those of "
+            f"partition {partition}: stopped: the committed offsets of group {group_id!r} are not those of "
             "one step: something else commits under this EBBTIDE_GROUP_ID"
         )
-    return Mark(
-        said.step, said.token, said.midnight_day, {topic: int(found[topic].offset) for topic in TOPICS}
-    )
+    mark = said[TOPICS[0]]
+    offsets = {topic: int(offset.offset) for topic, offset in committed.items()}
+    return Mark(mark.step, mark.token, mark.midnight_day, offsets)
 
 
 def _told(mark: Mark | None) -> str:

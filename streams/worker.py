@@ -7,18 +7,17 @@ import logging
 from collections.abc import Callable, Collection
 from contextlib import suppress
 
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaError
-from redis.asyncio import Redis
 
 from enrichment.acceptance import TOPICS
+from streams.clients import Clients, Consumer, RealClients
 from streams.clock import Clock, EventClock, WallClock
 from streams.errors import EbbtideError
 from streams.partition_task import PartitionState, PartitionTask, Status
 from streams.settings import Settings
 from streams.size_limits import SizeLimits
-from streams.topics import check_topics
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +33,9 @@ class Worker:
     partition's take-over, rebuild or error holds up no other.
     """
 
-    def __init__(self, settings: Settings, now_us: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self, settings: Settings, now_us: Callable[[], int] | None = None, clients: Clients | None = None
+    ) -> None:
         self.settings = settings
         self.model = settings.load_model()
         self.tasks: dict[int, PartitionTask] = {}
@@ -47,15 +48,13 @@ class Worker:
         self._background: list[asyncio.Task[None]] = []
         self._partitions = 0
         self._limits = SizeLimits()
-        self._redis: Redis | None = None
-        self._member: AIOKafkaConsumer | None = None
+        self._clients = clients or RealClients(settings)
+        self._member: Consumer | None = None
 
     async def start(self) -> None:
         """Connect and join the group; partitions are taken over in the background."""
         settings = self.settings
-        self._redis = Redis.from_url(settings.redis_url)
-        self._member = AIOKafkaConsumer(
-            bootstrap_servers=settings.kafka_bootstrap_servers,
+        self._member = self._clients.consumer(
             client_id=f"ebbtide-{settings.group_id}",
             group_id=settings.group_id,
             partition_assignment_strategy=(RangePartitionAssignor,),
@@ -68,7 +67,7 @@ class Worker:
         await self._member.start()
         counts = [len(self._member.partitions_for_topic(settings.topic(topic)) or ()) for topic in TOPICS]
         self._partitions = counts[0]
-        report = await asyncio.to_thread(check_topics, settings)
+        report = await self._clients.check_topics()
         self._limits = SizeLimits({topic.definition.name: topic.max_message_bytes for topic in report.topics})
         if len(set(counts)) != 1 or self._partitions == 0:
             raise EbbtideError(
@@ -87,8 +86,7 @@ class Worker:
         await self._end(list(self._runs))
         if self._member is not None:
             await self._member.stop()
-        if self._redis is not None:
-            await self._redis.aclose()
+        await self._clients.redis.aclose()
 
     @property
     def is_ready(self) -> bool:
@@ -156,10 +154,9 @@ class Worker:
         return frozenset() if self.failure else self._wanted
 
     def _begin(self, partition: int) -> None:
-        assert self._redis is not None
         clock: Clock = EventClock() if self.settings.clock == "event" else WallClock()
         task = PartitionTask(
-            self.settings, self.model, self._redis, clock, partition, self._now_us, self._limits
+            self.settings, self.model, self._clients, clock, partition, self._now_us, self._limits
         )
         self.tasks[partition] = task
         self._runs[partition] = asyncio.create_task(self._run(task), name=f"ebbtide-partition-{partition}")

@@ -42,7 +42,7 @@ def power_cut(step: int, *, sent: bool = False) -> Iterator[None]:
 
     async def close(self: TransactionalPublisher) -> None:
         """Nothing is ended in good order."""
-        client = self._producer
+        client: Any = self._producer
         client._sender._sender_task.cancel()
         await client.client.close()
 

@@ -24,6 +24,7 @@ import yaml
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 
 from enrichment.acceptance import TOPICS, Topic
+from streams.clients import RealClients
 from streams.embedded import free_port
 from streams.profiles import export_profiles
 from streams.settings import Settings, load_settings
@@ -194,6 +195,16 @@ async def running(settings: Settings, now_us: Callable[[], int] | None = None) -
         yield worker
     finally:
         await worker.stop()
+
+
+@asynccontextmanager
+async def real_clients(settings: Settings) -> AsyncIterator[RealClients]:
+    """The clients of a worker at these settings, for a partition task of one's own."""
+    clients = RealClients(settings)
+    try:
+        yield clients
+    finally:
+        await clients.redis.aclose()
 
 
 async def until(condition: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:

@@ -36,6 +36,7 @@ from tests.integration.harness import (
     partition_of,
     produce,
     read_topic,
+    real_clients,
     record_of,
     run_to_the_end,
     running,
@@ -212,8 +213,6 @@ async def test_a_fenced_owner_publishes_nothing_more(
     settings: Settings, log: SeededLog, redis_client: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An owner that froze between persist and publish wakes up after another has gone on without it."""
-    from redis.asyncio import Redis as AsyncRedis
-
     await make_topics(settings)
     await produce(settings, records_of(log))
     model, frozen, thawed = settings.load_model(), asyncio.Event(), asyncio.Event()
@@ -228,8 +227,8 @@ async def test_a_fenced_owner_publishes_nothing_more(
         await publish(self, records, mark)  # type: ignore[arg-type]
 
     monkeypatch.setattr(TransactionalPublisher, "publish", freezes)
-    async with AsyncRedis.from_url(settings.redis_url) as redis:
-        old, new = (PartitionTask(settings, model, redis, EventClock(), 0) for _ in range(2))
+    async with real_clients(settings) as clients:
+        old, new = (PartitionTask(settings, model, clients, EventClock(), 0) for _ in range(2))
         zombie = asyncio.create_task(old.run())
         await frozen.wait()
         owner = asyncio.create_task(new.run())
@@ -253,13 +252,11 @@ async def test_an_owner_whose_partition_another_has_claimed_writes_nothing_to_re
     settings: Settings, log: SeededLog, redis_client: Redis
 ) -> None:
     """The owner token in Redis fences even where Kafka would not have."""
-    from redis.asyncio import Redis as AsyncRedis
-
     await make_topics(settings)
     records = records_of(log)
     await produce(settings, records[:300])
-    async with AsyncRedis.from_url(settings.redis_url) as redis:
-        task = PartitionTask(settings, settings.load_model(), redis, EventClock(), 0)
+    async with real_clients(settings) as clients:
+        task = PartitionTask(settings, settings.load_model(), clients, EventClock(), 0)
         run = asyncio.create_task(task.run())
         await until(lambda: task.state.is_idle, "idle")
         redis_client.hset(PartitionKeys.of(settings, 0).meta, "owner_token", "of another")

@@ -1,0 +1,157 @@
+"""The clients of Kafka and Redis that a worker uses, as small interfaces: the real ones here, or a simulation's.
+
+Only what is named here may be asked of a client on the way from a record to a change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from contextlib import closing
+from typing import Any, Protocol
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.structs import OffsetAndMetadata
+from redis.asyncio import Redis
+
+from enrichment.acceptance import TOPICS, Topic
+from streams.errors import EbbtideError, one_line
+from streams.settings import Settings
+from streams.topics import TopicReport, check_topics
+
+OFFSETS_TIMEOUT_MS = 20_000
+
+CommittedOffsets = Mapping[Topic, OffsetAndMetadata | None]
+"""What a group has committed for one partition of each input; None where it has committed nothing."""
+
+
+class Consumer(Protocol):
+    """What is used of `aiokafka.AIOKafkaConsumer`, which says what each method does and raises."""
+
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+    def assign(self, partitions: list[TopicPartition]) -> None: ...
+    def subscribe(self, topics: Sequence[str], *, listener: Any) -> None: ...
+    def partitions_for_topic(self, topic: str) -> set[int] | None: ...
+    def pause(self, *partitions: TopicPartition) -> None: ...
+    def resume(self, *partitions: TopicPartition) -> None: ...
+    def seek(self, partition: TopicPartition, offset: int) -> None: ...
+    async def position(self, partition: TopicPartition) -> int: ...
+    async def getmany(
+        self, *partitions: TopicPartition, timeout_ms: int
+    ) -> dict[TopicPartition, list[ConsumerRecord]]: ...
+    async def beginning_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]: ...
+    async def end_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]: ...
+
+
+class Producer(Protocol):
+    """What is used of `aiokafka.AIOKafkaProducer`, which says what each method does and raises."""
+
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+    def create_batch(self) -> Any: ...
+    async def send(self, topic: str, *, partition: int, **record: Any) -> Awaitable[Any]: ...
+    async def send_batch(self, batch: Any, topic: str, *, partition: int) -> Awaitable[Any]: ...
+    async def begin_transaction(self) -> None: ...
+    async def send_offsets_to_transaction(
+        self, offsets: Mapping[TopicPartition, OffsetAndMetadata], group_id: str
+    ) -> None: ...
+    async def commit_transaction(self) -> None: ...
+    async def abort_transaction(self) -> None: ...
+
+
+class RedisClient(Protocol):
+    """What is used of `redis.asyncio.Redis`, without `decode_responses`."""
+
+    def register_script(self, script: str) -> Any: ...
+    def time(self) -> Awaitable[Any]: ...
+    def get(self, name: str) -> Awaitable[Any]: ...
+    def mget(self, keys: list[str]) -> Awaitable[Any]: ...
+    def hset(self, name: str, key: str, value: str) -> Awaitable[Any]: ...
+    def hgetall(self, name: str) -> Awaitable[Any]: ...
+    def hmget(self, name: str, keys: list[str]) -> Awaitable[Any]: ...
+    def zrange(self, name: str, start: int, end: int) -> Awaitable[Any]: ...
+    def zrangebyscore(
+        self, name: str, min: float | str, max: float | str, start: int, num: int
+    ) -> Awaitable[Any]: ...
+    def scan_iter(self, match: str, count: int) -> AsyncIterator[Any]: ...
+    def aclose(self) -> Awaitable[Any]: ...
+
+
+class Clients(Protocol):
+    """How one worker reaches Kafka and Redis."""
+
+    @property
+    def redis(self) -> RedisClient:
+        """The one Redis client of the worker."""
+
+    def consumer(self, **settings: Any) -> Consumer:
+        """A new consumer, not started; `settings` are aiokafka's."""
+
+    def producer(self, **settings: Any) -> Producer:
+        """A new producer, not started; `settings` are aiokafka's."""
+
+    async def committed_offsets(self, partition: int) -> CommittedOffsets:
+        """The group's committed offsets of a partition, once no transaction on them is pending."""
+
+    async def check_topics(self) -> TopicReport:
+        """Whether the topics are as they must be, and how large their records may be."""
+
+
+class RealClients:
+    """aiokafka's, redis-py's, and kafka-python's where it alone can ask for stable offsets."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.redis: RedisClient = Redis.from_url(settings.redis_url)
+
+    def consumer(self, **settings: Any) -> Consumer:
+        """A consumer of the brokers that are set."""
+        made: Consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._settings.kafka_bootstrap_servers, **settings
+        )
+        return made
+
+    def producer(self, **settings: Any) -> Producer:
+        """A producer to the brokers that are set."""
+        made: Producer = AIOKafkaProducer(
+            bootstrap_servers=self._settings.kafka_bootstrap_servers, **settings
+        )
+        return made
+
+    async def committed_offsets(self, partition: int) -> CommittedOffsets:
+        """The stable offsets, asked for in a thread."""
+        return await asyncio.to_thread(read_committed_offsets, self._settings, partition)
+
+    async def check_topics(self) -> TopicReport:
+        """The topics of the brokers that are set, asked for in a thread."""
+        return await asyncio.to_thread(check_topics, self._settings)
+
+
+def read_committed_offsets(settings: Settings, partition: int) -> CommittedOffsets:
+    """A group's committed offsets of a partition, once no transaction on them is pending.
+
+    By kafka-python, which asks for stable offsets; raises `EbbtideError` where Kafka does not say.
+    """
+    from kafka import KafkaConsumer
+    from kafka import TopicPartition as KafkaTopicPartition
+    from kafka.errors import KafkaError
+
+    try:
+        consumer = KafkaConsumer(
+            bootstrap_servers=settings.kafka_bootstrap_servers.split(","),
+            group_id=settings.group_id,
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+        )
+        with closing(consumer):
+            return {
+                topic: consumer.committed(
+                    KafkaTopicPartition(settings.topic(topic), partition),
+                    metadata=True,
+                    timeout_ms=OFFSETS_TIMEOUT_MS,
+                )
+                for topic in TOPICS
+            }
+    except KafkaError as error:
+        raise EbbtideError(f"the committed offsets cannot be read: {one_line(error)}") from error
