@@ -18,6 +18,7 @@ from enrichment.acceptance import TOPICS, Topic
 from streams.errors import EbbtideError, one_line
 from streams.settings import Settings
 from streams.topics import TopicReport, check_topics
+from streams.transactions import refuse_repeats
 
 OFFSETS_TIMEOUT_MS = 20_000
 
@@ -114,10 +115,10 @@ class RealClients:
 
     def producer(self, **settings: Any) -> Producer:
         """A producer to the brokers that are set."""
-        made: Producer = AIOKafkaProducer(
-            bootstrap_servers=self._settings.kafka_bootstrap_servers, **settings
-        )
-        return made
+        made = AIOKafkaProducer(bootstrap_servers=self._settings.kafka_bootstrap_servers, **settings)
+        refuse_repeats(made)
+        producer: Producer = made
+        return producer
 
     async def committed_offsets(self, partition: int) -> CommittedOffsets:
         """The stable offsets, asked for in a thread."""

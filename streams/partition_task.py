@@ -28,7 +28,7 @@ from streams.redis_keys import PartitionKeys
 from streams.settings import Settings
 from streams.size_limits import SizeLimits, StoppedError
 from streams.state_store import FencedError, StateStore
-from streams.step import Mark
+from streams.step import Mark, Step
 from streams.take_over import TakeOver
 
 log = logging.getLogger(__name__)
@@ -193,10 +193,14 @@ class PartitionTask:
             return mark
         self.state.is_idle = False
         step = work.step(mark, mark.next(day, inputs.offsets))
-        await self._store.persist(step)
-        await publisher.publish(step.outbox, step.after)
+        await self._finish(step, publisher)
         self._note(work, step.after)
         return step.after
+
+    async def _finish(self, step: Step, publisher: Publisher) -> None:
+        """Persist, then publish: after a crash in between, the outbox is in Redis."""
+        await self._store.persist(step)
+        await publisher.publish(step.outbox, step.after)
 
     async def _sweep(self, work: Computation, day: int) -> int:
         """A slice of the customers due on midnights that have passed; nothing more to do once none is left."""

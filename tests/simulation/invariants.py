@@ -1,0 +1,263 @@
+"""What must hold after every run, whatever went wrong in it: computed from the logs, Redis, and a replay of the inputs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+import orjson
+from aiokafka import TopicPartition
+
+from enrichment.acceptance import TOPICS
+from enrichment.customer import Customer
+from enrichment.days import midnight_us
+from enrichment.decision import Decision
+from enrichment.enricher import Enricher
+from schemas.timestamps import parse_timestamp
+from streams.decisions import DecisionTable
+from streams.redis_keys import PartitionKeys
+from streams.replay import NAMESPACE, Replayed, replay
+from streams.state_store import StateStore
+from streams.step import Mark
+from streams.take_over import mark_of
+from tests.integration.harness import Document, aggregates, check_sequences
+from tests.simulation.clients import Servers, SimulatedRedis, Wires
+from tests.simulation.kafka import Entry
+from tests.simulation.process import Network, Process
+from tests.simulation.world import PARTITIONS, Outcome
+
+SKEW_US = 3_600 * 1_000_000
+
+
+def violations(outcome: Outcome) -> list[str]:
+    """What does not hold; nothing, if all is well."""
+    if outcome.unfinished:
+        return [f"unfinished: {said}" for said in outcome.unfinished]
+    if outcome.stopped:
+        return [f"stopped: {said}" for said in outcome.stopped.values()]
+    view = _View(outcome)
+    checks: tuple[Callable[[_View], Iterator[str]], ...] = (
+        _steps_follow_each_other,
+        _midnights_come_behind_their_backlog,
+        _changes_form_chains,
+        _triggers_come_once,
+        _each_bad_record_is_a_dead_letter_once,
+        _what_is_stored_is_what_was_published,
+        _each_event_counts_once,
+        _by_the_event_clock_changes_are_those_of_replay,
+    )
+    return [f"{check.__name__[1:].replace('_', ' ')}: {said}" for check in checks for said in check(view)]
+
+
+class _View:
+    """A run's outcome as its readers see it."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+        self.marks: list[list[tuple[Mark, int]]] = [list(self._marks(p)) for p in range(PARTITIONS)]
+        self.stored: list[dict[str, Customer]] = [
+            asyncio.run(_stored(outcome, partition)) for partition in range(PARTITIONS)
+        ]
+        values = [(record.topic, record.value) for record in outcome.inputs if not record.is_poison]
+        self.oracle: Replayed = replay(((t, v) for t, v in values if v is not None), outcome.model)
+
+    def entries(self, name: str, partition: int) -> list[Entry]:
+        return self.outcome.kafka.logs[
+            TopicPartition(self.outcome.settings.topic(name), partition)
+        ].committed()
+
+    def documents(self, name: str, partition: int) -> list[Document]:
+        return [orjson.loads(entry.value) for entry in self.entries(name, partition) if entry.value]
+
+    def end_us(self, partition: int) -> int:
+        """Up to where the partition's midnights have passed."""
+        return midnight_us(self.marks[partition][-1][0].midnight_day + 1)
+
+    def _marks(self, partition: int) -> Iterator[tuple[Mark, int]]:
+        """What each committed transaction says of the partition, and when."""
+        settings = self.outcome.settings
+        tps = {topic: TopicPartition(settings.topic(topic), partition) for topic in TOPICS}
+        for commit in self.outcome.kafka.commits:
+            found = {topic: commit.offsets.get(tp) for topic, tp in tps.items()}
+            mark = mark_of(found, settings.group_id, partition)
+            if mark is not None:
+                yield mark, commit.at_us
+
+
+async def _stored(outcome: Outcome, partition: int) -> dict[str, Customer]:
+    """Every customer that Redis holds, read as `ebbtide profiles` would."""
+    from random import Random
+
+    class _Nothing:
+        def before(self, *_: object) -> None: ...
+        def executed(self, *_: object) -> None: ...
+
+    rng = Random(0)
+    process = Process("reader", rng, Network(delay_s=0), _Nothing())
+    wires = Wires(process, outcome.kafka, outcome.redis, rng, Servers())
+    keys = PartitionKeys.of(outcome.settings, partition)
+    erasure_key = outcome.settings.erasure_key.get_secret_value().encode()
+    store = StateStore(SimulatedRedis(wires, lambda: 0), keys, outcome.model, erasure_key)
+    return await store.load(await store.all_ids())
+
+
+def _steps_follow_each_other(view: _View) -> Iterator[str]:
+    """Each transaction is the step after the one before, and goes back behind no offset and no midnight."""
+    for partition, said in enumerate(view.marks):
+        steps = [mark.step for mark, _ in said]
+        if steps != list(range(len(steps))):
+            yield f"partition {partition}: steps {steps}"
+        for (before, _), (after, _) in zip(said, said[1:], strict=False):
+            if after.midnight_day < before.midnight_day or any(
+                after.offsets[topic] < before.offsets[topic] for topic in TOPICS
+            ):
+                yield f"partition {partition}: {after} after {before}"
+    numbers = {commit.number for commit in view.outcome.kafka.commits}
+    for tp, log in view.outcome.kafka.logs.items():
+        alone = {entry.transaction for entry in log.committed()} - numbers - {None}
+        if alone:
+            yield f"{tp}: records without offsets"
+
+
+def _midnights_come_behind_their_backlog(view: _View) -> Iterator[str]:
+    """By the wall clock, none passes before its time, nor before the records that the broker took until then."""
+    if view.outcome.scenario.clock == "event":
+        return
+    for partition, said in enumerate(view.marks):
+        for (before, _), (after, at_us) in zip(said, said[1:], strict=False):
+            if after.midnight_day == before.midnight_day:
+                continue
+            passed_us = midnight_us(after.midnight_day)
+            if passed_us > at_us + SKEW_US:
+                yield f"partition {partition}: {after} passes a midnight too early"
+            for topic in TOPICS:
+                late = [
+                    entry.offset
+                    for entry in view.entries(topic, partition)
+                    if entry.timestamp_ms * 1_000 < passed_us and entry.offset >= after.offsets[topic]
+                ]
+                if late:
+                    yield f"partition {partition}: {after} passes a midnight before {topic} {late}"
+
+
+def _changes_form_chains(view: _View) -> Iterator[str]:
+    for partition in range(PARTITIONS):
+        try:
+            check_sequences(view.documents("segment-changes", partition))
+        except AssertionError as error:
+            yield f"partition {partition}: {str(error)[:300]}"
+
+
+def _triggers_come_once(view: _View) -> Iterator[str]:
+    ids = [
+        trigger["trigger_id"]
+        for partition in range(PARTITIONS)
+        for trigger in view.documents("reactivation-triggers", partition)
+    ]
+    yield from (f"{name} came {count} times" for name, count in Counter(ids).items() if count > 1)
+
+
+def _each_bad_record_is_a_dead_letter_once(view: _View) -> Iterator[str]:
+    for partition in range(PARTITIONS):
+        bad = Counter(
+            (entry.key, entry.value)
+            for topic in TOPICS
+            for entry in view.entries(topic, partition)
+            if entry.key == b"poison"
+        )
+        letters = Counter((letter.key, letter.value) for letter in view.entries("dead-letters", partition))
+        if bad != letters:
+            yield f"partition {partition}: {letters} for {bad}"
+
+
+def _what_is_stored_is_what_was_published(view: _View) -> Iterator[str]:
+    """Standing and sequence in Redis are those of the last change; `ebbtide-decisions` holds the same decisions."""
+    outcome = view.outcome
+    enricher = Enricher(outcome.model, NAMESPACE, outcome.settings.horizons)
+    for partition, stored in enumerate(view.stored):
+        last: dict[tuple[str, int], dict[str, Any]] = {}
+        for change in view.documents("segment-changes", partition):
+            of = last.setdefault((change["customer_id"], change["life"]), {})
+            of[change["dimension"]] = change["current"]
+            of["sequence"] = change["sequence"]
+        table = DecisionTable(outcome.settings.group_id)
+        for entry in view.entries("ebbtide-decisions", partition):
+            table.put(entry.key or b"", entry.value, entry.headers)
+        known = {name: customer for name, customer in stored.items() if customer.is_known}
+        if known.keys() != table.decisions.keys():
+            yield f"partition {partition}: {sorted(known.keys() ^ table.decisions.keys())} are known on one side"
+        profiles = enricher.profiles(list(known.values()), [view.oracle.end_us] * len(known))
+        for (name, customer), profile in zip(known.items(), profiles, strict=True):
+            said = dict(last.get((name, customer.decision.life), {}))
+            if said.pop("sequence", 0) != customer.decision.sequence:
+                yield f"{name}: the stored sequence is {customer.decision.sequence}"
+            standing: Any = profile["standing"]
+            if {key: value for key, value in standing.items() if value is not None} != {
+                key: value for key, value in said.items() if value is not None
+            }:
+                yield f"{name}: stored {standing}, published {said}"
+            if _packed(customer.decision) != _packed(table.decisions.get(name)):
+                yield f"{name}: stored {customer.decision}, published {table.decisions.get(name)}"
+
+
+def _packed(decision: Decision | None) -> bytes:
+    return msgspec.json.encode(decision)
+
+
+def _each_event_counts_once(view: _View) -> Iterator[str]:
+    """The aggregates of every customer are those of the inputs, each record of them taken once."""
+    outcome = view.outcome
+    enricher = Enricher(outcome.model, NAMESPACE, outcome.settings.horizons)
+    customers = [customer for stored in view.stored for customer in stored.values() if customer.is_known]
+    found = _plain(enricher.profiles(customers, [view.oracle.end_us] * len(customers)))
+    expected = _plain(view.oracle.profiles)
+    if found.keys() != expected.keys():
+        yield f"customers {sorted(found.keys() ^ expected.keys())}"
+    for name in sorted(found.keys() & expected.keys()):
+        if found[name] != expected[name]:
+            yield f"{name}: {_difference(found[name], expected[name])}"
+
+
+def _by_the_event_clock_changes_are_those_of_replay(view: _View) -> Iterator[str]:
+    """From inputs in order, up to each partition's last midnight, ids included."""
+    scenario = view.outcome.scenario
+    if scenario.clock == "wall" or not scenario.is_ordered:
+        return
+    partition_of = {
+        (record.key or b"").decode(): record.partition for record in view.outcome.inputs if not record.is_poison
+    }
+
+    def happened(documents: Sequence[Any], key: str) -> dict[str, Document]:
+        return {
+            document[key]: orjson.loads(orjson.dumps(document))
+            for document in documents
+            if parse_timestamp(document["as_of"]) < view.end_us(partition_of[document["customer_id"]])
+        }
+
+    for name, key, made in (
+        ("segment-changes", "change_id", view.oracle.results.changes),
+        ("reactivation-triggers", "trigger_id", view.oracle.results.triggers),
+    ):
+        published = [entry for partition in range(PARTITIONS) for entry in view.documents(name, partition)]
+        found, expected = happened(published, key), happened(made, key)
+        if found != expected:
+            lost, more = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
+            yield f"{name}: {len(lost)} lost, {len(more)} too many, of {len(expected)}: {(lost + more)[:3]}"
+
+
+def _plain(profiles: Sequence[Any]) -> dict[str, Any]:
+    plain: dict[str, Any] = orjson.loads(orjson.dumps(aggregates(profiles)))
+    return plain
+
+
+def _difference(found: Any, expected: Any) -> str:
+    pairs = [
+        f"{part}.{key} {found[part].get(key)} for {value}"
+        for part in expected
+        for key, value in expected[part].items()
+        if found[part].get(key) != value
+    ]
+    return ", ".join(pairs)[:300]

@@ -1,0 +1,304 @@
+"""One simulated run: inputs that come, workers that go, faults; then peace, until everything has been taken."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from unittest import mock
+
+from aiokafka import TopicPartition
+
+from enrichment.acceptance import TOPICS
+from enrichment.days import DAY_US
+from enrichment.model import Model
+from schemas.timestamps import parse_timestamp
+from streams import partition_task
+from streams.partition_task import Status
+from streams.replay import NAMESPACE
+from streams.settings import Settings
+from streams.topics import TOPICS as ALL_TOPICS
+from streams.worker import Worker
+from tests.simulation import workload
+from tests.simulation.clients import Servers, SimulatedClients, Wires
+from tests.simulation.faults import Faults
+from tests.simulation.kafka import Group, Kafka, Log
+from tests.simulation.loop import START_S, run
+from tests.simulation.process import Network, Process
+from tests.simulation.redis import RedisServer
+
+PARTITIONS = 2
+PRODUCING_S = 40.0
+PEACE_S = 400.0
+SESSION_S = 6.0
+START_US = parse_timestamp("2025-02-20T00:00:00Z")
+
+
+@dataclass(slots=True)
+class Scenario:
+    """What a seed chooses before anything happens."""
+
+    seed: int
+    clock: str
+    is_ordered: bool
+    days: int
+    workers: int
+    batch_max_records: int
+    step_max_customers: int
+    cache_customers: int
+
+    @classmethod
+    def of(cls, seed: int, rng: random.Random) -> Scenario:
+        """The scenario of a seed."""
+        return cls(
+            seed,
+            clock=rng.choice(("event", "wall")),
+            is_ordered=rng.random() < 0.7,
+            days=rng.randint(5, 14),
+            workers=rng.randint(1, 3),
+            batch_max_records=rng.choice((1, 4, 10_000)),
+            step_max_customers=rng.choice((1, 3, 2_000)),
+            cache_customers=rng.choice((0, 2, 200_000)),
+        )
+
+
+@dataclass(slots=True)
+class Machine:
+    """A process and the worker on it."""
+
+    process: Process
+    worker: Worker
+    main: asyncio.Task[None] | None = None
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What is left when a run has ended, and how it went."""
+
+    scenario: Scenario
+    settings: Settings
+    model: Model
+    inputs: list[workload.Input]
+    kafka: Kafka
+    redis: RedisServer
+    faults: dict[str, int]
+    stopped: dict[int, str]
+    unfinished: list[str]
+    trace: list[str] = field(default_factory=list)
+
+
+class World:
+    """Servers, processes and inputs of one run."""
+
+    def __init__(self, seed: int) -> None:
+        self._rng = rng = random.Random(f"simulation/{seed}")
+        self.scenario = scenario = Scenario.of(seed, rng)
+        self.model = workload.fast_model()
+        self.inputs = workload.make_inputs(rng, PARTITIONS, scenario.days, is_ordered=scenario.is_ordered)
+        self.settings = settings_of(scenario)
+        self.trace: list[str] = []
+        self.network = Network()
+        self.servers = Servers()
+        self.kafka = Kafka(rng, lambda: self.now_us() // 1_000)
+        self.redis = RedisServer(lambda: asyncio.get_running_loop().time())
+        self.faults = Faults(rng, self)
+        self.machines: list[Machine] = []
+        for topic in ALL_TOPICS:
+            for partition in range(PARTITIONS):
+                self.kafka.logs[TopicPartition(self.settings.topic(topic.name), partition)] = Log()
+        self.kafka.groups[self.settings.group_id] = Group(PARTITIONS, SESSION_S)
+
+    @property
+    def processes(self) -> list[Process]:
+        """All that there ever were."""
+        return [machine.process for machine in self.machines]
+
+    def now_us(self) -> int:
+        """The true time. By the wall clock the log's days pass while it is produced; else they are long past."""
+        passed_s = asyncio.get_running_loop().time() - START_S
+        if self.scenario.clock == "event":
+            return START_US + 400 * DAY_US + int(passed_s * 1e6)
+        return START_US + int(passed_s / PRODUCING_S * self.scenario.days * DAY_US)
+
+    def note(self, what: str) -> None:
+        """Add a line to the trace."""
+        self.trace.append(f"{asyncio.get_running_loop().time() - START_S:9.3f} {what}")
+
+    # ------------------------------------------------------------ workers
+
+    def living(self) -> int:
+        """How many workers there are that are not told to stop."""
+        return sum(machine.main is not None and not machine.process.is_dead for machine in self.machines)
+
+    def start_worker(self) -> Process:
+        """One more worker."""
+        process = Process(f"worker-{len(self.machines)}", self._rng, self.network, self.faults)
+        wires = Wires(process, self.kafka, self.redis, self._rng, self.servers)
+        clients = SimulatedClients(wires, self.settings, PARTITIONS, self.now_us)
+        with mock.patch.object(Settings, "load_model", lambda *_: self.model):
+            worker = Worker(self.settings, lambda: self.now_us() + process.clock_offset_us, clients)
+        machine = Machine(process, worker)
+        machine.main = asyncio.create_task(self._run(machine))
+        self.machines.append(machine)
+        self.note(f"{process.name} starts")
+        return process
+
+    async def _run(self, machine: Machine) -> None:
+        try:
+            await machine.worker.start()
+        except Exception as error:
+            self.note(f"{machine.process.name} could not start: {error!r}")
+            machine.process.kill()
+
+    def stop_worker(self, process: Process) -> None:
+        """Ask a worker to stop, unless it is the last one."""
+        machine = next(machine for machine in self.machines if machine.process is process)
+        if machine.main is None or process.is_dead or self.living() < 2:
+            return
+        starting, machine.main = machine.main, None
+
+        async def stop() -> None:
+            await starting
+            await machine.worker.stop()
+            process.kill()
+
+        task = asyncio.create_task(stop())
+        machine.worker.__dict__["_stopping"] = task  # or nobody would hold it
+
+    # ------------------------------------------------------------ the run
+
+    async def run(self) -> Outcome:
+        """Everything, to the end."""
+        for _ in range(self.scenario.workers):
+            self.start_worker()
+        await self._produce()
+        self.faults.stop()
+        self.note("peace")
+        if not self.living():
+            self.start_worker()
+        unfinished, stopped = await self._settle(), self._stopped()
+        await self._end()
+        return Outcome(
+            self.scenario,
+            self.settings,
+            self.model,
+            self.inputs,
+            self.kafka,
+            self.redis,
+            dict(self.faults.counts),
+            stopped,
+            unfinished,
+            self.trace,
+        )
+
+    async def _end(self) -> None:
+        """Let go of all workers, dead or alive."""
+        for process in self.processes:
+            process.end()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+    async def _produce(self) -> None:
+        """By the wall clock each record comes when its time has come, else in bursts."""
+        loop = asyncio.get_running_loop()
+        gap_s = PRODUCING_S / (len(self.inputs) + 1)
+        reached_us = 0
+        for record in self.inputs:
+            if self.scenario.clock == "wall":
+                reached_us = max(reached_us, record.occurred_at_us)
+                due_s = START_S + (reached_us - START_US) / DAY_US / self.scenario.days * PRODUCING_S
+                await asyncio.sleep(max(0.0, due_s - loop.time()))
+            else:
+                await asyncio.sleep(self._rng.choice((0.0, 0.0, 3 * gap_s)))
+            tp = TopicPartition(self.settings.topic(record.topic), record.partition)
+            if self._rng.random() < 0.05:
+                self.kafka.skip(tp)
+            self.kafka.append(tp, [(record.key, record.value, ())])
+        await asyncio.sleep(max(0.0, START_S + PRODUCING_S - loop.time()))
+
+    async def _settle(self) -> list[str]:
+        """Wait until every partition is idle at the inputs' ends, or has stopped; gives what is not, in the end."""
+        deadline_s = asyncio.get_running_loop().time() + PEACE_S
+        while True:
+            await asyncio.sleep(1.0)
+            left = self._unfinished()
+            if not left or asyncio.get_running_loop().time() > deadline_s:
+                return left
+
+    def _unfinished(self) -> list[str]:
+        left = []
+        for partition in range(PARTITIONS):
+            states = [
+                machine.worker.tasks[partition].state
+                for machine in self.machines
+                if not machine.process.is_dead and partition in machine.worker.tasks
+            ]
+            if len(states) != 1:
+                left.append(f"partition {partition} has {len(states)} owners")
+            elif states[0].status is not Status.STOPPED:
+                mark = states[0].mark
+                ends = {topic: len(self._log(topic, partition).entries) for topic in TOPICS}
+                if not states[0].is_idle or mark is None:
+                    left.append(f"partition {partition} is {states[0].status.value}: {states[0].reason}")
+                elif any(self._has_records(topic, partition, mark.offsets[topic]) for topic in TOPICS):
+                    left.append(f"partition {partition} is at {mark.offsets} of {ends}")
+        return left
+
+    def _log(self, topic: str, partition: int) -> Log:
+        return self.kafka.logs[TopicPartition(self.settings.topic(topic), partition)]
+
+    def _has_records(self, topic: str, partition: int, offset: int) -> bool:
+        return any(entry.offset >= offset for entry in self._log(topic, partition).committed())
+
+    def _stopped(self) -> dict[int, str]:
+        return {
+            partition: task.state.reason
+            for machine in self.machines
+            if not machine.process.is_dead
+            for partition, task in machine.worker.tasks.items()
+            if task.state.status is Status.STOPPED
+        }
+
+
+def settings_of(scenario: Scenario) -> Settings:
+    """Of a group with a clock that days pass quickly on."""
+    return Settings.model_validate(
+        {
+            "clock": scenario.clock,
+            "namespace": NAMESPACE,
+            "erasure_key": "an erasure key for simulations",
+            "session_timeout_s": SESSION_S,
+            "max_clock_skew_s": 3_600,
+            "batch_max_records": scenario.batch_max_records,
+            "step_max_customers": scenario.step_max_customers,
+            "cache_customers": scenario.cache_customers,
+        }
+    )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No log lines: thousands of runs would have millions."""
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def simulate(seed: int, *, is_quiet: bool = True) -> Outcome:
+    """The run of a seed."""
+
+    async def main() -> Outcome:
+        return await World(seed).run()
+
+    with mock.patch.object(partition_task, "FETCH_TIMEOUT_MS", 1_000):
+        if is_quiet:
+            with quiet():
+                return run(main())
+        return run(main())
