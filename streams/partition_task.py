@@ -18,7 +18,7 @@ from enrichment.model import Model
 from streams.cache import CustomerCache
 from streams.clients import Clients
 from streams.clock import Clock
-from streams.computation import Computation
+from streams.computation import RECORDS_SHARE, Computation
 from streams.errors import EbbtideError
 from streams.inputs import Inputs
 from streams.output import OutputWriter
@@ -179,7 +179,7 @@ class PartitionTask:
             self.settings, self.model, self._enricher, self._store, self._cache, self._writer, self._limits
         )
         day = mark.midnight_day
-        while not work.is_full:
+        while not work.is_full(RECORDS_SHARE if self._is_sweeping(day) else 1.0):
             limit = min(UNIT_RECORDS, self.settings.batch_max_records)
             segment = self._clock.take(inputs, day, trusted_us, limit)
             if not segment.arrived and segment.midnight_day == day:
@@ -199,18 +199,22 @@ class PartitionTask:
         return step.after
 
     async def _sweep(self, work: Computation, day: int) -> int:
-        """A slice of the customers due on midnights that have passed; nothing more to do once none is left."""
-        if day < 0 or self._swept_day == day or work.is_full:
+        """A slice of the customers due on midnights that have passed, however many records there are besides."""
+        if not self._is_sweeping(day):
             return 0
         swept = await work.sweep(day)
         if swept == 0:
             self._swept_day = day
         return swept
 
+    def _is_sweeping(self, day: int) -> bool:
+        """Whether anyone may still be due on a midnight up to this one."""
+        return day >= 0 and self._swept_day != day
+
     def _is_busy(self, inputs: Inputs) -> bool:
         """Whether there is work that needs no more records."""
         mark = self.state.mark
-        return any(inputs.buffers.values()) or (mark is not None and self._swept_day != mark.midnight_day)
+        return any(inputs.buffers.values()) or (mark is not None and self._is_sweeping(mark.midnight_day))
 
     async def _clock_agrees(self, now_us: int) -> bool:
         """Whether this clock and Redis' agree, so that midnights may pass; asked at most once a second."""
