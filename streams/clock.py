@@ -49,7 +49,7 @@ class Clock(Protocol):
     def first_midnight_day(self, now_us: int) -> int:
         """The midnight to begin with, where nothing has ever been evaluated."""
 
-    def needs_ends(self, inputs: Inputs, midnight_day: int, now_us: int) -> bool:
+    def needs_ends(self, inputs: Inputs, midnight_day: int, now_us: int | None) -> bool:
         """Whether the ends of the inputs must be asked for although records come."""
 
 
@@ -60,7 +60,7 @@ class EventClock:
         """None has passed before the first event."""
         return -1
 
-    def needs_ends(self, inputs: Inputs, midnight_day: int, now_us: int) -> bool:
+    def needs_ends(self, inputs: Inputs, midnight_day: int, now_us: int | None) -> bool:
         """An empty input is caught up only with an end asked for after the others' records had come."""
         return not all(inputs.buffers.values())
 
@@ -104,9 +104,9 @@ class WallClock:
         """Today's has passed: there was nobody to evaluate."""
         return day_of(now_us)
 
-    def needs_ends(self, inputs: Inputs, midnight_day: int, now_us: int) -> bool:
+    def needs_ends(self, inputs: Inputs, midnight_day: int, now_us: int | None) -> bool:
         """Once for each midnight that has come, in case no fetch is ever empty."""
-        return now_us >= midnight_us(midnight_day + 1) > inputs.ends_asked_at_us
+        return now_us is not None and now_us >= midnight_us(midnight_day + 1) > inputs.ends_asked_at_us
 
     def take(self, inputs: Inputs, midnight_day: int, now_us: int | None, limit: int) -> Segment:
         """Records that the broker took before the next midnight; when none is left, that midnight if it has come."""

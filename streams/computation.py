@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterable
 
 from enrichment.customer import Customer
@@ -25,6 +26,10 @@ PROFILE_BYTES = 2_500
 """About what one profile, decision and state take, for knowing when a step is large enough."""
 SLICE_CUSTOMERS = 100
 """Customers swept before other partitions and heartbeats get their turn."""
+RECORDS_SHARE = 0.75
+"""Of a step's limits: what records may take while customers are due. The rest is the sweep's."""
+SWEEP_S = 0.1
+"""How long a step sweeps, at least one slice: records that come meanwhile wait for no more than that."""
 
 
 class Computation:
@@ -53,13 +58,13 @@ class Computation:
         self._made_bytes = 0
         self._collected = 0
 
-    @property
-    def is_full(self) -> bool:
-        """Whether the step has reached a limit of records, customers or bytes."""
+    def is_full(self, share: float = 1.0) -> bool:
+        """Whether the step has reached this share of a limit of records, customers or bytes."""
+        touched, limits = len(self.results.touched), self._settings
         return (
-            self.records >= self._settings.batch_max_records
-            or len(self.results.touched) >= self._settings.step_max_customers
-            or len(self.results.touched) * PROFILE_BYTES + self._made_bytes >= self._settings.step_max_bytes
+            self.records >= share * limits.batch_max_records
+            or touched >= share * limits.step_max_customers
+            or touched * PROFILE_BYTES + self._made_bytes >= share * limits.step_max_bytes
         )
 
     async def process(self, segment: Segment) -> None:
@@ -84,16 +89,18 @@ class Computation:
     async def sweep(self, midnight_day: int) -> int:
         """Pass midnights for a slice of those who are due; gives how many there were that this step had not touched.
 
-        When those whom it has touched are due, only they know: Redis will be told by the end of the step.
+        However much the records of the step have taken, there is room for some of them. When those whom the records
+        have touched are due, only they know: Redis will be told by the end of the step.
         """
-        room = self._settings.step_max_customers - len(self.results.touched)
-        if room <= 0:
-            return 0
-        due = await self._store.due(midnight_day, self._settings.step_max_customers)
+        limit, touched = self._settings.step_max_customers, len(self.results.touched)
+        room = max(limit - touched, math.ceil((1 - RECORDS_SHARE) * limit))
+        due = await self._store.due(midnight_day, touched + room)
         unseen = [customer_id for customer_id in due if customer_id not in self.results.touched][:room]
         self._enricher.advance(list(self.results.touched.values()), midnight_day, self.results)
+        loop = asyncio.get_running_loop()
+        ends_s = loop.time() + SWEEP_S
         for start in range(0, len(unseen), SLICE_CUSTOMERS):
-            if start and self.is_full:
+            if start and (self.is_full() or loop.time() >= ends_s):
                 return start
             customers = await self._customers(unseen[start : start + SLICE_CUSTOMERS])
             # The index is told anew of everyone whom it named, also of those to whom nothing happens.

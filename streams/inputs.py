@@ -98,11 +98,11 @@ class Inputs:
             self._fetched[topic] = await self._consumer.position(tp)
         return sum(map(len, fetched.values()))
 
-    async def ask_ends(self, now_us: int) -> None:
-        """Ask for the end of each input; `ends_asked_at_us` is then this time."""
+    async def ask_ends(self, now_us: int | None) -> None:
+        """Ask for the end of each input; `ends_asked_at_us` is then this time, or, for None, before any midnight."""
         ends = await self._consumer.end_offsets(list(self._tps.values()))
         self._ends = {topic: ends[tp] for topic, tp in self._tps.items()}
-        self.ends_asked_at_us = now_us
+        self.ends_asked_at_us = -1 if now_us is None else now_us
 
     def is_caught_up(self, topic: Topic) -> bool:
         """Whether everything up to the end that was last asked for has been taken."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,7 +17,8 @@ from enrichment.model import Model
 from streams.cache import CustomerCache
 from streams.clients import Clients
 from streams.clock import Clock
-from streams.computation import Computation
+from streams.clock_check import ClockCheck, wall_clock_us
+from streams.computation import RECORDS_SHARE, Computation
 from streams.errors import EbbtideError
 from streams.inputs import Inputs
 from streams.output import OutputWriter
@@ -37,7 +37,6 @@ UNIT_RECORDS = 500
 """Records computed before other partitions and heartbeats get their turn."""
 FETCH_TIMEOUT_MS = 200
 FIRST_BACK_OFF_S, LONGEST_BACK_OFF_S = 0.2, 10.0
-CLOCK_CHECK_S = 1.0
 MOST_PATIENCE = 10
 EXPECTED_ERRORS = (EbbtideError, KafkaError, RedisError, TimeoutError, OSError)
 
@@ -76,6 +75,7 @@ class PartitionTask:
         partition: int,
         now_us: Callable[[], int] | None = None,
         limits: SizeLimits | None = None,
+        clock_check: ClockCheck | None = None,
     ) -> None:
         self._limits = limits or SizeLimits()
         self.settings = settings
@@ -85,14 +85,13 @@ class PartitionTask:
         self.stopping = asyncio.Event()
         self._clients = clients
         self._clock = clock
-        self._now_us = now_us or (lambda: time.time_ns() // 1_000)
+        self._now_us = now_us or wall_clock_us
         self._enricher = Enricher(model, settings.change_namespace, settings.horizons)
         self._writer = OutputWriter(settings.change_namespace)
         self._cache = CustomerCache(settings.cache_customers)
         keys = PartitionKeys.of(settings, partition)
         self._store = StateStore(clients.redis, keys, model, settings.erasure_key.get_secret_value().encode())
-        self._trusted_at_s = -1e9
-        self._trusted: bool | None = None
+        self._clock_check = clock_check or ClockCheck(settings.max_clock_skew_s, now_us)
         self._swept_day = -2
         self._failures = 0
 
@@ -139,9 +138,11 @@ class PartitionTask:
         inputs = Inputs(self.settings, self._clients, self.partition, self.model)
         try:
             await inputs.open()
-            now_us = self._now_us()
-            is_trusted = await self._clock_agrees(now_us)
-            first_day = self._clock.first_midnight_day(now_us) if is_trusted else None
+
+            async def first_midnight_day() -> int | None:
+                now_us = await self._trusted_now_us(publisher)
+                return None if now_us is None else self._clock.first_midnight_day(now_us)
+
             take_over = TakeOver(
                 self.settings,
                 self._clients,
@@ -150,7 +151,7 @@ class PartitionTask:
                 self._store,
                 publisher,
                 inputs,
-                first_day,
+                first_midnight_day,
             )
             mark = await take_over.run()
             inputs.seek(mark.offsets)
@@ -171,15 +172,14 @@ class PartitionTask:
         4. Publish.
         """
         fetched = await inputs.fill(0 if self._is_busy(inputs) else FETCH_TIMEOUT_MS)
-        now_us = self._now_us()
-        if not fetched or self._clock.needs_ends(inputs, mark.midnight_day, now_us):
-            await inputs.ask_ends(now_us)
-        trusted_us = now_us if await self._clock_agrees(now_us) else None
+        trusted_us = await self._trusted_now_us(publisher)
+        if not fetched or self._clock.needs_ends(inputs, mark.midnight_day, trusted_us):
+            await inputs.ask_ends(trusted_us)
         work = Computation(
             self.settings, self.model, self._enricher, self._store, self._cache, self._writer, self._limits
         )
         day = mark.midnight_day
-        while not work.is_full:
+        while not work.is_full(RECORDS_SHARE if self._is_sweeping(day) else 1.0):
             limit = min(UNIT_RECORDS, self.settings.batch_max_records)
             segment = self._clock.take(inputs, day, trusted_us, limit)
             if not segment.arrived and segment.midnight_day == day:
@@ -203,38 +203,28 @@ class PartitionTask:
         await publisher.publish(step.outbox, step.after)
 
     async def _sweep(self, work: Computation, day: int) -> int:
-        """A slice of the customers due on midnights that have passed; nothing more to do once none is left."""
-        if day < 0 or self._swept_day == day or work.is_full:
+        """A slice of the customers due on midnights that have passed, however many records there are besides."""
+        if not self._is_sweeping(day):
             return 0
         swept = await work.sweep(day)
         if swept == 0:
             self._swept_day = day
         return swept
 
+    def _is_sweeping(self, day: int) -> bool:
+        """Whether anyone may still be due on a midnight up to this one."""
+        return day >= 0 and self._swept_day != day
+
     def _is_busy(self, inputs: Inputs) -> bool:
         """Whether there is work that needs no more records."""
         mark = self.state.mark
-        return any(inputs.buffers.values()) or (mark is not None and self._swept_day != mark.midnight_day)
+        return any(inputs.buffers.values()) or (mark is not None and self._is_sweeping(mark.midnight_day))
 
-    async def _clock_agrees(self, now_us: int) -> bool:
-        """Whether this clock and Redis' agree, so that midnights may pass; asked at most once a second."""
+    async def _trusted_now_us(self, publisher: Publisher) -> int | None:
+        """The time, or None where no midnight may pass by it."""
         if self.settings.clock == "event":
-            return True
-        now_s = asyncio.get_running_loop().time()
-        if now_s - self._trusted_at_s >= CLOCK_CHECK_S:
-            seconds, micros = await self._clients.redis.time()
-            skew_s = abs(now_us - (int(seconds) * 1_000_000 + int(micros))) / 1e6
-            agreed, self._trusted = self._trusted, skew_s <= self.settings.max_clock_skew_s
-            self._trusted_at_s = now_s
-            if not self._trusted and agreed is not False:
-                log.error(
-                    "partition %d: this clock and Redis' differ by %.1f s, more than EBBTIDE_MAX_CLOCK_SKEW_S=%g: "
-                    "no midnight passes",
-                    self.partition,
-                    skew_s,
-                    self.settings.max_clock_skew_s,
-                )
-        return bool(self._trusted)
+            return self._now_us()
+        return await self._clock_check.trusted_now_us(self._clients.redis, publisher)
 
     def _note(self, work: Computation, mark: Mark) -> None:
         self._cache.trim()

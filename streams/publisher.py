@@ -18,6 +18,8 @@ from aiokafka.structs import OffsetAndMetadata
 
 from enrichment.acceptance import TOPICS
 from streams.clients import Clients, Producer
+from streams.decisions import TOPIC as DECISIONS
+from streams.inputs import LOG_APPEND_TIME
 from streams.settings import Settings
 from streams.step import Mark, OutputRecord
 
@@ -43,6 +45,10 @@ class Publisher(ABC):
     @abstractmethod
     async def publish(self, records: Sequence[OutputRecord], mark: Mark) -> None:
         """Publish a step and where it ends; on any error the publisher is of no more use."""
+
+    async def broker_time_us(self) -> int | None:
+        """The broker's time between call and answer; None where it does not tell."""
+        return None
 
     async def close(self) -> None:
         """Let go of the connection; what was not committed is aborted by the next owner's `open`.
@@ -122,6 +128,18 @@ class TransactionalPublisher(Publisher):
                 offsets_with_mark(self.settings, self.partition, mark), self.settings.group_id
             )
             await self._producer.commit_transaction()
+
+    async def broker_time_us(self) -> int | None:
+        """The stamp of a record in a transaction that is then aborted; None where the topic has the producer's time."""
+        async with asyncio.timeout(self.timeout_s):
+            await self._producer.begin_transaction()
+            name = self.settings.topic(DECISIONS)
+            sent = await self._producer.send(name, partition=self.partition, key=b"time", value=None)
+            stamped = await sent
+            await self._producer.abort_transaction()
+        if stamped is None or stamped.timestamp_type != LOG_APPEND_TIME:
+            return None
+        return int(stamped.timestamp) * 1_000
 
 
 class AtLeastOncePublisher(Publisher):

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -54,7 +55,7 @@ class _Metadata(msgspec.Struct):
 class TakeOver:
     """One partition being taken over; `run` gives the mark to go on from.
 
-    `first_midnight_day` is where a first start begins; None where no clock can be trusted to say.
+    `first_midnight_day` tells where a first start begins; None where no clock can be trusted to say.
     """
 
     settings: Settings
@@ -64,7 +65,7 @@ class TakeOver:
     store: StateStore
     publisher: Publisher
     inputs: Inputs
-    first_midnight_day: int | None
+    first_midnight_day: Callable[[], Awaitable[int | None]]
     found: Finding = Finding.CLEAN
 
     async def run(self) -> Mark:
@@ -123,9 +124,10 @@ class TakeOver:
         return committed
 
     async def _first_start(self) -> Mark:
-        if self.first_midnight_day is None:
-            raise EbbtideError("this clock and Redis' differ: no partition is started for the first time")
-        mark = Mark(0, secrets.token_hex(8), self.first_midnight_day, await self.inputs.beginnings())
+        day = await self.first_midnight_day()
+        if day is None:
+            raise EbbtideError("the clock cannot be trusted: no partition is started for the first time")
+        mark = Mark(0, secrets.token_hex(8), day, await self.inputs.beginnings())
         await self.publisher.publish([], mark)
         await self.store.begin(mark, self.model.fingerprint, "ready")
         return mark

@@ -46,7 +46,10 @@ class TopicDefinition:
         if self.name == DEAD_LETTERS:
             return {MAX_MESSAGE_BYTES: str(dead_letter_max_bytes)}
         roomy = {MAX_MESSAGE_BYTES: str(INPUT_MAX_MESSAGE_BYTES)}
-        return {CLEANUP_POLICY: "compact", **roomy} if self.compact else roomy
+        compact = {CLEANUP_POLICY: "compact"} if self.compact else {}
+        # By its stamps the broker tells the worker the time.
+        stamped = {TIMESTAMP_TYPE: "LogAppendTime"} if self.direction == "internal" else {}
+        return {**compact, **roomy, **stamped}
 
 
 PURCHASES: Final = "purchases"
@@ -218,6 +221,12 @@ def _check_timestamps(
             warnings.append(found)
         else:
             errors.append(f"{found}; set LogAppendTime, or EBBTIDE_ALLOW_CREATE_TIME=true")
+    for topic in topics:
+        if topic.definition.direction == "internal" and topic.settings.get(TIMESTAMP_TYPE) == "CreateTime":
+            warnings.append(
+                f"{TIMESTAMP_TYPE} of {topic.name} is CreateTime, not LogAppendTime: the broker does not tell the "
+                "time, and a clock that was wrong before the worker started may go unnoticed"
+            )
 
 
 def _check_cleanup(topics: Sequence[TopicStatus], errors: list[str], warnings: list[str]) -> None:

@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError
 from enrichment.acceptance import TOPICS
 from streams.clients import Clients, Consumer, RealClients
 from streams.clock import Clock, EventClock, WallClock
+from streams.clock_check import ClockCheck
 from streams.errors import EbbtideError
 from streams.partition_task import PartitionState, PartitionTask, Status
 from streams.settings import Settings
@@ -34,13 +35,18 @@ class Worker:
     """
 
     def __init__(
-        self, settings: Settings, now_us: Callable[[], int] | None = None, clients: Clients | None = None
+        self,
+        settings: Settings,
+        now_us: Callable[[], int] | None = None,
+        clients: Clients | None = None,
+        elapsed_us: Callable[[], int] | None = None,
     ) -> None:
         self.settings = settings
         self.model = settings.load_model()
         self.tasks: dict[int, PartitionTask] = {}
         self.failure: str | None = None
         self._now_us = now_us
+        self._clock_check = ClockCheck(settings.max_clock_skew_s, now_us, elapsed_us)
         self._runs: dict[int, asyncio.Task[None]] = {}
         self._wanted: frozenset[int] = frozenset()
         self._rebalanced = asyncio.Event()
@@ -156,7 +162,14 @@ class Worker:
     def _begin(self, partition: int) -> None:
         clock: Clock = EventClock() if self.settings.clock == "event" else WallClock()
         task = PartitionTask(
-            self.settings, self.model, self._clients, clock, partition, self._now_us, self._limits
+            self.settings,
+            self.model,
+            self._clients,
+            clock,
+            partition,
+            self._now_us,
+            self._limits,
+            clock_check=self._clock_check,
         )
         self.tasks[partition] = task
         self._runs[partition] = asyncio.create_task(self._run(task), name=f"ebbtide-partition-{partition}")

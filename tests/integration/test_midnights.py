@@ -10,13 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 
 from enrichment.days import DAY_US, day_of
 from schemas.timestamps import parse_timestamp
-from streams.partition_task import PartitionTask
+from streams.clients import RedisClient
+from streams.clock_check import ClockCheck
+from streams.inputs import Inputs
+from streams.publisher import Publisher
 from streams.settings import Settings
 from streams.worker import Worker
-from tests.enrichment.records import DEFAULT_MODEL
+from tests.enrichment.driver import Partition
+from tests.enrichment.records import DEFAULT_MODEL, event_of
 from tests.integration.harness import (
     Document,
     changes_of,
@@ -36,7 +41,7 @@ pytestmark = pytest.mark.real_kafka
 
 
 class SetClock:
-    """A clock that stands at so many days from now, and that Redis agrees with, unless told otherwise."""
+    """A clock that stands at so many days from now, and that is trusted, unless told otherwise."""
 
     def __init__(self, days: float) -> None:
         self.days = days
@@ -45,18 +50,15 @@ class SetClock:
     def __call__(self) -> int:
         return int((time.time() + self.days * 86_400) * 1_000_000)
 
-    async def agrees_with_redis(self, task: PartitionTask, now_us: int) -> bool:
-        return self.agrees
-
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> SetClock:
     chosen = SetClock(0)
 
-    async def agrees(task: PartitionTask, now_us: int) -> bool:
-        return await chosen.agrees_with_redis(task, now_us)
+    async def trusted_now_us(check: ClockCheck, redis: RedisClient, publisher: Publisher) -> int | None:
+        return chosen() if chosen.agrees else None
 
-    monkeypatch.setattr(PartitionTask, "_clock_agrees", agrees)
+    monkeypatch.setattr(ClockCheck, "trusted_now_us", trusted_now_us)
     return chosen
 
 
@@ -191,6 +193,131 @@ async def test_a_clock_that_is_off_from_redis_raises_an_alarm(
             await until(lambda: worker.is_idle, "idle")
             assert midnight_of(worker) == today
     assert "this clock and Redis' differ by 86400.0 s, more than EBBTIDE_MAX_CLOCK_SKEW_S=30" in caplog.text
+
+
+@pytest.fixture
+def redis_follows(monkeypatch: pytest.MonkeyPatch) -> SetClock:
+    """A clock that Redis goes by too, as on one machine."""
+    shared = SetClock(0)
+
+    async def time_of_redis(redis: Redis) -> tuple[int, int]:
+        return divmod(shared(), 1_000_000)
+
+    monkeypatch.setattr(Redis, "time", time_of_redis)
+    return shared
+
+
+async def test_a_clock_that_jumps_together_with_redis_demotes_nobody(
+    settings: Settings, redis_follows: SetClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However far it jumps, no midnight passes until it is back; records go on."""
+    await make_topics(settings)
+    await produce(settings, [record_of("purchases", order("e1", 1))])
+    async with running(settings, redis_follows) as worker:
+        await until_idle(settings, worker)
+        today, entered = midnight_of(worker), await changes_of(settings)
+        redis_follows.days = 20 * 365
+        await produce(settings, [record_of("purchases", order("e2", 0, "another"))])
+        await until_idle(settings, worker)
+        await until(lambda: "this clock has jumped by 630720000" in caplog.text, "the alarm")
+        assert midnight_of(worker) == today
+        later = (await changes_of(settings))[len(entered) :]
+        assert {change["customer_id"] for change in later} == {"another"}
+        redis_follows.days = 0
+        await until(lambda: "the clocks agree again" in caplog.text, "agreement")
+
+
+async def test_where_worker_and_redis_are_years_ahead_of_kafka_no_midnight_passes(
+    settings: Settings, redis_follows: SetClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Kafka's stamps tell, also on an idle partition; when the clock is put right, midnights pass again."""
+    await make_topics(settings)
+    await produce(settings, [record_of("purchases", order("e1", 1))])
+    async with running(settings, redis_follows) as worker:
+        await until_idle(settings, worker)
+        today, entered = midnight_of(worker), await changes_of(settings)
+    redis_follows.days = 2 * 365
+    async with running(settings, redis_follows) as worker:
+        await until_idle(settings, worker)
+        await until(lambda: "this clock and Kafka's differ by 63072000" in caplog.text, "the alarm")
+        assert midnight_of(worker) == today
+        redis_follows.days = 0
+        await until(lambda: "the clocks agree again" in caplog.text, "agreement")
+    assert await changes_of(settings) == entered
+
+
+async def test_no_partition_begins_by_a_clock_that_kafka_contradicts(
+    settings: Settings, redis_follows: SetClock
+) -> None:
+    """Its first midnight would lie years ahead, and all customers would enter as of then."""
+    await make_topics(settings)
+    await produce(settings, [record_of("purchases", order("e1", 1))])
+    redis_follows.days = 2 * 365
+    async with running(settings, redis_follows) as worker:
+        await until(
+            lambda: bool(worker.tasks) and "no partition is started" in worker.states()[0].reason, "refused"
+        )
+        assert await changes_of(settings) == []
+        redis_follows.days = 0
+        await until_idle(settings, worker)
+        assert midnight_of(worker) == day_of(redis_follows())
+
+
+async def test_a_midnight_waits_for_ends_that_were_asked_for_by_a_trusted_clock(
+    settings: Settings, clock: SetClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ends asked for by a clock far ahead would stand for every midnight up to there, with records still to come."""
+    await make_topics(settings)
+    ask, asked_at = Inputs.ask_ends, list[int]()
+
+    async def noted(inputs: Inputs, now_us: int | None) -> None:
+        await ask(inputs, now_us)
+        asked_at.append(inputs.ends_asked_at_us)
+
+    monkeypatch.setattr(Inputs, "ask_ends", noted)
+    async with running(settings, clock) as worker:
+        await until(lambda: worker.is_idle, "idle")
+        clock.days, clock.agrees = 3, False
+        seen = len(asked_at)
+        await until(lambda: len(asked_at) > seen + 2, "asked again")
+        assert asked_at[-1] < 0
+        assert max(asked_at) < clock()
+
+
+async def test_a_clock_that_steps_back_passes_no_midnight_twice_and_loses_none(
+    settings: Settings, clock: SetClock
+) -> None:
+    """Back by days, and forth again; oracle: the core alone, for which midnights only go forward."""
+    await make_topics(settings)
+    orders = [order("e30", 30), order("e1", 1)]
+    oracle = Partition(settings.load_model(), namespace=settings.change_namespace)
+    oracle.midnight_day = today = day_of(clock())
+    oracle.take(*(event_of("purchases", document) for document in orders))
+    await produce(settings, [record_of("purchases", document) for document in orders])
+    async with running(settings, clock) as worker:
+        await until_idle(settings, worker)
+        furthest = 0
+        for days in (40, 35, 60, 59, 0, 200):
+            clock.days, furthest = days, max(furthest, days)
+            await passed(worker, today + furthest)
+            document = _opened(f"after {days}")
+            await produce(settings, [record_of("engagements", document)])
+            await until_idle(settings, worker)
+            assert midnight_of(worker) == today + furthest
+            oracle.pass_midnight(today + furthest)
+            oracle.take(event_of("engagements", document))
+    assert await changes_of(settings) == oracle.changes
+    assert {change["reason"]["trigger"] for change in oracle.changes} > {"time"}
+
+
+def _opened(event_id: str) -> Document:
+    return {
+        "event_id": event_id,
+        "customer_id": "c",
+        "occurred_at": datetime.now(UTC).isoformat(),
+        "kind": "opened",
+        "channel": "email",
+    }
 
 
 async def test_a_new_model_evaluates_everyone_once_with_trigger_model(

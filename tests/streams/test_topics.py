@@ -102,6 +102,14 @@ def test_an_input_with_the_producers_own_time_is_refused(name: str) -> None:
     assert (allowed.errors, len(allowed.warnings)) == ((), 1)
 
 
+def test_decisions_with_the_workers_own_time_are_warned_of() -> None:
+    """The broker's stamps there tell the worker whether its clock is right."""
+    report = judged("ebbtide-decisions", message_timestamp_type="CreateTime")
+    assert report.errors == ()
+    assert len(report.warnings) == 1
+    assert "message.timestamp.type of ebbtide-decisions is CreateTime" in report.warnings[0]
+
+
 @pytest.mark.parametrize("name", ["ebbtide-decisions", "customer-profiles"])
 @pytest.mark.parametrize("policy", ["delete", "compact,delete"])
 def test_a_topic_that_must_keep_the_latest_is_refused_where_age_deletes(name: str, policy: str) -> None:
@@ -150,7 +158,7 @@ def test_a_setting_that_the_broker_does_not_report_is_only_warned_about(name: st
 
 @pytest.mark.real_kafka
 def test_topics_are_created_as_the_contract_says(kafka: KafkaService, unique_prefix: str) -> None:
-    """All eight, with prefix: inputs stamped by the broker, two compacted, room in dead-letters."""
+    """All eight, with prefix: inputs and decisions stamped by the broker, two compacted, room in dead-letters."""
     settings = settings_for(kafka.bootstrap_servers, unique_prefix)
     assert create_topics(settings, 3, 1) == [f"{unique_prefix}{name}" for name in NAMES]
     report = check_topics(settings)
@@ -159,6 +167,7 @@ def test_topics_are_created_as_the_contract_says(kafka: KafkaService, unique_pre
     for name in ("purchases", "engagements", "consents"):
         assert reported[name]["message.timestamp.type"] == "LogAppendTime"
         assert reported[name]["cleanup.policy"] == "delete"
+    assert reported["ebbtide-decisions"]["message.timestamp.type"] == "LogAppendTime"
     compacted = [name for name in NAMES if reported[name]["cleanup.policy"] == "compact"]
     assert compacted == ["customer-profiles", "ebbtide-decisions"]
     sizes = {name: int(reported[name]["max.message.bytes"]) for name in NAMES}

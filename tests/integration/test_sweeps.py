@@ -1,0 +1,140 @@
+"""Sweeps and live records share each step: neither holds up the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from enrichment.decision import Decision
+from streams.computation import Computation
+from streams.inputs import Inputs
+from streams.partition_task import FETCH_TIMEOUT_MS
+from streams.settings import Settings
+from tests.enrichment.records import DEFAULT_MODEL
+from tests.integration.harness import (
+    Document,
+    Record,
+    changes_of,
+    check_sequences,
+    make_settings,
+    make_topics,
+    produce,
+    read_topic,
+    record_of,
+    run_to_the_end,
+    running,
+    until,
+    until_idle,
+    write_model,
+)
+from tests.services import KafkaService, RedisService
+
+pytestmark = pytest.mark.real_kafka
+
+
+@pytest.fixture
+def settings(kafka: KafkaService, redis_server: RedisService, unique_prefix: str) -> Settings:
+    return make_settings(kafka.bootstrap_servers, redis_server.url, unique_prefix)
+
+
+@pytest.fixture
+def everyone_due(settings: Settings, tmp_path: Path) -> Settings:
+    """Another model, with which a worker finds everyone due at its start; small steps make the sweep a long one."""
+    model = write_model(tmp_path / "model.yaml", {**DEFAULT_MODEL, "version": "another"})
+    return settings.model_copy(update={"model": model, "batch_max_records": 20, "step_max_customers": 8})
+
+
+def orders(customer_ids: Iterable[str]) -> list[Record]:
+    """The first order of each customer."""
+    return [record_of("purchases", _order(customer_id)) for customer_id in customer_ids]
+
+
+def _order(customer_id: str) -> Document:
+    return {
+        "event_id": customer_id,
+        "customer_id": customer_id,
+        "occurred_at": "2025-01-09T12:00:00Z",
+        "kind": "order",
+        "order_id": customer_id,
+        "currency": "USD",
+        "total": "20.00",
+    }
+
+
+async def evaluated(settings: Settings) -> list[str]:
+    """The customers whom the model of these settings has evaluated, in the order in which that was published."""
+    fingerprint = settings.load_model().fingerprint
+    records = await read_topic(settings, "ebbtide-decisions")
+    ids = [
+        record.key.decode()
+        for record in records
+        if msgspec.json.decode(record.value, type=Decision).model == fingerprint
+    ]
+    return list(dict.fromkeys(ids))
+
+
+async def test_a_backlog_that_fills_every_step_keeps_no_due_customer_waiting(
+    settings: Settings, everyone_due: Settings
+) -> None:
+    """The due are all evaluated before the backlog ends; without a share of their own they would come after it."""
+    silent, backlog = _names("silent", 40), _names("live", 800)
+    await make_topics(settings)
+    await produce(settings, orders(silent))
+    await run_to_the_end(settings)
+    await produce(settings, orders(backlog))
+    await run_to_the_end(everyone_due)
+    order = await evaluated(everyone_due)
+    assert set(order) == {*silent, *backlog}
+    assert max(map(order.index, silent)) < order.index(backlog[-1])
+    check_sequences(await changes_of(settings))
+
+
+async def test_records_are_published_while_a_long_sweep_goes_on(
+    settings: Settings, everyone_due: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Records that come when a sweep has begun do not wait for its end."""
+    silent, live = _names("silent", 1_000), _names("live", 10)
+    await make_topics(settings)
+    await produce(settings, orders(silent))
+    await run_to_the_end(settings)
+    sweep, sweeps = Computation.sweep, 0
+
+    async def then_records_come(self: Computation, midnight_day: int) -> int:
+        nonlocal sweeps
+        sweeps += 1
+        if sweeps == 3:
+            await produce(settings, orders(live))
+        return await sweep(self, midnight_day)
+
+    monkeypatch.setattr(Computation, "sweep", then_records_come)
+    await run_to_the_end(everyone_due)
+    order = await evaluated(everyone_due)
+    assert set(order) == {*silent, *live}
+    assert max(map(order.index, live)) < len(order) - 300
+    check_sequences(await changes_of(settings))
+
+
+async def test_an_empty_partition_is_waited_for_and_not_asked_again_and_again(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the event clock no midnight has passed before the first event, so there is nobody to look for."""
+    fill = Inputs.fill
+    waited_ms = []
+
+    async def noted(self: Inputs, timeout_ms: int) -> int:
+        waited_ms.append(timeout_ms)
+        return await fill(self, timeout_ms)
+
+    monkeypatch.setattr(Inputs, "fill", noted)
+    settings = settings.model_copy(update={"clock": "event"})
+    await make_topics(settings)
+    async with running(settings) as worker:
+        await until_idle(settings, worker)
+        await until(lambda: FETCH_TIMEOUT_MS in waited_ms, "a fetch that waits for records")
+
+
+def _names(what: str, count: int) -> list[str]:
+    return [f"{what}-{number:04d}" for number in range(count)]
