@@ -85,7 +85,7 @@ class EventClock:
         for rank, topic in enumerate(TOPICS):
             buffer = inputs.buffers[topic]
             if not buffer:
-                if not inputs.is_caught_up(topic):
+                if not inputs.is_behind_nothing(topic):
                     return None
                 continue
             event = buffer[0].event

@@ -49,6 +49,7 @@ class Inputs:
         self._fetched: dict[Topic, int] = {}
         self._ends: dict[Topic, int] = {}
         self.ends_asked_at_us = -1
+        self._ends_are_fresh = False
         self._consumer = clients.consumer(
             client_id=f"ebbtide-{settings.group_id}-{partition}",
             group_id=None,
@@ -96,17 +97,25 @@ class Inputs:
             )
         for topic, tp in self._tps.items():
             self._fetched[topic] = await self._consumer.position(tp)
-        return sum(map(len, fetched.values()))
+        came = sum(map(len, fetched.values()))
+        if came:
+            self._ends_are_fresh = False
+        return came
 
     async def ask_ends(self, now_us: int | None) -> None:
         """Ask for the end of each input; `ends_asked_at_us` is then this time, or, for None, before any midnight."""
         ends = await self._consumer.end_offsets(list(self._tps.values()))
         self._ends = {topic: ends[tp] for topic, tp in self._tps.items()}
+        self._ends_are_fresh = True
         self.ends_asked_at_us = -1 if now_us is None else now_us
 
     def is_caught_up(self, topic: Topic) -> bool:
         """Whether everything up to the end that was last asked for has been taken."""
         return not self.buffers[topic] and topic in self._ends and self._fetched[topic] >= self._ends[topic]
+
+    def is_behind_nothing(self, topic: Topic) -> bool:
+        """Whether this input holds nothing that came before any record fetched from the others."""
+        return self._ends_are_fresh and self.is_caught_up(topic)
 
     def take(self, topic: Topic) -> Arrived:
         """The next record of an input."""

@@ -37,6 +37,7 @@ UNIT_RECORDS = 500
 """Records computed before other partitions and heartbeats get their turn."""
 FETCH_TIMEOUT_MS = 200
 FIRST_BACK_OFF_S, LONGEST_BACK_OFF_S = 0.2, 10.0
+LOOK_EVERY_S = 1.0
 MOST_PATIENCE = 10
 EXPECTED_ERRORS = (EbbtideError, KafkaError, RedisError, TimeoutError, OSError)
 
@@ -93,6 +94,7 @@ class PartitionTask:
         self._store = StateStore(clients.redis, keys, model, settings.erasure_key.get_secret_value().encode())
         self._clock_check = clock_check or ClockCheck(settings.max_clock_skew_s, now_us)
         self._swept_day = -2
+        self._looked_at_s = 0.0
         self._failures = 0
 
     async def run(self) -> None:
@@ -189,6 +191,7 @@ class PartitionTask:
             await asyncio.sleep(0)
         swept = await self._sweep(work, day)
         if work.records == 0 and not swept and day == mark.midnight_day:
+            await self._look_after()
             self.state.is_idle = all(inputs.is_caught_up(topic) for topic in inputs.buffers)
             return mark
         self.state.is_idle = False
@@ -201,6 +204,13 @@ class PartitionTask:
         """Persist, then publish: after a crash in between, the outbox is in Redis."""
         await self._store.persist(step)
         await publisher.publish(step.outbox, step.after)
+
+    async def _look_after(self) -> None:
+        """While nothing comes: see that Redis has lost nothing. The customers' profiles are read there, and who is due."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._looked_at_s >= LOOK_EVERY_S:
+            await self._store.check()
+            self._looked_at_s = now_s
 
     async def _sweep(self, work: Computation, day: int) -> int:
         """A slice of the customers due on midnights that have passed, however many records there are besides."""

@@ -59,7 +59,7 @@ async def rebuild(
     """
     _check_reach(settings, partition, beginnings)
     log.warning("partition %d: rebuilding Redis up to step %d", partition, committed.step)
-    await store.begin(committed, model.fingerprint, "rebuilding")
+    await store.begin_rebuild(committed, model.fingerprint)
     await store.wipe()
     table = await _read_decisions(settings, clients, partition)
     customers = _Customers(table, store, model)
@@ -80,7 +80,7 @@ async def rebuild(
             for customer_id in ids[start : start + CHUNK_CUSTOMERS]
         ]
         await store.put_rebuilt([stored_state(customer) for customer in part])
-    await store.begin(committed, model.fingerprint, "ready")
+    await store.end_rebuild(committed, model.fingerprint)
     log.warning("partition %d: rebuilt %d customers from %d records", partition, len(ids), fold.records)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+import secrets
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import msgspec
 
@@ -51,16 +52,17 @@ class StateStore:
         self.model = model
         self._erasure_key = erasure_key
         self._owner_token = ""
+        self._mark: Mark | None = None
+        self._rebuild_token, self._rebuild_writes = "", 0
         scripts = resources.files("streams").joinpath("scripts")
         self._persist = redis.register_script(scripts.joinpath("persist.lua").read_text())
         self._rebuild = redis.register_script(scripts.joinpath("rebuild.lua").read_text())
-        self._wipe = redis.register_script(scripts.joinpath("wipe.lua").read_text())
-        self._everyone_due = redis.register_script(scripts.joinpath("everyone_due.lua").read_text())
+        self._checked = redis.register_script(scripts.joinpath("read.lua").read_text())
         self._begin = redis.register_script(scripts.joinpath("begin.lua").read_text())
 
     async def claim(self, owner_token: str) -> None:
         """Become the owner: from now on, whoever was it before writes nothing."""
-        self._owner_token = owner_token
+        self._owner_token, self._mark = owner_token, None
         await _answer(self.redis.hset(self.keys.meta, "owner_token", owner_token))
 
     async def stored_mark(self) -> StoredMark | None:
@@ -75,9 +77,20 @@ class StateStore:
             before = (int(meta[b"before_step"]), meta[b"before_token"].decode())
         return StoredMark(mark, before, meta[b"model"].decode(), meta[b"status"] == b"rebuilding")
 
+    def expect(self, mark: Mark) -> None:
+        """From here on, whatever is read must be what Redis held at this mark, or at that of the last step persisted.
+
+        Else a Redis that is emptied, read, and then restored would have given somebody a second beginning.
+        """
+        self._mark = mark
+
+    async def check(self) -> None:
+        """Raise `FencedError` if the partition is another's, or Redis is not where this owner left it."""
+        await self._read("EXISTS", [self.keys.meta])
+
     async def outbox(self) -> list[OutputRecord]:
         """The output records of the stored step."""
-        packed = await _answer(self.redis.get(self.keys.outbox))
+        packed = await self._read("GET", [self.keys.outbox])
         return unpack_outbox(packed) if packed else []
 
     async def load(self, customer_ids: Sequence[str]) -> dict[str, Customer]:
@@ -85,7 +98,7 @@ class StateStore:
         customers: dict[str, Customer] = {}
         for start in range(0, len(customer_ids), CHUNK_CUSTOMERS):
             ids = customer_ids[start : start + CHUNK_CUSTOMERS]
-            states = await _answer(self.redis.mget([self.keys.customer(customer_id) for customer_id in ids]))
+            states = await self._read("MGET", [self.keys.customer(customer_id) for customer_id in ids])
             absent = [customer_id for customer_id, state in zip(ids, states, strict=True) if state is None]
             erased = await self._erased(absent)
             for customer_id, state in zip(ids, states, strict=True):
@@ -95,18 +108,12 @@ class StateStore:
 
     async def due(self, midnight_day: int, limit: int) -> list[str]:
         """Customers to whom something may happen on a midnight up to this one, at most `limit`."""
-        ids = await _answer(self.redis.zrangebyscore(self.keys.due, "-inf", midnight_day, start=0, num=limit))
+        ids = await self._read("ZRANGEBYSCORE", [self.keys.due], "-inf", midnight_day, "LIMIT", 0, limit)
         return [customer_id.decode() for customer_id in ids]
 
     async def all_ids(self) -> list[str]:
         """Every known customer of the partition, sorted."""
         return sorted(member.decode() for member in await _answer(self.redis.zrange(self.keys.due, 0, -1)))
-
-    async def make_everyone_due(self) -> None:
-        """After a change of model: everyone is looked at again, in slices."""
-        keys = [self.keys.meta, self.keys.due]
-        call = self._everyone_due(keys=keys, args=[self._owner_token])
-        self._check(await _answer(call), "make everyone due")
 
     async def persist(self, step: Step) -> None:
         """Write a step, all or nothing; a repeat of one that was written is well."""
@@ -120,14 +127,36 @@ class StateStore:
             msgspec.json.encode(step.after.offsets),
             step.model,
             pack_outbox(step.outbox),
+            int(step.is_everyone_due),
             len(step.erased),
         ]
         keys = [self.keys.meta, self.keys.due, self.keys.erased, self.keys.outbox]
         _extend(keys, arguments, self.keys, step.erased, step.states)
         self._check(await _answer(self._persist(keys=keys, args=arguments)), "persist a step")
+        self._mark = step.after
 
-    async def begin(self, mark: Mark, model: str, status: Literal["ready", "rebuilding"]) -> None:
-        """Set where the partition stands, without a word on its customers."""
+    async def begin(self, mark: Mark, model: str) -> None:
+        """Set where the partition stands, at a first start."""
+        await self._begin_at(mark, model, "ready", "", "")
+        self._mark = mark
+
+    async def begin_rebuild(self, mark: Mark, model: str) -> None:
+        """Begin a rebuild up to a mark.
+
+        It has a token of its own until it ends, and its writes are counted: a Redis that loses some of them says so.
+        """
+        self._rebuild_token, self._rebuild_writes = secrets.token_hex(8), 0
+        rebuilding = Mark(mark.step, self._rebuild_token, mark.midnight_day, mark.offsets)
+        await self._begin_at(rebuilding, model, "rebuilding", "", "")
+
+    async def end_rebuild(self, mark: Mark, model: str) -> None:
+        """All states are written: the partition stands at the mark."""
+        await self._begin_at(mark, model, "ready", self._rebuild_token, str(self._rebuild_writes))
+        self._mark = mark
+
+    async def _begin_at(
+        self, mark: Mark, model: str, status: Literal["ready", "rebuilding"], rebuild_token: str, writes: str
+    ) -> None:
         arguments: list[str | bytes | int] = [
             self._owner_token,
             status,
@@ -136,6 +165,8 @@ class StateStore:
             mark.midnight_day,
             msgspec.json.encode(mark.offsets),
             model,
+            rebuild_token,
+            writes,
         ]
         verdict = await _answer(self._begin(keys=[self.keys.meta, self.keys.outbox], args=arguments))
         self._check(verdict, "begin a partition")
@@ -145,26 +176,37 @@ class StateStore:
     ) -> None:
         """Write states during a rebuild."""
         for start in range(0, max(len(states), 1), CHUNK_CUSTOMERS):
-            keys = [self.keys.meta, self.keys.due, self.keys.erased]
-            arguments: list[str | bytes | int] = [self._owner_token, len(erased)]
-            _extend(keys, arguments, self.keys, erased, states[start : start + CHUNK_CUSTOMERS])
-            self._check(await _answer(self._rebuild(keys=keys, args=arguments)), "rebuild states")
+            await self._rebuild_write(states[start : start + CHUNK_CUSTOMERS], erased, [])
             erased = ()
 
     async def wipe(self) -> None:
-        """Delete what is held of the partition's customers, before a rebuild from the log's beginning."""
+        """Delete what is held of the partition's customers, during a rebuild."""
         pattern = _escaped(self.keys.customer("")) + "*"
         batch: list[bytes | str] = [self.keys.due, self.keys.erased, self.keys.outbox]
-        async for key in cast("AsyncIterator[bytes]", self.redis.scan_iter(match=pattern, count=SCAN_COUNT)):
+        async for key in self.redis.scan_iter(match=pattern, count=SCAN_COUNT):
             batch.append(key)
             if len(batch) >= CHUNK_CUSTOMERS:
-                await self._unlink(batch)
+                await self._rebuild_write([], [], batch)
                 batch = []
-        await self._unlink(batch)
+        await self._rebuild_write([], [], batch)
 
-    async def _unlink(self, keys: list[bytes | str]) -> None:
-        call = self._wipe(keys=[self.keys.meta, *keys], args=[self._owner_token])
-        self._check(await _answer(call), "delete keys")
+    async def _rebuild_write(
+        self,
+        states: Sequence[StoredState],
+        erased: Sequence[tuple[str, bytes]],
+        deleted: Sequence[bytes | str],
+    ) -> None:
+        keys = [self.keys.meta, self.keys.due, self.keys.erased]
+        arguments: list[str | bytes | int] = [
+            self._owner_token,
+            self._rebuild_token,
+            self._rebuild_writes,
+            len(erased),
+            len(states),
+        ]
+        _extend(keys, arguments, self.keys, erased, states)
+        self._check(await _answer(self._rebuild(keys=[*keys, *deleted], args=arguments)), "rebuild states")
+        self._rebuild_writes += 1
 
     def hash_of(self, customer_id: str) -> str:
         """The HMAC under which an erased customer is remembered."""
@@ -179,13 +221,23 @@ class StateStore:
         if not customer_ids:
             return {}
         hashes = [self.hash_of(customer_id) for customer_id in customer_ids]
-        remembered = await _answer(self.redis.hmget(self.keys.erased, hashes))
+        remembered = await self._read("HMGET", [self.keys.erased], *hashes)
         states = {}
         for customer_id, entry in zip(customer_ids, remembered, strict=True):
             states[customer_id] = (
                 empty_state() if entry is None else empty_state(*_ERASED_DECODER.decode(entry))
             )
         return states
+
+    async def _read(self, command: str, keys: Sequence[str], *arguments: str | int) -> Any:
+        """Ask as the owner, if there is a mark to expect; else as anyone."""
+        if self._mark is None:
+            return await _answer(self.redis.execute_command(command, *keys, *arguments))
+        owner: list[str | int] = [self._owner_token, self._mark.step, self._mark.token]
+        call = self._checked(keys=[self.keys.meta, *keys], args=[*owner, command, *arguments])
+        verdict, *answer = await _answer(call)
+        self._check(verdict, f"answer as of step {self._mark.step}")
+        return answer[0] if answer else None
 
     def _check(self, verdict: bytes, doing: str) -> None:
         if verdict not in (b"ok", b"done"):

@@ -68,6 +68,7 @@ class Step:
     states: list[StoredState] = field(default_factory=list)
     erased: list[tuple[str, bytes]] = field(default_factory=list)
     outbox: list[OutputRecord] = field(default_factory=list)
+    is_everyone_due: bool = False
 
 
 def pack_outbox(records: list[OutputRecord]) -> bytes:

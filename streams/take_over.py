@@ -31,7 +31,7 @@ from streams.rebuild import rebuild
 from streams.settings import Settings
 from streams.size_limits import StoppedError
 from streams.state_store import StateStore, StoredMark
-from streams.step import Mark
+from streams.step import Mark, Step
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ class TakeOver:
             mark = await self._resume(stored)
         if stored is not None and stored.model != self.model.fingerprint:
             log.warning("partition %d: another model than before: everyone is evaluated anew", self.partition)
-            await self.store.make_everyone_due()
+            mark = await self._make_everyone_due(mark)
         return mark
 
     async def _reconcile(self, stored: StoredMark | None, committed: Mark | None) -> Mark:
@@ -103,8 +103,11 @@ class TakeOver:
         if self.found is Finding.FIRST_START:
             return await self._first_start()
         assert committed is not None
+        if self.found is Finding.CLEAN:
+            self.store.expect(committed)
         if self.found is Finding.UNPUBLISHED:
             assert stored is not None
+            self.store.expect(stored.mark)
             outbox = await self.store.outbox()
             await self.publisher.publish(outbox, stored.mark)
             log.warning(
@@ -115,7 +118,7 @@ class TakeOver:
             )
             return stored.mark
         if self.found is Finding.LOST_WRITES and committed.step == 0:
-            await self.store.begin(committed, self.model.fingerprint, "ready")
+            await self.store.begin(committed, self.model.fingerprint)
         elif self.found is Finding.LOST_WRITES:
             beginnings = await self.inputs.beginnings()
             await rebuild(
@@ -123,13 +126,20 @@ class TakeOver:
             )
         return committed
 
+    async def _make_everyone_due(self, mark: Mark) -> Mark:
+        """A step of its own, so that it is not lost alone; the sweep then takes it in slices."""
+        after = mark.next(mark.midnight_day, mark.offsets)
+        await self.store.persist(Step(mark, after, self.model.fingerprint, is_everyone_due=True))
+        await self.publisher.publish([], after)
+        return after
+
     async def _first_start(self) -> Mark:
         day = await self.first_midnight_day()
         if day is None:
             raise EbbtideError("the clock cannot be trusted: no partition is started for the first time")
         mark = Mark(0, secrets.token_hex(8), day, await self.inputs.beginnings())
         await self.publisher.publish([], mark)
-        await self.store.begin(mark, self.model.fingerprint, "ready")
+        await self.store.begin(mark, self.model.fingerprint)
         return mark
 
     async def _resume(self, stored: StoredMark | None) -> Mark:
@@ -141,6 +151,7 @@ class TakeOver:
             raise StoppedError(
                 f"partition {self.partition}: stopped: its rebuild was interrupted, and only exactly_once can finish it"
             )
+        self.store.expect(stored.mark)
         outbox = await self.store.outbox()
         self.found = Finding.UNPUBLISHED if outbox else Finding.CLEAN
         await self.publisher.publish(outbox, stored.mark)

@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import (
@@ -246,7 +246,7 @@ class SimulatedBatch:
         timestamp: int | None,
         key: bytes | None,
         value: bytes | None,
-        headers: Sequence[tuple[str, bytes]],
+        headers: Sequence[tuple[str, bytes]] = (),
     ) -> object | None:
         if len(self.records) >= 8:
             return None
@@ -257,6 +257,13 @@ class SimulatedBatch:
         return len(self.records)
 
 
+class Stamped(NamedTuple):
+    """Of aiokafka's `RecordMetadata`: when the broker took a batch."""
+
+    timestamp: int
+    timestamp_type: int = LOG_APPEND_TIME
+
+
 class SimulatedProducer:
     """Of `streams.clients.Producer`, with transactions."""
 
@@ -264,8 +271,8 @@ class SimulatedProducer:
         self._wires = wires
         self._id: str = settings["transactional_id"]
         self._epoch = -1
-        self._sending: list[asyncio.Future[None]] = []
-        self._last: dict[TopicPartition, asyncio.Future[None]] = {}
+        self._sending: list[asyncio.Future[Any]] = []
+        self._last: dict[TopicPartition, asyncio.Future[Any]] = {}
         self._has_taken_part = False
         self._failure: Exception | None = None
         self.repeats_commits = False
@@ -338,8 +345,8 @@ class SimulatedProducer:
                 raise ProducerFenced from error
 
     async def _send(
-        self, tp: TopicPartition, batch: SimulatedBatch, earlier: asyncio.Future[None] | None
-    ) -> None:
+        self, tp: TopicPartition, batch: SimulatedBatch, earlier: asyncio.Future[Any] | None
+    ) -> Stamped:
         """One batch of a partition at a time."""
         if earlier is not None:
             await asyncio.wait([earlier])
@@ -351,12 +358,12 @@ class SimulatedProducer:
             if refused:
                 break
             try:
-                await self._wires.ask_kafka(
+                stamp_ms = await self._wires.ask_kafka(
                     Kind.WRITE,
                     f"produce {tp.topic}",
                     lambda: kafka.produce(of, epoch, tp, batch.number, batch.records),
                 )
-                return
+                return Stamped(stamp_ms)
             except KafkaConnectionError:
                 await asyncio.sleep(RETRY_S)
             except InvalidProducerEpoch as error:
@@ -377,8 +384,9 @@ class SimulatedRedis:
     def register_script(self, script: str) -> Any:
         server = self._wires.redis
 
-        async def run(keys: Sequence[Any], args: Sequence[Any]) -> bytes:
-            return await self._wires.ask_redis(Kind.WRITE, "script", lambda: server.run(script, keys, args))
+        async def run(keys: Sequence[Any], args: Sequence[Any]) -> Any:
+            kind, what = (Kind.READ, str(args[3])) if "Answer a command" in script else (Kind.WRITE, "script")
+            return await self._wires.ask_redis(kind, what, lambda: server.run(script, keys, args))
 
         return run
 
@@ -389,27 +397,20 @@ class SimulatedRedis:
             lambda: divmod(self._now_us() + self._wires.servers.redis_clock_offset_us, 1_000_000),
         )
 
-    async def get(self, name: str) -> Any:
-        return await self._read("GET", name)
-
-    async def mget(self, keys: list[str]) -> Any:
-        return await self._read("MGET", *keys)
+    async def execute_command(self, *command: Any) -> Any:
+        return await self._read(*command)
 
     async def hset(self, name: str, key: str, value: str) -> Any:
         server = self._wires.redis
-        return await self._wires.ask_redis(Kind.WRITE, "HSET", lambda: server.execute("HSET", name, key, value))
+        return await self._wires.ask_redis(
+            Kind.WRITE, "HSET", lambda: server.execute("HSET", name, key, value)
+        )
 
     async def hgetall(self, name: str) -> Any:
         return await self._read("HGETALL", name)
 
-    async def hmget(self, name: str, keys: list[str]) -> Any:
-        return await self._read("HMGET", name, *keys)
-
     async def zrange(self, name: str, start: int, end: int) -> Any:
         return await self._read("ZRANGE", name, start, end)
-
-    async def zrangebyscore(self, name: str, min: float | str, max: float | str, start: int, num: int) -> Any:
-        return await self._read("ZRANGEBYSCORE", name, min, max, start, num)
 
     async def scan_iter(self, match: str, count: int) -> AsyncIterator[Any]:
         for key in await self._read("SCAN", match):

@@ -127,7 +127,9 @@ class Faults:
     def fill_redis(self, process: Process) -> None:
         """`OOM command not allowed`, for a while."""
         self._world.redis.is_full = True
-        self._after(self._rng.uniform(0.2, LONGEST_OUTAGE_S), lambda: setattr(self._world.redis, "is_full", False))
+        self._after(
+            self._rng.uniform(0.2, LONGEST_OUTAGE_S), lambda: setattr(self._world.redis, "is_full", False)
+        )
 
     def cut_redis_off(self, process: Process) -> None:
         """Redis answers nobody, for a while."""
@@ -143,7 +145,9 @@ class Faults:
         """Kafka answers nobody, for a while."""
         servers = self._world.servers
         servers.kafka_is_away = True
-        self._after(self._rng.uniform(0.2, 2 * LONGEST_OUTAGE_S), lambda: setattr(servers, "kafka_is_away", False))
+        self._after(
+            self._rng.uniform(0.2, 2 * LONGEST_OUTAGE_S), lambda: setattr(servers, "kafka_is_away", False)
+        )
 
     def spoil_network(self, process: Process) -> None:
         """Requests and answers are lost, and some requests come much later than their sender believes."""

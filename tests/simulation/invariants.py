@@ -227,7 +227,9 @@ def _by_the_event_clock_changes_are_those_of_replay(view: _View) -> Iterator[str
     if scenario.clock == "wall" or not scenario.is_ordered:
         return
     partition_of = {
-        (record.key or b"").decode(): record.partition for record in view.outcome.inputs if not record.is_poison
+        (record.key or b"").decode(): record.partition
+        for record in view.outcome.inputs
+        if not record.is_poison
     }
 
     def happened(documents: Sequence[Any], key: str) -> dict[str, Document]:

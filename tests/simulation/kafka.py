@@ -196,9 +196,7 @@ class Kafka:
     ) -> None:
         log = self.logs[tp]
         log.entries.append(
-            Entry(
-                len(log.entries), key, value, headers, self._now_ms(), visibility, producer_id, number
-            )
+            Entry(len(log.entries), key, value, headers, self._now_ms(), visibility, producer_id, number)
         )
 
     def _wake(self) -> None:
@@ -241,19 +239,23 @@ class Kafka:
         tp: TopicPartition,
         batch: int,
         records: Sequence[tuple[bytes | None, bytes | None, Headers]],
-    ) -> None:
-        """Take a batch of a transaction; one that is here already is not taken again."""
+    ) -> int:
+        """Take a batch of a transaction, unless it is here already; gives its stamp in milliseconds."""
         known = self._current(transactional_id, epoch)
         if known.status is not Status.ONGOING or tp not in known.partitions:
             raise InvalidTxnState
-        if batch in self.logs[tp].batches:
-            return
-        self.logs[tp].batches.add(batch)
-        for key, value, headers in records:
-            self._add(tp, key, value, headers, Visibility.OPEN, known.producer_id, known.number)
+        if batch not in self.logs[tp].batches:
+            self.logs[tp].batches.add(batch)
+            for key, value, headers in records:
+                self._add(tp, key, value, headers, Visibility.OPEN, known.producer_id, known.number)
+        return self._now_ms()
 
     def commit_offsets(
-        self, transactional_id: str, epoch: int, group: str, offsets: Mapping[TopicPartition, OffsetAndMetadata]
+        self,
+        transactional_id: str,
+        epoch: int,
+        group: str,
+        offsets: Mapping[TopicPartition, OffsetAndMetadata],
     ) -> None:
         """Offsets that hold once the transaction is committed. No group generation is asked for."""
         known = self._current(transactional_id, epoch)
@@ -277,7 +279,9 @@ class Kafka:
             raise InvalidTxnState
         self._prepare(known, commit=commit)
 
-    def stable_offsets(self, group: str, tps: Iterable[TopicPartition]) -> list[OffsetAndMetadata | None] | None:
+    def stable_offsets(
+        self, group: str, tps: Iterable[TopicPartition]
+    ) -> list[OffsetAndMetadata | None] | None:
         """What a group has committed; None while a transaction on it is pending."""
         asked = [(group, tp) for tp in tps]
         pending = {key for known in self.transactional.values() for key in known.offsets}

@@ -83,9 +83,7 @@ class Process:
         self.is_dead = self._is_over = True
         self._resumed.set()
 
-    async def call(
-        self, kind: Kind, what: str, request: Callable[[], T], lost: Callable[[], Exception]
-    ) -> T:
+    async def call(self, kind: Kind, what: str, request: Callable[[], T], lost: Callable[[], Exception]) -> T:
         """Send a request to a server and give its answer; raises what it raises, or `lost()` where none comes."""
         await self._resumed.wait()
         self._injector.before(self, kind, what)

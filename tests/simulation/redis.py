@@ -6,7 +6,7 @@ import fnmatch
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lupa.lua51 import LuaRuntime
+from lupa.lua51 import LuaRuntime, lua_type
 from redis.exceptions import OutOfMemoryError
 
 WRITES = frozenset({"HSET", "HDEL", "SET", "ZADD", "ZUNIONSTORE"})
@@ -55,7 +55,7 @@ class RedisServer:
             self._remember()
         return found
 
-    def run(self, script: str, keys: Sequence[Any], args: Sequence[Any]) -> bytes:
+    def run(self, script: str, keys: Sequence[Any], args: Sequence[Any]) -> Any:
         """One script, whole or, where memory is full before it writes, not at all."""
         function = self._scripts.get(script)
         if function is None:
@@ -64,9 +64,11 @@ class RedisServer:
         table = self._lua.table_from
         if self.is_full:
             raise OutOfMemoryError("command not allowed when used memory > 'maxmemory'.")
-        answer: bytes = function(table([_bytes(key) for key in keys]), table([_bytes(a) for a in args]))
-        self._remember()
-        return answer
+        answer = function(table([_bytes(key) for key in keys]), table([_bytes(a) for a in args]))
+        if isinstance(answer, bytes):  # those that write give a verdict
+            self._remember()
+            return answer
+        return _plain(answer)
 
     def _call(self, name: bytes, *arguments: Any) -> Any:
         """`redis.call` of a script: nil is false there, and a list is a table."""
@@ -80,6 +82,9 @@ class RedisServer:
             raise OutOfMemoryError("command not allowed when used memory > 'maxmemory'.")
         command: Callable[..., Any] = getattr(self, f"_{name.lower()}")
         return command(*arguments)
+
+    def _exists(self, *keys: bytes) -> int:
+        return sum(key in self.data for key in keys)
 
     def _get(self, key: bytes) -> bytes | None:
         return self.data.get(key)
@@ -126,7 +131,9 @@ class RedisServer:
         members = [member for _, member in self._ordered(key)]
         return members[int(start) : None if int(end) == -1 else int(end) + 1]
 
-    def _zrangebyscore(self, key: bytes, low: bytes, high: bytes, start: bytes, count: bytes) -> list[bytes]:
+    def _zrangebyscore(
+        self, key: bytes, low: bytes, high: bytes, _: bytes, start: bytes, count: bytes
+    ) -> list[bytes]:
         found = [member for score, member in self._ordered(key) if float(low) <= score <= float(high)]
         return found[int(start) : int(start) + int(count)]
 
@@ -140,6 +147,13 @@ class RedisServer:
 
     def _ordered(self, key: bytes) -> list[tuple[float, bytes]]:
         return sorted((score, member) for member, score in self.data.get(key, {}).items())
+
+
+def _plain(answer: Any) -> Any:
+    """A Lua table as the list that Redis would answer."""
+    if answer is False:
+        return None
+    return [_plain(entry) for entry in answer.values()] if lua_type(answer) == "table" else answer
 
 
 def _copied(data: dict[bytes, Any]) -> dict[bytes, Any]:

@@ -85,4 +85,3 @@ def make_inputs(rng: random.Random, partitions: int, days: int, *, is_ordered: b
         poison = Input(rng.choice(TOPICS), rng.randrange(partitions), b"poison", rng.choice(POISON), 0)
         made.insert(rng.randrange(len(made) + 1), poison)
     return made
-

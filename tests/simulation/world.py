@@ -33,6 +33,9 @@ from tests.simulation.redis import RedisServer
 PARTITIONS = 2
 PRODUCING_S = 40.0
 PEACE_S = 400.0
+QUIET_S = 4
+LAST_DAYS = 1.2
+"""By the wall clock, time ends after the inputs have, at so many times their days: else each midnight is one more step."""
 SESSION_S = 6.0
 START_US = parse_timestamp("2025-02-20T00:00:00Z")
 
@@ -121,7 +124,8 @@ class World:
         passed_s = asyncio.get_running_loop().time() - START_S
         if self.scenario.clock == "event":
             return START_US + 400 * DAY_US + int(passed_s * 1e6)
-        return START_US + int(passed_s / PRODUCING_S * self.scenario.days * DAY_US)
+        days = min(passed_s / PRODUCING_S, LAST_DAYS) * self.scenario.days
+        return START_US + int(days * DAY_US)
 
     def note(self, what: str) -> None:
         """Add a line to the trace."""
@@ -139,7 +143,9 @@ class World:
         wires = Wires(process, self.kafka, self.redis, self._rng, self.servers)
         clients = SimulatedClients(wires, self.settings, PARTITIONS, self.now_us)
         with mock.patch.object(Settings, "load_model", lambda *_: self.model):
-            worker = Worker(self.settings, lambda: self.now_us() + process.clock_offset_us, clients)
+            worker = Worker(
+                self.settings, lambda: self.now_us() + process.clock_offset_us, clients, self.now_us
+            )
         machine = Machine(process, worker)
         machine.main = asyncio.create_task(self._run(machine))
         self.machines.append(machine)
@@ -223,11 +229,15 @@ class World:
 
     async def _settle(self) -> list[str]:
         """Wait until every partition is idle at the inputs' ends, or has stopped; gives what is not, in the end."""
-        deadline_s = asyncio.get_running_loop().time() + PEACE_S
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + PEACE_S
+        await asyncio.sleep(PRODUCING_S * (LAST_DAYS - 1))
+        quiet_s = 0
         while True:
             await asyncio.sleep(1.0)
             left = self._unfinished()
-            if not left or asyncio.get_running_loop().time() > deadline_s:
+            quiet_s = 0 if left else quiet_s + 1
+            if quiet_s >= QUIET_S or loop.time() > deadline_s:
                 return left
 
     def _unfinished(self) -> list[str]:
