@@ -206,7 +206,7 @@ class PartitionTask:
         await publisher.publish(step.outbox, step.after)
 
     async def _look_after(self) -> None:
-        """While nothing comes: see that Redis has lost nothing. The customers' profiles are read there, and who is due."""
+        """While nothing comes, see that Redis has lost nothing: profiles are read there, and who is due."""
         now_s = asyncio.get_running_loop().time()
         if now_s - self._looked_at_s >= LOOK_EVERY_S:
             await self._store.check()

@@ -61,7 +61,7 @@ async def rebuild(
     log.warning("partition %d: rebuilding Redis up to step %d", partition, committed.step)
     await store.begin_rebuild(committed, model.fingerprint)
     await store.wipe()
-    table = await _read_decisions(settings, clients, partition)
+    table = await read_decisions(settings, clients, partition)
     customers = _Customers(table, store, model)
     fold = _Fold(
         Enricher(model, settings.change_namespace, settings.horizons), customers, model, settings.clock
@@ -199,7 +199,8 @@ class _Fold:
         return self._newest_day[topic]
 
 
-async def _read_decisions(settings: Settings, clients: Clients, partition: int) -> DecisionTable:
+async def read_decisions(settings: Settings, clients: Clients, partition: int) -> DecisionTable:
+    """Everything that was ever decided in a partition; raises `StoppedError` for decisions of another group."""
     table = DecisionTable(settings.group_id)
     tp = TopicPartition(settings.topic(DECISIONS), partition)
     consumer = clients.consumer(group_id=None, isolation_level="read_committed")

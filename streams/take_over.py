@@ -24,10 +24,11 @@ import msgspec
 from enrichment.acceptance import TOPICS
 from enrichment.model import Model
 from streams.clients import Clients, CommittedOffsets, read_committed_offsets
+from streams.decisions import TOPIC as DECISIONS
 from streams.errors import EbbtideError
 from streams.inputs import Inputs
 from streams.publisher import Publisher
-from streams.rebuild import rebuild
+from streams.rebuild import read_decisions, rebuild
 from streams.settings import Settings
 from streams.size_limits import StoppedError
 from streams.state_store import StateStore, StoredMark
@@ -134,6 +135,7 @@ class TakeOver:
         return after
 
     async def _first_start(self) -> Mark:
+        await self._refuse_a_second_beginning()
         day = await self.first_midnight_day()
         if day is None:
             raise EbbtideError("the clock cannot be trusted: no partition is started for the first time")
@@ -141,6 +143,18 @@ class TakeOver:
         await self.publisher.publish([], mark)
         await self.store.begin(mark, self.model.fingerprint)
         return mark
+
+    async def _refuse_a_second_beginning(self) -> None:
+        """Raise `StoppedError` where decisions tell of a start that neither Redis nor the group's offsets remember."""
+        if self.settings.processing_guarantee == "at_least_once":
+            return
+        table = await read_decisions(self.settings, self.clients, self.partition)
+        if table.decisions or table.erased:
+            raise StoppedError(
+                f"partition {self.partition}: stopped: neither Redis nor Kafka's committed offsets know it, but "
+                f"{self.settings.topic(DECISIONS)} holds decisions of {len(table.decisions)} customers: both were lost "
+                "or reset, and beginning again would publish their changes a second time"
+            )
 
     async def _resume(self, stored: StoredMark | None) -> Mark:
         """At-least-once: go on from Redis, with its last step published again."""

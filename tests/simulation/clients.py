@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
 from aiokafka import ConsumerRecord, TopicPartition
@@ -125,10 +126,8 @@ class SimulatedConsumer:
             return
         self._heartbeats.cancel()
         group, name = self._wires.kafka.groups[self._group_id], self._wires.process.name
-        try:
+        with suppress(KafkaConnectionError):
             await self._wires.ask_kafka(Kind.READ, "leave the group", lambda: group.leave(name))
-        except KafkaConnectionError:
-            pass
 
     def assign(self, partitions: list[TopicPartition]) -> None: ...
 
@@ -324,7 +323,7 @@ class SimulatedProducer:
         await self._end(commit=False)
 
     async def _end(self, *, commit: bool) -> None:
-        """Flush, whatever became of the batches, and end; a lost answer is an error, as `streams.transactions` has it."""
+        """Flush, whatever became of the batches, and end; a lost answer is an error by `streams.transactions`."""
         await asyncio.gather(*self._sending, return_exceptions=True)
         if not self._has_taken_part:
             return

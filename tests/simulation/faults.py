@@ -1,7 +1,7 @@
 """What goes wrong, and when: chosen by the run's generator at requests, where alone a crash makes a difference.
 
-Each run allows some kinds of faults only and makes them more or less likely, so that runs differ from each other more than
-chance alone would make them.
+Each run allows some kinds of faults only and makes them more or less likely, so that runs differ from each other more
+than chance alone would make them.
 """
 
 from __future__ import annotations

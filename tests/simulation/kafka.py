@@ -1,8 +1,8 @@
 """Apache Kafka in memory: logs with transactions and retention, their coordinator, committed offsets, and groups.
 
-Requests take effect at once and whole; that they are late, lost or repeated is the network's doing (`process`). Markers
-of a transaction's end reach its partitions one by one, later. As a broker with KIP-890's check does, a partition takes a
-transaction's records only while the coordinator knows of it.
+Requests take effect at once and whole; that they are late, lost or repeated is the network's doing (`process`).
+Markers of a transaction's end reach its partitions one by one, later. As a broker with KIP-890's check does, a
+partition takes a transaction's records only while the coordinator knows of it.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         """Virtual seconds."""
         return self._virtual.now_s
 
-    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
         """Refused: a thread's timing is nobody's to choose."""
         raise RuntimeError(f"a simulated program may use no thread: {func}")
 

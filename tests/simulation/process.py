@@ -1,7 +1,8 @@
 """A machine with one worker on it, and the network between it and the servers.
 
-Every request of the worker's clients goes through `Process.call`. There a process may be found paused (`SIGSTOP`) or dead
-(a pause without end), and there requests are late, lost, executed although nobody hears of it, or executed much later.
+Every request of the worker's clients goes through `Process.call`. There a process may be found paused (`SIGSTOP`) or
+dead (a pause without end), and there requests are late, lost, executed although nobody hears of it, or executed much
+later.
 """
 
 from __future__ import annotations
@@ -95,9 +96,12 @@ class Process:
         there_s, back_s = rng.uniform(0, network.delay_s), rng.uniform(0, network.delay_s)
         chance = rng.random()
 
-        def fail() -> None:
+        def settle(how: Callable[[], None]) -> None:
             if not answer.done():
-                answer.set_exception(lost())
+                how()
+
+        def fail() -> None:
+            settle(lambda: answer.set_exception(lost()))
 
         def execute(hear: bool) -> None:
             try:
@@ -109,9 +113,9 @@ class Process:
             if not hear or answer.done():
                 return
             if error is None:
-                loop.call_later(back_s, lambda: answer.done() or answer.set_result(found))
+                loop.call_later(back_s, settle, lambda: answer.set_result(found))
             else:
-                loop.call_later(back_s, lambda: answer.done() or answer.set_exception(error))
+                loop.call_later(back_s, settle, lambda: answer.set_exception(error))
 
         if chance < network.lost_request:
             loop.call_later(there_s, fail)

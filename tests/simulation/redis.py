@@ -86,7 +86,7 @@ class RedisServer:
     def _exists(self, *keys: bytes) -> int:
         return sum(key in self.data for key in keys)
 
-    def _get(self, key: bytes) -> bytes | None:
+    def _get(self, key: bytes) -> Any:
         return self.data.get(key)
 
     def _set(self, key: bytes, value: bytes) -> bytes:
@@ -101,7 +101,7 @@ class RedisServer:
 
     _unlink = _del
 
-    def _hget(self, key: bytes, name: bytes) -> bytes | None:
+    def _hget(self, key: bytes, name: bytes) -> Any:
         return self.data.get(key, {}).get(name)
 
     def _hgetall(self, key: bytes) -> dict[bytes, bytes]:

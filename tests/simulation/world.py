@@ -35,7 +35,7 @@ PRODUCING_S = 40.0
 PEACE_S = 400.0
 QUIET_S = 4
 LAST_DAYS = 1.2
-"""By the wall clock, time ends after the inputs have, at so many times their days: else each midnight is one more step."""
+"""By the wall clock time ends after the inputs have, at so many times their days: each midnight is a step more."""
 SESSION_S = 6.0
 START_US = parse_timestamp("2025-02-20T00:00:00Z")
 
@@ -142,7 +142,7 @@ class World:
         process = Process(f"worker-{len(self.machines)}", self._rng, self.network, self.faults)
         wires = Wires(process, self.kafka, self.redis, self._rng, self.servers)
         clients = SimulatedClients(wires, self.settings, PARTITIONS, self.now_us)
-        with mock.patch.object(Settings, "load_model", lambda *_: self.model):
+        with mock.patch.object(Settings, "load_model", return_value=self.model):
             worker = Worker(
                 self.settings, lambda: self.now_us() + process.clock_offset_us, clients, self.now_us
             )

@@ -78,7 +78,9 @@ def hold(
             states = StateStore(redis, keys, model, settings.erasure_key.get_secret_value().encode())
             await states.claim(secrets.token_hex(8))
             mark = Mark(1, "token", midnight_day, {"consents": 0, "purchases": 0, "engagements": 0})
-            await states.begin(mark, model.fingerprint, "rebuilding" if is_rebuilding else "ready")
+            await states.begin_rebuild(mark, model.fingerprint)
             await states.put_rebuilt([stored_state(customer) for customer in customers])
+            if not is_rebuilding:
+                await states.end_rebuild(mark, model.fingerprint)
 
     asyncio.run(store())

@@ -35,8 +35,9 @@ async def store(redis: Redis, unique_prefix: str) -> StateStore:
     """With two customers, owned."""
     made = StateStore(redis, PartitionKeys(unique_prefix, "group", 0), MODEL, b"a key for tests")
     await made.claim("first owner")
-    await made.begin(START, MODEL.fingerprint, "ready")
+    await made.begin_rebuild(START, MODEL.fingerprint)
     await made.put_rebuilt([known("ada", 20_100), known("bob", 20_300)])
+    await made.end_rebuild(START, MODEL.fingerprint)
     return made
 
 
@@ -53,11 +54,14 @@ async def test_a_step_is_written_once_however_often_it_is_sent(store: StateStore
         await store.persist(Step(START, START.next(20_001, START.offsets), MODEL.fingerprint))
 
 
-FORBIDDEN: dict[str, Callable[[StateStore], Awaitable[None]]] = {
+FORBIDDEN: dict[str, Callable[[StateStore], Awaitable[object]]] = {
     "persist": lambda store: store.persist(Step(START, START.next(20_001, START.offsets), MODEL.fingerprint)),
-    "begin": lambda store: store.begin(START, MODEL.fingerprint, "rebuilding"),
+    "begin": lambda store: store.begin(START, MODEL.fingerprint),
+    "begin_rebuild": lambda store: store.begin_rebuild(START, MODEL.fingerprint),
+    "end_rebuild": lambda store: store.end_rebuild(START, MODEL.fingerprint),
     "put_rebuilt": lambda store: store.put_rebuilt([known("eve", 1)]),
-    "make_everyone_due": StateStore.make_everyone_due,
+    "check": StateStore.check,
+    "load": lambda store: store.load(["ada"]),
     "wipe": StateStore.wipe,
 }
 
@@ -79,18 +83,69 @@ async def test_who_has_lost_a_partition_changes_nothing_of_it(
     assert {customer.is_known for customer in (await successor.load(["ada", "bob"])).values()} == {True}
 
 
-async def test_a_new_model_makes_everyone_due(store: StateStore) -> None:
-    """Whatever day they were due on."""
+async def test_a_step_of_a_new_model_makes_everyone_due(store: StateStore) -> None:
+    """Whatever day they were due on, but for those whom the step itself files."""
     assert await store.due(20_200, 10) == ["ada"]
-    await store.make_everyone_due()
-    assert await store.due(0, 10) == ["ada", "bob"]
+    after = START.next(20_001, START.offsets)
+    await store.persist(Step(START, after, "another", [known("ada", 20_150)], is_everyone_due=True))
+    assert await store.due(0, 10) == ["bob"]
+    assert await store.due(20_150, 10) == ["bob", "ada"]
+
+
+async def test_nothing_is_read_from_a_redis_that_is_not_where_the_owner_left_it(
+    store: StateStore, redis: Redis
+) -> None:
+    """Else customers would begin a second time where Redis is emptied, read, and restored."""
+    held = await redis.dump(store.keys.meta)
+    step = Step(START, START.next(20_001, START.offsets), MODEL.fingerprint)
+    await store.persist(step)
+    assert (await store.load(["ada"]))["ada"].is_known
+    await redis.restore(store.keys.meta, 0, held, replace=True)
+    with pytest.raises(FencedError, match="answer as of step 1: conflict"):
+        await store.load(["ada"])
+    await redis.delete(store.keys.meta)
+    with pytest.raises(FencedError, match="fenced"):
+        await store.check()
+
+
+@pytest.mark.parametrize("write", ["put_rebuilt", "wipe", "end_rebuild"])
+async def test_a_rebuild_notices_that_redis_has_lost_one_of_its_writes(
+    store: StateStore, redis: Redis, write: str
+) -> None:
+    """A replica that lags takes over in the middle: the rebuild must not end as if nothing were missing."""
+    await store.begin_rebuild(START, MODEL.fingerprint)
+    held = await redis.dump(store.keys.meta)
+    await store.put_rebuilt([known("eve", 20_100)])
+    await redis.restore(store.keys.meta, 0, held, replace=True)
+    await redis.delete(store.keys.customer("eve"))
+    calls: dict[str, Callable[[], Awaitable[None]]] = {
+        "put_rebuilt": lambda: store.put_rebuilt([known("bob", 1)]),
+        "wipe": store.wipe,
+        "end_rebuild": lambda: store.end_rebuild(START, MODEL.fingerprint),
+    }
+    with pytest.raises(FencedError, match="conflict"):
+        await calls[write]()
+    stored = await store.stored_mark()
+    assert stored is not None
+    assert stored.is_rebuilding
+
+
+async def test_no_step_goes_on_from_a_rebuild_that_has_not_ended(store: StateStore, redis: Redis) -> None:
+    """Redis may fall back to the middle of a rebuild after its end, when its owner works on."""
+    await store.begin_rebuild(START, MODEL.fingerprint)
+    held = await redis.dump(store.keys.meta)
+    await store.end_rebuild(START, MODEL.fingerprint)
+    await redis.restore(store.keys.meta, 0, held, replace=True)
+    with pytest.raises(FencedError, match="conflict"):
+        await store.persist(Step(START, START.next(20_001, START.offsets), MODEL.fingerprint))
 
 
 async def test_wiping_leaves_the_mark_and_nobody(store: StateStore, redis: Redis) -> None:
     """Erasures go too: a rebuild brings back those that the decisions hold."""
+    await store.begin_rebuild(START, MODEL.fingerprint)
     await store.put_rebuilt([], [(store.hash_of("eve"), store.erased_value(1, 5))])
-    assert (await store.load(["eve"]))["eve"].decision.life == 1
+    assert await redis.hlen(store.keys.erased) == 1
     await store.wipe()
     assert await store.all_ids() == []
-    assert (await store.load(["eve"]))["eve"].decision.life == 0
+    assert await redis.hlen(store.keys.erased) == 0
     assert await store.stored_mark() is not None

@@ -1,0 +1,236 @@
+"""The protocol broken on purpose, one rule at a time: what the simulation must notice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from enrichment.decision import Decision
+from streams import rebuild, state_store, take_over
+from streams.clock import WallClock
+from streams.inputs import Inputs
+from streams.partition_task import PartitionTask
+from streams.publisher import Publisher, TransactionalPublisher, offsets_with_mark
+from streams.state_store import StateStore
+from streams.step import Mark, OutputRecord, Step
+from streams.take_over import Finding, TakeOver
+from tests.simulation.clients import SimulatedClients, SimulatedProducer
+
+Mutation = Callable[[], AbstractContextManager[None]]
+MUTATIONS: dict[str, Mutation] = {}
+
+
+def _mutation(function: Callable[[], Iterator[None]]) -> Callable[[], Iterator[None]]:
+    MUTATIONS[function.__name__.replace("_", " ")] = contextmanager(function)
+    return function
+
+
+@_mutation
+def publish_before_persist() -> Iterator[None]:
+    """A crash in between leaves in Kafka what Redis has never heard of."""
+
+    async def finish(self: PartitionTask, step: Step, publisher: Publisher) -> None:
+        await publisher.publish(step.outbox, step.after)
+        await self._store.persist(step)
+
+    async def reconcile(self: TakeOver, stored: Any, committed: Mark | None) -> Mark:
+        if stored and committed and not stored.is_rebuilding and stored.mark.step == committed.step - 1:
+            self.store.expect(stored.mark)
+            mark: Mark = stored.mark
+            return mark
+        return await as_it_is(self, stored, committed)
+
+    as_it_is = TakeOver._reconcile
+    with (
+        mock.patch.object(PartitionTask, "_finish", finish),
+        mock.patch.object(TakeOver, "_reconcile", reconcile),
+    ):
+        yield
+
+
+@_mutation
+def no_token_check() -> Iterator[None]:
+    """Scripts ask for neither owner nor step token, and a take-over compares step numbers alone."""
+    read_text = Path.read_text
+
+    def without_checks(self: Path, *arguments: Any, **named: Any) -> str:
+        text = read_text(self, *arguments, **named)
+        if self.suffix != ".lua":
+            return text
+        for check in ("meta[1] ~= ARGV[1]", "redis.call('HGET', KEYS[1], 'owner_token') ~= ARGV[1]"):
+            text = text.replace(f"if {check} then", "if false then")
+        return text.replace(" or meta[3] ~= ARGV[3] then", " then")
+
+    def compare(stored: Any, committed: Mark | None, partition: int) -> Finding:
+        if stored is not None and committed is not None and not stored.is_rebuilding:
+            if stored.mark.step == committed.step:
+                return Finding.CLEAN
+            if stored.mark.step == committed.step + 1:
+                return Finding.UNPUBLISHED
+        return take_over_compare(stored, committed, partition)
+
+    take_over_compare = take_over.compare
+    with (
+        mock.patch.object(Path, "read_text", without_checks),
+        mock.patch.object(take_over, "compare", compare),
+    ):
+        yield
+
+
+@_mutation
+def a_counter_instead_of_a_random_token() -> Iterator[None]:
+    """Two owners who make the same step number cannot be told apart, nor can a Redis that was set back."""
+
+    def following(self: Mark, midnight_day: int, offsets: Any) -> Mark:
+        return Mark(self.step + 1, str(self.step + 1), midnight_day, offsets)
+
+    claim = StateStore.claim
+
+    async def counted(self: StateStore, owner_token: str) -> None:
+        held = await self.redis.hgetall(self.keys.meta)
+        await claim(self, str(int(held.get(b"owner_token", b"0")) + 1))
+
+    with mock.patch.object(Mark, "next", following), mock.patch.object(StateStore, "claim", counted):
+        yield
+
+
+@_mutation
+def no_outbox() -> Iterator[None]:
+    """A step that was persisted and not published goes on without its records."""
+
+    async def nothing(self: StateStore) -> list[OutputRecord]:
+        return []
+
+    with mock.patch.object(StateStore, "outbox", nothing):
+        yield
+
+
+@_mutation
+def offsets_committed_outside_the_transaction() -> Iterator[None]:
+    """A crash in between leaves records whose step Kafka does not know."""
+
+    async def publish(self: TransactionalPublisher, records: Sequence[OutputRecord], mark: Mark) -> None:
+        await self._producer.begin_transaction()
+        await self._send(records)
+        await self._producer.commit_transaction()
+        await self._producer.begin_transaction()
+        offsets = offsets_with_mark(self.settings, self.partition, mark)
+        await self._producer.send_offsets_to_transaction(offsets, self.settings.group_id)
+        await self._producer.commit_transaction()
+
+    with mock.patch.object(TransactionalPublisher, "publish", publish):
+        yield
+
+
+@_mutation
+def send_results_not_awaited() -> Iterator[None]:
+    """A batch that Kafka did not take is missing from the transaction that is committed."""
+
+    async def send(self: Publisher, topic: str, records: list[OutputRecord]) -> None:
+        for record in records:
+            named = {"key": record.key, "value": record.value, "headers": list(record.headers)}
+            await self._producer.send(self.settings.topic(topic), partition=self.partition, **named)
+
+    with mock.patch.object(Publisher, "_send_topic", send):
+        yield
+
+
+@_mutation
+def sweeps_that_take_no_step() -> Iterator[None]:
+    """What passing time changes is written and published without a step of its own."""
+    finish = PartitionTask._finish
+
+    async def without_step(self: PartitionTask, step: Step, publisher: Publisher) -> None:
+        if step.before.offsets != step.after.offsets or step.before.midnight_day != step.after.midnight_day:
+            await finish(self, step, publisher)
+            return
+        keys = self._store.keys
+        for customer_id, state, due_day in step.states:
+            await self._clients.redis.execute_command("SET", keys.customer(customer_id), state)
+            await self._clients.redis.execute_command("ZADD", keys.due, due_day, customer_id)
+        await publisher.publish(step.outbox, step.before)
+        object.__setattr__(step, "after", step.before)
+
+    with mock.patch.object(PartitionTask, "_finish", without_step):
+        yield
+
+
+@_mutation
+def standings_recomputed_in_a_rebuild() -> Iterator[None]:
+    """Not those that were published: hysteresis and midnights had made them differ from what anyone computes later."""
+    restored = rebuild._Customers.restored
+
+    def recomputed(self: rebuild._Customers, customer_id: str, midnight_day: int) -> Any:
+        customer = restored(self, customer_id, midnight_day)
+        decided = customer.decision
+        customer.state.decision = Decision(
+            life=decided.life,
+            erased_up_to_us=decided.erased_up_to_us,
+            model=None,
+            model_day=decided.model_day,
+        )
+        return customer
+
+    with mock.patch.object(rebuild._Customers, "restored", recomputed):
+        yield
+
+
+@_mutation
+def a_midnight_passed_before_the_backlog_is_read() -> Iterator[None]:
+    """Customers are demoted although their purchases are in the log."""
+
+    def at_once(self: WallClock, inputs: Inputs, topic: Any, at_us: int) -> bool:
+        return True
+
+    with mock.patch.object(WallClock, "_is_through", at_once):
+        yield
+
+
+@_mutation
+def a_commit_repeated_by_the_same_epoch() -> Iterator[None]:
+    """The late copy commits half of the next transaction."""
+    make = SimulatedClients.producer
+
+    def producer(self: SimulatedClients, **settings: Any) -> SimulatedProducer:
+        made = make(self, **settings)
+        made.repeats_commits = True
+        return made
+
+    with mock.patch.object(SimulatedClients, "producer", producer):
+        yield
+
+
+@_mutation
+def reads_that_are_not_checked() -> Iterator[None]:
+    """A Redis that was empty for a moment gives customers a second beginning."""
+
+    async def read(self: StateStore, command: str, keys: Sequence[str], *arguments: Any) -> Any:
+        return await state_store._answer(self.redis.execute_command(command, *keys, *arguments))
+
+    with mock.patch.object(StateStore, "_read", read):
+        yield
+
+
+@_mutation
+def a_rebuild_whose_writes_are_not_counted() -> Iterator[None]:
+    """Redis loses some of them before it ends, and nobody notices."""
+    read_text = Path.read_text
+
+    def without_counting(self: Path, *arguments: Any, **named: Any) -> str:
+        text = read_text(self, *arguments, **named)
+        text = text.replace("if meta[2] ~= ARGV[2] or meta[3] ~= ARGV[3] then", "if false then")
+        return text.replace("if at[1] ~= ARGV[8] or at[2] ~= ARGV[9] then", "if false then")
+
+    def only_rebuild(self: Path, *arguments: Any, **named: Any) -> str:
+        is_of_rebuild = self.name in ("begin.lua", "rebuild.lua")
+        return (
+            without_counting(self, *arguments, **named)
+            if is_of_rebuild
+            else read_text(self, *arguments, **named)
+        )
+
+    with mock.patch.object(Path, "read_text", only_rebuild):
+        yield
