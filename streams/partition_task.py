@@ -39,6 +39,7 @@ FETCH_TIMEOUT_MS = 200
 FIRST_BACK_OFF_S, LONGEST_BACK_OFF_S = 0.2, 10.0
 LOOK_EVERY_S = 1.0
 MOST_PATIENCE = 10
+STOPPING_ERRORS = (StoppedError, LogTooShortError, OffsetOutOfRangeError)
 EXPECTED_ERRORS = (EbbtideError, KafkaError, RedisError, TimeoutError, OSError)
 
 
@@ -105,7 +106,7 @@ class PartitionTask:
             try:
                 await self._own()
                 return
-            except (StoppedError, LogTooShortError, OffsetOutOfRangeError) as error:
+            except STOPPING_ERRORS as error:
                 self._stop(_reason_of(error, self.partition))
                 return
             except Exception as error:
@@ -161,6 +162,11 @@ class PartitionTask:
             self.state.mark = mark
             while not self.stopping.is_set():
                 mark = await self._step(mark, inputs, publisher)
+        except STOPPING_ERRORS:
+            await (
+                publisher.confirm()
+            )  # whoever has lost the partition meanwhile may have seen what is no more
+            raise
         finally:
             self._cache.clear()
             await asyncio.gather(inputs.close(), publisher.close(), return_exceptions=True)

@@ -46,6 +46,10 @@ class Publisher(ABC):
     async def publish(self, records: Sequence[OutputRecord], mark: Mark) -> None:
         """Publish a step and where it ends; on any error the publisher is of no more use."""
 
+    @abstractmethod
+    async def confirm(self) -> None:
+        """Raise whatever a publication would raise if another owner has fenced this one."""
+
     async def broker_time_us(self) -> int | None:
         """The broker's time between call and answer; None where it does not tell."""
         return None
@@ -131,15 +135,24 @@ class TransactionalPublisher(Publisher):
 
     async def broker_time_us(self) -> int | None:
         """The stamp of a record in a transaction that is then aborted; None where the topic has the producer's time."""
-        async with asyncio.timeout(self.timeout_s):
-            await self._producer.begin_transaction()
-            name = self.settings.topic(DECISIONS)
-            sent = await self._producer.send(name, partition=self.partition, key=b"time", value=None)
-            stamped = await sent
-            await self._producer.abort_transaction()
+        stamped = await self._send_in_vain()
         if stamped is None or stamped.timestamp_type != LOG_APPEND_TIME:
             return None
         return int(stamped.timestamp) * 1_000
+
+    async def confirm(self) -> None:
+        """By a record in a transaction that is then aborted."""
+        await self._send_in_vain()
+
+    async def _send_in_vain(self) -> Any:
+        """What the broker says of a record that nobody will see."""
+        async with asyncio.timeout(self.timeout_s):
+            await self._producer.begin_transaction()
+            name = self.settings.topic(DECISIONS)
+            sent = await self._producer.send(name, partition=self.partition, key=b"in vain", value=None)
+            said = await sent
+            await self._producer.abort_transaction()
+            return said
 
 
 class AtLeastOncePublisher(Publisher):
@@ -148,6 +161,9 @@ class AtLeastOncePublisher(Publisher):
     async def open(self) -> None:
         """Connect; there is nobody to fence but through Redis."""
         await self._producer.start()
+
+    async def confirm(self) -> None:
+        """Nobody is fenced."""
 
     async def publish(self, records: Sequence[OutputRecord], mark: Mark) -> None:
         """Send, and wait for each record."""

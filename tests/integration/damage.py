@@ -46,7 +46,10 @@ def power_cut(step: int, *, sent: bool = False) -> Iterator[None]:
         client._sender._sender_task.cancel()
         await client.client.close()
 
-    with mock.patch.object(TransactionalPublisher, "publish", until_then):
+    with (
+        mock.patch.object(TransactionalPublisher, "publish", until_then),
+        mock.patch.object(TransactionalPublisher, "confirm"),
+    ):
         if not sent:
             yield
             return
