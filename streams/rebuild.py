@@ -57,7 +57,8 @@ async def rebuild(
     4. Write the states of everyone about whom anything was decided, and only then the committed mark. Whoever was
        known had a decision, be it that nothing may be decided; nobody else was.
     """
-    _check_reach(settings, partition, beginnings)
+    if committed.step > 0:  # before the first step nothing was read
+        _check_reach(settings, partition, beginnings)
     log.warning("partition %d: rebuilding Redis up to step %d", partition, committed.step)
     await store.begin_rebuild(committed, model.fingerprint)
     await store.wipe()

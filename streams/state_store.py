@@ -55,6 +55,7 @@ class StateStore:
         self._mark: Mark | None = None
         self._rebuild_token, self._rebuild_writes = "", 0
         scripts = resources.files("streams").joinpath("scripts")
+        self._claim = redis.register_script(scripts.joinpath("claim.lua").read_text())
         self._persist = redis.register_script(scripts.joinpath("persist.lua").read_text())
         self._rebuild = redis.register_script(scripts.joinpath("rebuild.lua").read_text())
         self._checked = redis.register_script(scripts.joinpath("read.lua").read_text())
@@ -63,7 +64,9 @@ class StateStore:
     async def claim(self, owner_token: str) -> None:
         """Become the owner: from now on, whoever was it before writes nothing."""
         self._owner_token, self._mark = owner_token, None
-        await _answer(self.redis.hset(self.keys.meta, "owner_token", owner_token))
+        before = await _answer(self.redis.execute_command("HGET", self.keys.meta, "owner_token"))
+        verdict = await _answer(self._claim(keys=[self.keys.meta], args=[owner_token, before or b""]))
+        self._check(verdict, "claim the partition")
 
     async def stored_mark(self) -> StoredMark | None:
         """Where the partition stands by Redis; None where it has never started."""

@@ -118,12 +118,15 @@ class TakeOver:
                 len(outbox),
             )
             return stored.mark
-        if self.found is Finding.LOST_WRITES and committed.step == 0:
-            await self.store.begin(committed, self.model.fingerprint)
-        elif self.found is Finding.LOST_WRITES:
-            beginnings = await self.inputs.beginnings()
+        if self.found is Finding.LOST_WRITES:
             await rebuild(
-                self.settings, self.clients, self.model, self.store, self.partition, committed, beginnings
+                self.settings,
+                self.clients,
+                self.model,
+                self.store,
+                self.partition,
+                committed,
+                committed.offsets if committed.step == 0 else await self.inputs.beginnings(),
             )
         return committed
 

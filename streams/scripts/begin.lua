@@ -1,6 +1,6 @@
 -- Set where a partition stands, without a word on its customers, while the owner has it.
 -- KEYS: 1 meta, 2 outbox. ARGV: 1 owner token, 2 status, 3 step, 4 token, 5 midnight, 6 offsets, 7 model,
---       8 rebuild token and 9 rebuild writes that it must end with; both empty where no rebuild ends.
+--       8 rebuild token and 9 rebuild writes of the rebuild that ends; both empty at a first start, where nothing may be.
 if redis.call('HGET', KEYS[1], 'owner_token') ~= ARGV[1] then
   return 'fenced'
 end
@@ -10,6 +10,14 @@ if ARGV[8] ~= '' then
     return 'done'
   end
   if at[1] ~= ARGV[8] or at[2] ~= ARGV[9] then
+    return 'conflict'
+  end
+elseif ARGV[2] == 'ready' then
+  local token = redis.call('HGET', KEYS[1], 'token')
+  if token == ARGV[4] then
+    return 'done'
+  end
+  if token then
     return 'conflict'
   end
 end

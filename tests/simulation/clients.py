@@ -399,12 +399,6 @@ class SimulatedRedis:
     async def execute_command(self, *command: Any) -> Any:
         return await self._read(*command)
 
-    async def hset(self, name: str, key: str, value: str) -> Any:
-        server = self._wires.redis
-        return await self._wires.ask_redis(
-            Kind.WRITE, "HSET", lambda: server.execute("HSET", name, key, value)
-        )
-
     async def hgetall(self, name: str) -> Any:
         return await self._read("HGETALL", name)
 
