@@ -74,11 +74,14 @@ class TakeOver:
 
         1. Fence: whoever published for this partition before can publish no more, and its last transaction is settled.
         2. Claim: nor can they write to Redis.
-        3. Compare Redis with Kafka.
-        4. Mend, so that both say the same.
+        3. Confirm that nobody has fenced us meanwhile. Else a worker that slept between 1 and 2 would take Redis from its
+           successor, and rebuild it from a log whose last transaction is not settled.
+        4. Compare Redis with Kafka.
+        5. Mend, so that both say the same.
         """
         await self.publisher.open()
         await self.store.claim(secrets.token_hex(8))
+        await self.publisher.confirm()
         stored = await self.store.stored_mark()
         if self.settings.processing_guarantee == "exactly_once":
             found = await self.clients.committed_offsets(self.partition)
