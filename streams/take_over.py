@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 import msgspec
@@ -27,6 +27,7 @@ from streams.clients import Clients, CommittedOffsets, read_committed_offsets
 from streams.decisions import TOPIC as DECISIONS
 from streams.errors import EbbtideError
 from streams.inputs import Inputs
+from streams.metrics import Metrics
 from streams.publisher import Publisher
 from streams.rebuild import read_decisions, rebuild
 from streams.settings import Settings
@@ -67,6 +68,7 @@ class TakeOver:
     publisher: Publisher
     inputs: Inputs
     first_midnight_day: Callable[[], Awaitable[int | None]]
+    metrics: Metrics = field(default_factory=Metrics)
     found: Finding = Finding.CLEAN
 
     async def run(self) -> Mark:
@@ -122,9 +124,10 @@ class TakeOver:
             await self.store.begin(committed, self.model.fingerprint)
         elif self.found is Finding.LOST_WRITES:
             beginnings = await self.inputs.beginnings()
-            await rebuild(
-                self.settings, self.clients, self.model, self.store, self.partition, committed, beginnings
-            )
+            with self.metrics.rebuild(self.partition) as rebuilt:
+                rebuilt.records = await rebuild(
+                    self.settings, self.clients, self.model, self.store, self.partition, committed, beginnings
+                )
         return committed
 
     async def _make_everyone_due(self, mark: Mark) -> Mark:
