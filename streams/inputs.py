@@ -15,6 +15,7 @@ from schemas.decode import decode
 from schemas.events import Event
 from streams.clients import Clients
 from streams.settings import Settings
+from streams.size_limits import StoppedError
 
 LOG_APPEND_TIME = 1
 ENOUGH_RECORDS = 10_000
@@ -148,6 +149,14 @@ class Inputs:
     def offsets(self) -> dict[Topic, int]:
         """The next offset of each input that has not been taken."""
         return dict(self._next)
+
+
+def offsets_gone(offsets: Mapping[TopicPartition, int], partition: int) -> StoppedError:
+    """The error for offsets to read from that are not in the log."""
+    gone = ", ".join(f"{tp.topic} offset {offset}" for tp, offset in offsets.items())
+    return StoppedError(
+        f"partition {partition}: stopped: Kafka no longer has {gone}: retention was faster than the worker"
+    )
 
 
 def event_of(record: ConsumerRecord, topic: Topic, model: Model) -> Event | Rejection:

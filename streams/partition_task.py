@@ -21,7 +21,7 @@ from streams.clock import Clock
 from streams.clock_check import ClockCheck, wall_clock_us
 from streams.computation import RECORDS_SHARE, Computation
 from streams.errors import EbbtideError
-from streams.inputs import Inputs
+from streams.inputs import Inputs, offsets_gone
 from streams.metrics import Metrics, Stopwatch
 from streams.output import OutputWriter
 from streams.publisher import Publisher, make_publisher
@@ -309,6 +309,6 @@ class PartitionTask:
 
 def _reason_of(error: Exception, partition: int) -> str:
     if isinstance(error, OffsetOutOfRangeError):
-        gone = ", ".join(f"{tp.topic} offset {offset}" for tp, offset in error.args[0].items())
-        return f"partition {partition}: stopped: Kafka no longer has {gone}: retention was faster than the worker"
-    return str(error)
+        error = offsets_gone(error.args[0], partition)
+    said, named = str(error), f"partition {partition}: stopped: "
+    return said if said.startswith(named) else named + said

@@ -164,10 +164,7 @@ class TakeOver:
         if stored is None:
             self.found = Finding.FIRST_START
             return await self._first_start()
-        if stored.is_rebuilding:
-            raise StoppedError(
-                f"partition {self.partition}: stopped: its rebuild was interrupted, and only exactly_once can finish it"
-            )
+        check_resumable(stored, self.partition)
         self.store.expect(stored.mark)
         outbox = await self.store.outbox()
         self.found = Finding.UNPUBLISHED if outbox else Finding.CLEAN
@@ -179,6 +176,14 @@ class TakeOver:
             len(outbox),
         )
         return stored.mark
+
+
+def check_resumable(stored: StoredMark | None, partition: int) -> None:
+    """Raise `StoppedError` where Redis alone, as `at_least_once` has it, cannot say where to go on."""
+    if stored is not None and stored.is_rebuilding:
+        raise StoppedError(
+            f"partition {partition}: stopped: its rebuild was interrupted, and only exactly_once can finish it"
+        )
 
 
 def compare(stored: StoredMark | None, committed: Mark | None, partition: int) -> Finding:
