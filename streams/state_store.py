@@ -111,9 +111,10 @@ class StateStore:
 
     async def kept_stop(self) -> Stop | None:
         """Why the partition stopped, if no owner has gone on with it since."""
-        fields = ["stopped_reason", "stopped_at_us"]
-        reason, at_us = await _answer(self.redis.hmget(self.keys.meta, fields))
-        return None if reason is None else Stop(reason.decode(), int(at_us))
+        meta: dict[bytes, bytes] = await _answer(self.redis.hgetall(self.keys.meta))
+        if b"stopped_reason" not in meta:
+            return None
+        return Stop(meta[b"stopped_reason"].decode(), int(meta[b"stopped_at_us"]))
 
     async def outbox(self) -> list[OutputRecord]:
         """The output records of the stored step."""
