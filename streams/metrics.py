@@ -177,8 +177,9 @@ class Metrics:
         self._step_customers.observe(len(step.states))
         for phase, seconds in watch.seconds.items():
             self._step_duration.labels(phase).observe(seconds)
+        latency = {source: self._latency.labels(source) for source in SOURCES}
         for source, came_us in work.movers:
-            self._latency.labels(source).observe(max(0, published_us - came_us) / 1e6)
+            latency[source].observe(max(0, published_us - came_us) / 1e6)
 
     def note_output(self, published: Counter[OutputTopic]) -> None:
         """Records that have been published."""
