@@ -11,7 +11,7 @@ PYTHON ?= $(shell for name in python3 python3.11 python3.12 python3.13 python3.1
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$name"; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test simulate lint format schemas schemas-check up down lock clean
+.PHONY: help install demo test simulate lint format schemas schemas-check up observe down lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -49,8 +49,11 @@ schemas-check: $(STAMP) ## fail if schemas/json or schemas/asyncapi.yaml differ 
 up: ## start Kafka, Redis, the topics and the worker in Docker, and wait until they are healthy
 	docker compose up --build --detach --wait kafka redis worker
 
-down: ## stop what `make up` started; its data stay (docker compose down --volumes drops them)
-	docker compose down
+observe: ## start Prometheus and Grafana beside what `make up` started: http://localhost:3000
+	docker compose --profile observe up --detach --wait prometheus grafana
+
+down: ## stop what `make up` and `make observe` started; its data stay (docker compose down --volumes drops them)
+	docker compose --profile observe down
 
 lock: $(STAMP) ## renew requirements.lock and requirements-dev.lock from pyproject.toml (UPGRADE=1 for newer versions)
 	$(call compile,requirements.lock,)

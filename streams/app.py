@@ -21,6 +21,7 @@ import faust
 from faust.web import Request, Response, View
 
 from streams.doctor import check_erasure_key, check_kafka, check_redis, require
+from streams.exposition import Exposition
 from streams.garbage import expect_long_lives
 from streams.settings import Settings, load_settings
 from streams.worker import Worker
@@ -46,6 +47,7 @@ def make_app(settings: Settings) -> faust.App:
     # Without adapters and deliveries there is nothing for Faust itself to consume.
     app.producer_only = True
     worker = Worker(settings)
+    exposition = Exposition(worker)
 
     @app.service
     class EbbtideService(faust.Service):
@@ -66,6 +68,12 @@ def make_app(settings: Settings) -> faust.App:
     async def readyz(view: View, request: Request) -> Response:
         """Whether every assigned partition runs, and which does not and why."""
         return view.json(readiness(worker), status=200 if worker.is_ready else 503)
+
+    @app.page("/metrics")
+    async def metrics(view: View, request: Request) -> Response:
+        """Prometheus metrics."""
+        body, content_type = await exposition.answer(request.headers.get("Accept", ""))
+        return view.bytes(body, headers={"Content-Type": content_type})
 
     return app
 

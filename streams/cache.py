@@ -19,6 +19,7 @@ class CustomerCache:
         self._customers: OrderedDict[str, Customer] = OrderedDict()
         self.hits = 0
         self.misses = 0
+        """Look-ups since `drain_counts`."""
 
     def get(self, customer_id: str) -> Customer | None:
         """The customer, who is thereby the most recently used one."""
@@ -29,6 +30,15 @@ class CustomerCache:
         self.hits += 1
         self._customers.move_to_end(customer_id)
         return customer
+
+    def __len__(self) -> int:
+        return len(self._customers)
+
+    def drain_counts(self) -> tuple[int, int]:
+        """Hits and misses since the last time."""
+        counts = self.hits, self.misses
+        self.hits = self.misses = 0
+        return counts
 
     def put(self, customers: Mapping[str, Customer]) -> None:
         """Keep more customers."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import Counter
 from collections.abc import Iterable
+from typing import Any, cast
 
 from enrichment.customer import Customer
 from enrichment.enricher import Enricher
@@ -47,6 +49,10 @@ class Computation:
     ) -> None:
         self.results = Results(model)
         self.records = 0
+        self.refused: Counter[tuple[str, str]] = Counter()
+        """(topic, reason) → dead letters."""
+        self.movers: list[tuple[str, int]] = []
+        """(`broker` or `occurred_at`, microseconds): who says when an event came that changed a standing, and when."""
         self._settings = settings
         self._model = model
         self._enricher = enricher
@@ -80,10 +86,11 @@ class Computation:
         if not taken:
             return
         customers = await self._customers(event.customer_id for _, event in taken)
-        first = len(self.results.rejected)
+        first, first_change = len(self.results.rejected), len(self.results.changes)
         self._enricher.process([event for _, event in taken], customers, segment.midnight_day, self.results)
         for at, refused in self.results.rejected[first:]:
             self._refuse(taken[at][0], refused)
+        self._note_movers(taken, first_change)
         self._collect()
 
     async def sweep(self, midnight_day: int) -> int:
@@ -143,8 +150,27 @@ class Computation:
 
     def _refuse(self, arrived: Arrived, refused: Rejection) -> None:
         record = arrived.record
+        self.refused[arrived.topic, refused.reason] += 1
         letter = dead_letter(refused, record.topic, record.partition, record.offset, record.key, record.value)
         self._add(self._limits.fitted(letter))
+
+    def _note_movers(self, taken: list[tuple[Arrived, Event]], first_change: int) -> None:
+        """Look only where something changed: most records change nothing."""
+        changes = cast("list[dict[str, Any]]", self.results.changes[first_change:])
+        wanted = {
+            (change["customer_id"], change["reason"]["event_id"])
+            for change in changes
+            if change["reason"]["event_id"] is not None
+        }
+        for arrived, event in taken if wanted else ():
+            who = event.customer_id, event.event_id
+            if who in wanted:
+                wanted.discard(who)
+                stamped_us = arrived.broker_timestamp_us
+                moment = (
+                    ("occurred_at", event.occurred_at_us) if stamped_us is None else ("broker", stamped_us)
+                )
+                self.movers.append(moment)
 
     def _collect(self) -> None:
         """Make records of the changes that have come since the last time."""

@@ -1,6 +1,6 @@
-"""What must hold around the worker: settings, model, Kafka, its topics and transactions, Redis and its clock.
+"""What must hold around the worker: settings, model, Kafka, its topics and transactions, Redis, partitions, the clock.
 
-`ebbtide doctor` prints all findings; the worker calls the same checks at its start and ends on an error.
+`ebbtide doctor` prints all findings; the worker calls those at its start that concern all of it, and ends on an error.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from streams.errors import EbbtideError, one_line
+from streams.partition_survey import survey
 from streams.settings import Settings
 from streams.topics import admin_client, check_topics
 
@@ -38,8 +40,11 @@ class Finding:
 
 def run_checks(settings: Settings) -> list[Finding]:
     """All checks, in the order in which a start needs them."""
-    findings = [Finding("settings", "ok", "valid"), *check_model(settings), *check_kafka(settings)]
-    return [*findings, *check_redis(settings), *check_clock(settings), *check_erasure_key(settings)]
+    findings = [Finding("settings", "ok", "valid"), *check_model(settings)]
+    findings += [*check_kafka(settings), *check_redis(settings)]
+    if all(finding.status != "error" for finding in findings):
+        findings += check_partitions(settings)
+    return [*findings, *check_clock(settings), *check_erasure_key(settings)]
 
 
 def require(findings: Sequence[Finding]) -> list[str]:
@@ -119,6 +124,22 @@ def check_redis(settings: Settings) -> list[Finding]:
         reason = f"maxmemory-policy of Redis at {where} must be noeviction, not {policy}"
         return [Finding("redis", "error", reason)]
     return [*findings, Finding("redis", "ok", "maxmemory-policy is noeviction")]
+
+
+def check_partitions(settings: Settings) -> list[Finding]:
+    """Which partition stopped and why, and which a take-over would stop; needs a model, Kafka, its topics and Redis."""
+    with ThreadPoolExecutor(1) as thread:  # the caller may have a running event loop of its own
+        try:
+            standings = thread.submit(lambda: asyncio.run(survey(settings, settings.load_model()))).result()
+        except EbbtideError as error:
+            return [Finding("partitions", "error", str(error))]
+    well = Counter(standing.message for standing in standings if standing.status == "ok")
+    findings = [Finding("partitions", "ok", f"{count}: {message}") for message, count in well.items()]
+    return findings + [
+        Finding("partitions", standing.status, standing.message)
+        for standing in standings
+        if standing.status != "ok"
+    ]
 
 
 def check_clock(settings: Settings, now_s: Callable[[], float] = time.time) -> list[Finding]:

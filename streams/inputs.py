@@ -15,6 +15,7 @@ from schemas.decode import decode
 from schemas.events import Event
 from streams.clients import Clients
 from streams.settings import Settings
+from streams.size_limits import StoppedError
 
 LOG_APPEND_TIME = 1
 ENOUGH_RECORDS = 10_000
@@ -117,6 +118,27 @@ class Inputs:
         """Whether this input holds nothing that came before any record fetched from the others."""
         return self._ends_are_fresh and self.is_caught_up(topic)
 
+    def lag(self) -> dict[Topic, int]:
+        """Records of each input up to its last known end that have not been taken; without those of no known end.
+
+        The end is that of the latest fetch or question, whichever is farther: as far as transactions are settled.
+        """
+        lags: dict[Topic, int] = {}
+        for topic, tp in self._tps.items():
+            known = (
+                self._ends.get(topic),
+                self._consumer.last_stable_offset(tp),
+                self._consumer.highwater(tp),
+            )
+            asked, stable, highwater = known
+            fetched = highwater if stable in (None, -1) else stable
+            ends = [end for end in (asked, fetched) if end is not None]
+            if ends and topic in self._next:
+                # Where nothing is buffered, what lies between is no record, such as a transaction's end.
+                at = self._next[topic] if self.buffers[topic] else self._fetched[topic]
+                lags[topic] = max(0, max(ends) - at)
+        return lags
+
     def take(self, topic: Topic) -> Arrived:
         """The next record of an input."""
         arrived = self.buffers[topic].popleft()
@@ -127,6 +149,14 @@ class Inputs:
     def offsets(self) -> dict[Topic, int]:
         """The next offset of each input that has not been taken."""
         return dict(self._next)
+
+
+def offsets_gone(offsets: Mapping[TopicPartition, int], partition: int) -> StoppedError:
+    """The error for offsets to read from that are not in the log."""
+    gone = ", ".join(f"{tp.topic} offset {offset}" for tp, offset in offsets.items())
+    return StoppedError(
+        f"partition {partition}: stopped: Kafka no longer has {gone}: retention was faster than the worker"
+    )
 
 
 def event_of(record: ConsumerRecord, topic: Topic, model: Model) -> Event | Rejection:

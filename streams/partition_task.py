@@ -12,6 +12,7 @@ from enum import Enum
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from redis.exceptions import RedisError
 
+from enrichment.acceptance import Topic
 from enrichment.enricher import Enricher
 from enrichment.model import Model
 from streams.cache import CustomerCache
@@ -20,14 +21,15 @@ from streams.clock import Clock
 from streams.clock_check import ClockCheck, wall_clock_us
 from streams.computation import RECORDS_SHARE, Computation
 from streams.errors import EbbtideError
-from streams.inputs import Inputs
+from streams.inputs import Inputs, offsets_gone
+from streams.metrics import Metrics, Stopwatch
 from streams.output import OutputWriter
 from streams.publisher import Publisher, make_publisher
 from streams.rebuild import LogTooShortError
 from streams.redis_keys import PartitionKeys
 from streams.settings import Settings
 from streams.size_limits import SizeLimits, StoppedError
-from streams.state_store import FencedError, StateStore
+from streams.state_store import FencedError, StateStore, Stop
 from streams.step import Mark, Step
 from streams.take_over import TakeOver
 
@@ -38,6 +40,7 @@ UNIT_RECORDS = 500
 FETCH_TIMEOUT_MS = 200
 FIRST_BACK_OFF_S, LONGEST_BACK_OFF_S = 0.2, 10.0
 LOOK_EVERY_S = 1.0
+KEEP_STOP_TIMEOUT_S = 5.0
 MOST_PATIENCE = 10
 STOPPING_ERRORS = (StoppedError, LogTooShortError, OffsetOutOfRangeError)
 EXPECTED_ERRORS = (EbbtideError, KafkaError, RedisError, TimeoutError, OSError)
@@ -62,6 +65,7 @@ class PartitionState:
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
     changes: int = 0
     is_idle: bool = False
+    is_clock_trusted: bool | None = None
     mark: Mark | None = None
 
 
@@ -78,8 +82,12 @@ class PartitionTask:
         now_us: Callable[[], int] | None = None,
         limits: SizeLimits | None = None,
         clock_check: ClockCheck | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._limits = limits or SizeLimits()
+        self._metrics = metrics or Metrics()
+        self._inputs: Inputs | None = None
+        self._watch = Stopwatch()
         self.settings = settings
         self.model = model
         self.partition = partition
@@ -98,6 +106,21 @@ class PartitionTask:
         self._looked_at_s = 0.0
         self._failures = 0
 
+    @property
+    def cached_customers(self) -> int:
+        """How many customers are in memory."""
+        return len(self._cache)
+
+    def lag(self) -> dict[Topic, int]:
+        """Records of each input not yet taken; empty while the partition does not run."""
+        return {} if self._inputs is None else self._inputs.lag()
+
+    async def count_due(self) -> int | None:
+        """How many customers the last midnight still has to reach; None while the partition does not run."""
+        if self._inputs is None or self.state.mark is None:
+            return None
+        return await self._store.count_due(self.state.mark.midnight_day)
+
     async def run(self) -> None:
         """Take over and work; after an error, take over again, later and later."""
         back_off_s = FIRST_BACK_OFF_S
@@ -107,13 +130,14 @@ class PartitionTask:
                 await self._own()
                 return
             except STOPPING_ERRORS as error:
-                self._stop(_reason_of(error, self.partition))
+                await self._stop(_reason_of(error, self.partition))
                 return
             except Exception as error:
                 # Nothing is unsafe about taking over again; what must not go on says so by StoppedError.
                 if not isinstance(error, EXPECTED_ERRORS):
                     log.exception("partition %d: unexpected error", self.partition)
                 self._failures += 1
+                self._metrics.note_back_off(error)
                 if self.state.steps > steps:
                     back_off_s, self._failures = FIRST_BACK_OFF_S, 1
                 self.state.status, self.state.reason = Status.BACKING_OFF, f"{type(error).__name__}: {error}"
@@ -155,9 +179,13 @@ class PartitionTask:
                 publisher,
                 inputs,
                 first_midnight_day,
+                self._metrics,
             )
             mark = await take_over.run()
             inputs.seek(mark.offsets)
+            await self._store.forget_stop()
+            self._metrics.note_take_over(take_over.found)
+            self._inputs = inputs
             self.state.status, self.state.reason = Status.RUNNING, ""
             self.state.mark = mark
             while not self.stopping.is_set():
@@ -168,6 +196,7 @@ class PartitionTask:
             )  # whoever has lost the partition meanwhile may have seen what is no more
             raise
         finally:
+            self._inputs = None
             self._cache.clear()
             await asyncio.gather(inputs.close(), publisher.close(), return_exceptions=True)
 
@@ -179,10 +208,12 @@ class PartitionTask:
         3. Persist.
         4. Publish.
         """
+        self._watch = Stopwatch()
         fetched = await inputs.fill(0 if self._is_busy(inputs) else FETCH_TIMEOUT_MS)
         trusted_us = await self._trusted_now_us(publisher)
         if not fetched or self._clock.needs_ends(inputs, mark.midnight_day, trusted_us):
             await inputs.ask_ends(trusted_us)
+        self._watch.lap("fetch")
         work = Computation(
             self.settings, self.model, self._enricher, self._store, self._cache, self._writer, self._limits
         )
@@ -202,14 +233,17 @@ class PartitionTask:
             return mark
         self.state.is_idle = False
         step = work.step(mark, mark.next(day, inputs.offsets))
+        self._watch.lap("compute")
         await self._finish(step, publisher)
-        self._note(work, step.after)
+        self._note(work, step)
         return step.after
 
     async def _finish(self, step: Step, publisher: Publisher) -> None:
         """Persist, then publish: after a crash in between, the outbox is in Redis."""
         await self._store.persist(step)
+        self._watch.lap("persist")
         await publisher.publish(step.outbox, step.after)
+        self._watch.lap("publish")
 
     async def _look_after(self) -> None:
         """While nothing comes, see that Redis has lost nothing: profiles are read there, and who is due."""
@@ -239,10 +273,17 @@ class PartitionTask:
     async def _trusted_now_us(self, publisher: Publisher) -> int | None:
         """The time, or None where no midnight may pass by it."""
         if self.settings.clock == "event":
-            return self._now_us()
-        return await self._clock_check.trusted_now_us(self._clients.redis, publisher)
+            now_us: int | None = self._now_us()
+        else:
+            now_us = await self._clock_check.trusted_now_us(self._clients.redis, publisher)
+        self.state.is_clock_trusted = now_us is not None
+        return now_us
 
-    def _note(self, work: Computation, mark: Mark) -> None:
+    def _note(self, work: Computation, step: Step) -> None:
+        mark = step.after
+        self._metrics.note_step(work, step, self._watch, self._now_us())
+        self._metrics.note_midnights(self.partition, step.before.midnight_day, mark.midnight_day)
+        self._metrics.note_lookups(*self._cache.drain_counts())
         self._cache.trim()
         self.state.mark = mark
         self.state.steps += 1
@@ -256,13 +297,18 @@ class PartitionTask:
             len(work.results.changes),
         )
 
-    def _stop(self, reason: str) -> None:
+    async def _stop(self, reason: str) -> None:
         self.state.status, self.state.reason = Status.STOPPED, reason
         log.critical("%s", reason)
+        try:
+            async with asyncio.timeout(KEEP_STOP_TIMEOUT_S):
+                await self._store.keep_stop(Stop(reason, self._now_us()))
+        except EXPECTED_ERRORS as error:
+            log.warning("partition %d: the reason is not kept in Redis: %s", self.partition, error)
 
 
 def _reason_of(error: Exception, partition: int) -> str:
     if isinstance(error, OffsetOutOfRangeError):
-        gone = ", ".join(f"{tp.topic} offset {offset}" for tp, offset in error.args[0].items())
-        return f"partition {partition}: stopped: Kafka no longer has {gone}: retention was faster than the worker"
-    return str(error)
+        error = offsets_gone(error.args[0], partition)
+    said, named = str(error), f"partition {partition}: stopped: "
+    return said if said.startswith(named) else named + said

@@ -47,8 +47,8 @@ async def rebuild(
     partition: int,
     committed: Mark,
     beginnings: Mapping[Topic, int],
-) -> None:
-    """Make Redis what it was at Kafka's committed step.
+) -> int:
+    """Make Redis what it was at Kafka's committed step; gives how many records that took.
 
     1. Mark the partition as rebuilding, and delete what is held of it.
     2. Read the decisions.
@@ -58,7 +58,7 @@ async def rebuild(
        known had a decision, be it that nothing may be decided; nobody else was.
     """
     if committed.step > 0:  # before the first step nothing was read
-        _check_reach(settings, partition, beginnings)
+        check_reach(settings, partition, beginnings)
     log.warning("partition %d: rebuilding Redis up to step %d", partition, committed.step)
     await store.begin_rebuild(committed, model.fingerprint)
     await store.wipe()
@@ -83,6 +83,7 @@ async def rebuild(
         await store.put_rebuilt([stored_state(customer) for customer in part])
     await store.end_rebuild(committed, model.fingerprint)
     log.warning("partition %d: rebuilt %d customers from %d records", partition, len(ids), fold.records)
+    return fold.records
 
 
 async def read_between(
@@ -217,7 +218,8 @@ async def read_decisions(settings: Settings, clients: Clients, partition: int) -
     return table
 
 
-def _check_reach(settings: Settings, partition: int, beginnings: Mapping[Topic, int]) -> None:
+def check_reach(settings: Settings, partition: int, beginnings: Mapping[Topic, int]) -> None:
+    """Raise `LogTooShortError` where a rebuild would miss records, unless that is allowed."""
     if settings.rebuild_from_short_log:
         return
     for topic, offset in beginnings.items():

@@ -33,7 +33,10 @@ class PartitionKeys:
 
     @property
     def meta(self) -> str:
-        """Hash: owner token, step, step token, offsets, midnight, model. Lives as long as the partition."""
+        """Hash: owner token, step, step token, offsets, midnight, model; why and when it stopped.
+
+        Lives as long as the partition.
+        """
         return f"{self.base}:meta"
 
     @property

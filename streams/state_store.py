@@ -43,6 +43,14 @@ class StoredMark:
     is_rebuilding: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why a partition stopped, and when, in microseconds since 1970."""
+
+    reason: str
+    at_us: int
+
+
 class StateStore:
     """One partition's states; once another owner has claimed it, every write but `claim` raises `FencedError`."""
 
@@ -59,6 +67,7 @@ class StateStore:
         self._persist = redis.register_script(scripts.joinpath("persist.lua").read_text())
         self._rebuild = redis.register_script(scripts.joinpath("rebuild.lua").read_text())
         self._checked = redis.register_script(scripts.joinpath("read.lua").read_text())
+        self._note_stop = redis.register_script(scripts.joinpath("note_stop.lua").read_text())
         self._begin = redis.register_script(scripts.joinpath("begin.lua").read_text())
 
     async def claim(self, owner_token: str) -> None:
@@ -91,6 +100,25 @@ class StateStore:
         """Raise `FencedError` if the partition is another's, or Redis is not where this owner left it."""
         await self._read("EXISTS", [self.keys.meta])
 
+    async def keep_stop(self, stop: Stop) -> None:
+        """Keep why the partition stopped, for `ebbtide doctor`."""
+        call = self._note_stop(keys=[self.keys.meta], args=[self._owner_token, stop.reason, stop.at_us])
+        self._check(await _answer(call), "keep why it stopped")
+
+    async def forget_stop(self) -> None:
+        """The partition goes on."""
+        if await self.kept_stop() is None:
+            return
+        call = self._note_stop(keys=[self.keys.meta], args=[self._owner_token, "", 0])
+        self._check(await _answer(call), "forget why it stopped")
+
+    async def kept_stop(self) -> Stop | None:
+        """Why the partition stopped, if no owner has gone on with it since."""
+        meta: dict[bytes, bytes] = await _answer(self.redis.hgetall(self.keys.meta))
+        if b"stopped_reason" not in meta:
+            return None
+        return Stop(meta[b"stopped_reason"].decode(), int(meta[b"stopped_at_us"]))
+
     async def outbox(self) -> list[OutputRecord]:
         """The output records of the stored step."""
         packed = await self._read("GET", [self.keys.outbox])
@@ -113,6 +141,10 @@ class StateStore:
         """Customers to whom something may happen on a midnight up to this one, at most `limit`."""
         ids = await self._read("ZRANGEBYSCORE", [self.keys.due], "-inf", midnight_day, "LIMIT", 0, limit)
         return [customer_id.decode() for customer_id in ids]
+
+    async def count_due(self, midnight_day: int) -> int:
+        """How many customers a midnight up to this one still has to reach."""
+        return int(await _answer(self.redis.zcount(self.keys.due, "-inf", midnight_day)))
 
     async def all_ids(self) -> list[str]:
         """Every known customer of the partition, sorted."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 import msgspec
@@ -27,6 +27,7 @@ from streams.clients import Clients, CommittedOffsets, read_committed_offsets
 from streams.decisions import TOPIC as DECISIONS
 from streams.errors import EbbtideError
 from streams.inputs import Inputs
+from streams.metrics import Metrics
 from streams.publisher import Publisher
 from streams.rebuild import read_decisions, rebuild
 from streams.settings import Settings
@@ -67,6 +68,7 @@ class TakeOver:
     publisher: Publisher
     inputs: Inputs
     first_midnight_day: Callable[[], Awaitable[int | None]]
+    metrics: Metrics = field(default_factory=Metrics)
     found: Finding = Finding.CLEAN
 
     async def run(self) -> Mark:
@@ -74,8 +76,8 @@ class TakeOver:
 
         1. Fence: whoever published for this partition before can publish no more, and its last transaction is settled.
         2. Claim: nor can they write to Redis.
-        3. Confirm that nobody has fenced us meanwhile. Else a worker that slept between 1 and 2 would take Redis from its
-           successor, and rebuild it from a log whose last transaction is not settled.
+        3. Confirm that nobody has fenced us meanwhile. Else a worker that slept between 1 and 2 would take Redis from
+           its successor, and rebuild it from a log whose last transaction is not settled.
         4. Compare Redis with Kafka.
         5. Mend, so that both say the same.
         """
@@ -122,15 +124,12 @@ class TakeOver:
             )
             return stored.mark
         if self.found is Finding.LOST_WRITES:
-            await rebuild(
-                self.settings,
-                self.clients,
-                self.model,
-                self.store,
-                self.partition,
-                committed,
-                committed.offsets if committed.step == 0 else await self.inputs.beginnings(),
-            )
+            # Before the first step nothing was read.
+            beginnings = committed.offsets if committed.step == 0 else await self.inputs.beginnings()
+            with self.metrics.rebuild(self.partition) as rebuilt:
+                rebuilt.records = await rebuild(
+                    self.settings, self.clients, self.model, self.store, self.partition, committed, beginnings
+                )
         return committed
 
     async def _make_everyone_due(self, mark: Mark) -> Mark:
@@ -167,10 +166,7 @@ class TakeOver:
         if stored is None:
             self.found = Finding.FIRST_START
             return await self._first_start()
-        if stored.is_rebuilding:
-            raise StoppedError(
-                f"partition {self.partition}: stopped: its rebuild was interrupted, and only exactly_once can finish it"
-            )
+        check_resumable(stored, self.partition)
         self.store.expect(stored.mark)
         outbox = await self.store.outbox()
         self.found = Finding.UNPUBLISHED if outbox else Finding.CLEAN
@@ -182,6 +178,14 @@ class TakeOver:
             len(outbox),
         )
         return stored.mark
+
+
+def check_resumable(stored: StoredMark | None, partition: int) -> None:
+    """Raise `StoppedError` where Redis alone, as `at_least_once` has it, cannot say where to go on."""
+    if stored is not None and stored.is_rebuilding:
+        raise StoppedError(
+            f"partition {partition}: stopped: its rebuild was interrupted, and only exactly_once can finish it"
+        )
 
 
 def compare(stored: StoredMark | None, committed: Mark | None, partition: int) -> Finding:

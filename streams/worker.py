@@ -16,6 +16,7 @@ from streams.clients import Clients, Consumer, RealClients
 from streams.clock import Clock, EventClock, WallClock
 from streams.clock_check import ClockCheck
 from streams.errors import EbbtideError
+from streams.metrics import Metrics
 from streams.partition_task import PartitionState, PartitionTask, Status
 from streams.settings import Settings
 from streams.size_limits import SizeLimits
@@ -52,7 +53,8 @@ class Worker:
         self._rebalanced = asyncio.Event()
         self._joined = False
         self._background: list[asyncio.Task[None]] = []
-        self._partitions = 0
+        self.metrics = Metrics()
+        self.partitions = 0
         self._limits = SizeLimits()
         self._clients = clients or RealClients(settings)
         self._member: Consumer | None = None
@@ -72,10 +74,10 @@ class Worker:
         self._member.subscribe([settings.topic(topic) for topic in TOPICS], listener=_Listener(self))
         await self._member.start()
         counts = [len(self._member.partitions_for_topic(settings.topic(topic)) or ()) for topic in TOPICS]
-        self._partitions = counts[0]
+        self.partitions = counts[0]
         report = await self._clients.check_topics()
         self._limits = SizeLimits({topic.definition.name: topic.max_message_bytes for topic in report.topics})
-        if len(set(counts)) != 1 or self._partitions == 0:
+        if len(set(counts)) != 1 or self.partitions == 0:
             raise EbbtideError(
                 f"the inputs have unequal numbers of partitions: {dict(zip(TOPICS, counts, strict=True))}"
             )
@@ -170,6 +172,7 @@ class Worker:
             self._now_us,
             self._limits,
             clock_check=self._clock_check,
+            metrics=self.metrics,
         )
         self.tasks[partition] = task
         self._runs[partition] = asyncio.create_task(self._run(task), name=f"ebbtide-partition-{partition}")
@@ -200,9 +203,9 @@ class Worker:
         for topic in TOPICS:
             name = self.settings.topic(topic)
             count = len(self._member.partitions_for_topic(name) or ())
-            if count not in (0, self._partitions):
+            if count not in (0, self.partitions):
                 self._fail(
-                    f"{name}: the number of partitions changed from {self._partitions} to {count}: "
+                    f"{name}: the number of partitions changed from {self.partitions} to {count}: "
                     "customers would move between partitions"
                 )
 

@@ -58,10 +58,23 @@ def test_the_worker_can_be_asked_from_outside_its_container() -> None:
     assert services()["worker"]["ports"] == [f"127.0.0.1:{port}:{port}"]
 
 
-@pytest.mark.parametrize("name", ["kafka", "redis", "topics", "worker"])
+@pytest.mark.parametrize("name", ["kafka", "redis", "topics", "worker", "prometheus", "grafana"])
 def test_every_service_has_a_health_check(name: str) -> None:
     """Those that keep something do so in a named volume."""
     service = services()[name]
     assert service["healthcheck"]["test"][0] == "CMD"
     for volume in service.get("volumes", []):
-        assert re.match(r"[a-z-]+:/", volume)
+        assert re.match(r"[a-z-]+:/|\./.+:ro$", volume)
+
+
+def test_what_a_service_mounts_from_the_repository_is_there() -> None:
+    """Docker would make a folder of what is missing."""
+    mounted = [v.split(":")[0] for s in services().values() for v in s.get("volumes", []) if v[0] == "."]
+    assert mounted
+    assert [path for path in mounted if not (ROOT / path).exists()] == []
+
+
+def test_only_the_profile_adds_services_to_look_at() -> None:
+    """Without it, `docker compose up` starts what it takes to work and no more."""
+    with_profile = {name for name, service in services().items() if service.get("profiles") == ["observe"]}
+    assert with_profile == {"prometheus", "grafana"}

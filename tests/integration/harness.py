@@ -14,6 +14,7 @@ import time
 import urllib.error
 import urllib.request
 import zlib
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Any, NamedTuple
 import orjson
 import yaml
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from prometheus_client.parser import text_string_to_metric_families
 
 from enrichment.acceptance import TOPICS, Topic
 from streams.clients import RealClients
@@ -255,6 +257,40 @@ def partitions_of(settings: Settings) -> dict[int, Document]:
     """What that `/readyz` says of each partition."""
     answer = readiness_of(settings)
     return {} if answer is None else {int(number): said for number, said in answer[1]["partitions"].items()}
+
+
+class Scrape:
+    """What `/metrics` said, in Prometheus' text format."""
+
+    def __init__(self, text: str) -> None:
+        families = list(text_string_to_metric_families(text))
+        self.names = {family.name + ("_total" if family.type == "counter" else "") for family in families}
+        self.samples = [sample for family in families for sample in family.samples]
+
+    def sum(self, name: str, **labels: str) -> float:
+        """All samples of a name with these labels, added up; fails where there is none."""
+        values = [
+            sample.value
+            for sample in self.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        ]
+        assert values, f"no {name} {labels}"
+        return sum(values)
+
+    def by(self, name: str, *labels: str) -> dict[tuple[str, ...], float]:
+        """What is not zero of a name, by the values of these labels."""
+        found: Counter[tuple[str, ...]] = Counter()
+        for sample in self.samples:
+            if sample.name == name and sample.value:
+                found[tuple(sample.labels[label] for label in labels)] += sample.value  # type: ignore[assignment]
+        return dict(found)
+
+
+def scrape(settings: Settings) -> Scrape:
+    """What the `/metrics` at these settings' port says."""
+    url = f"http://{settings.web_bind}:{settings.web_port}/metrics"
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        return Scrape(answer.read().decode())
 
 
 class WorkerProcess:

@@ -174,6 +174,12 @@ class SimulatedConsumer:
             Kind.POLL, "ends", lambda: {tp: logs[tp].last_stable_offset for tp in partitions}
         )
 
+    def highwater(self, partition: TopicPartition) -> int | None:
+        return self.last_stable_offset(partition)
+
+    def last_stable_offset(self, partition: TopicPartition) -> int | None:
+        return self._wires.kafka.logs[partition].last_stable_offset
+
     async def _fetch(self, asked: Sequence[TopicPartition]) -> dict[TopicPartition, list[ConsumerRecord]]:
         wires, rng = self._wires, self._wires.rng
         positions = {tp: self._positions[tp] for tp in asked if rng.random() < 0.9}
@@ -401,6 +407,9 @@ class SimulatedRedis:
 
     async def hgetall(self, name: str) -> Any:
         return await self._read("HGETALL", name)
+
+    async def zcount(self, name: str, min: float | str, max: float | str) -> Any:
+        return await self._read("ZCOUNT", name, min, max)
 
     async def zrange(self, name: str, start: int, end: int) -> Any:
         return await self._read("ZRANGE", name, start, end)

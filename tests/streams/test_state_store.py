@@ -96,7 +96,7 @@ async def test_nothing_is_read_from_a_redis_that_is_not_where_the_owner_left_it(
     store: StateStore, redis: Redis
 ) -> None:
     """Else customers would begin a second time where Redis is emptied, read, and restored."""
-    held = await redis.dump(store.keys.meta)
+    held = await redis.dump(store.keys.meta) or b""
     step = Step(START, START.next(20_001, START.offsets), MODEL.fingerprint)
     await store.persist(step)
     assert (await store.load(["ada"]))["ada"].is_known
@@ -114,7 +114,7 @@ async def test_a_rebuild_notices_that_redis_has_lost_one_of_its_writes(
 ) -> None:
     """A replica that lags takes over in the middle: the rebuild must not end as if nothing were missing."""
     await store.begin_rebuild(START, MODEL.fingerprint)
-    held = await redis.dump(store.keys.meta)
+    held = await redis.dump(store.keys.meta) or b""
     await store.put_rebuilt([known("eve", 20_100)])
     await redis.restore(store.keys.meta, 0, held, replace=True)
     await redis.delete(store.keys.customer("eve"))
@@ -133,7 +133,7 @@ async def test_a_rebuild_notices_that_redis_has_lost_one_of_its_writes(
 async def test_no_step_goes_on_from_a_rebuild_that_has_not_ended(store: StateStore, redis: Redis) -> None:
     """Redis may fall back to the middle of a rebuild after its end, when its owner works on."""
     await store.begin_rebuild(START, MODEL.fingerprint)
-    held = await redis.dump(store.keys.meta)
+    held = await redis.dump(store.keys.meta) or b""
     await store.end_rebuild(START, MODEL.fingerprint)
     await redis.restore(store.keys.meta, 0, held, replace=True)
     with pytest.raises(FencedError, match="conflict"):

@@ -1,0 +1,167 @@
+"""How each partition stands, by Redis, by Kafka, and by what its last worker left; nothing is claimed or written."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
+from redis.exceptions import RedisError
+
+from enrichment.acceptance import TOPICS, Topic
+from enrichment.days import format_time
+from enrichment.model import Model
+from streams.clients import Clients, Consumer, RealClients
+from streams.errors import EbbtideError, one_line
+from streams.inputs import offsets_gone
+from streams.rebuild import LogTooShortError, check_reach
+from streams.redis_keys import PartitionKeys
+from streams.settings import Settings
+from streams.size_limits import StoppedError
+from streams.state_store import StateStore, StoredMark
+from streams.step import Mark
+from streams.take_over import Finding, check_resumable, compare, mark_of
+
+AT_ONCE: Final = 8
+LOOKS: Final = 3
+LOOK_AGAIN_S: Final = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is said of a partition; an `ok` message does not name it, so that equal ones can be counted."""
+
+    partition: int
+    status: Literal["ok", "warning", "error"]
+    message: str
+
+
+async def survey(settings: Settings, model: Model) -> list[Standing]:
+    """For each partition of the inputs: why it stopped, and what a take-over would find now.
+
+    Raises:
+        EbbtideError: Kafka or Redis does not answer.
+    """
+    clients = RealClients(settings)
+    try:
+        async with _reader(settings, clients) as reader:
+            count = len(reader.partitions_for_topic(settings.topic(TOPICS[0])) or ())
+            turns = asyncio.Semaphore(AT_ONCE)
+            views = [_View(settings, model, clients, reader, partition) for partition in range(count)]
+            said = await asyncio.gather(*(view.standings(turns) for view in views))
+    except (KafkaError, RedisError, OSError, TimeoutError) as error:
+        raise EbbtideError(f"the partitions cannot be looked at: {one_line(error)}") from error
+    finally:
+        await clients.redis.aclose()
+    return [standing for standings in said for standing in standings]
+
+
+@asynccontextmanager
+async def _reader(settings: Settings, clients: Clients) -> AsyncIterator[Consumer]:
+    """A consumer that knows the inputs and reads nothing."""
+    reader = clients.consumer(group_id=None, isolation_level="read_committed", enable_auto_commit=False)
+    reader.assign([TopicPartition(settings.topic(topic), 0) for topic in TOPICS])
+    await reader.start()
+    try:
+        yield reader
+    finally:
+        await reader.stop()
+
+
+class _View:
+    """One partition, seen from beside the worker that may be at work on it."""
+
+    def __init__(
+        self, settings: Settings, model: Model, clients: Clients, reader: Consumer, partition: int
+    ) -> None:
+        self._settings = settings
+        self._clients = clients
+        self._reader = reader
+        self._partition = partition
+        self._tps = {topic: TopicPartition(settings.topic(topic), partition) for topic in TOPICS}
+        keys = PartitionKeys.of(settings, partition)
+        erasure_key = settings.erasure_key.get_secret_value().encode()
+        self._store = StateStore(clients.redis, keys, model, erasure_key)
+
+    async def standings(self, turns: asyncio.Semaphore) -> list[Standing]:
+        """Why the partition stopped, if it did, and what stands in the way of a take-over, if that is another thing."""
+        async with turns:
+            stop = await self._store.kept_stop()
+            found = await self._found()
+        if stop is None:
+            return [found]
+        kept = Standing(self._partition, "error", f"{stop.reason} (since {format_time(stop.at_us)})")
+        is_news = found.status != "ok" and found.message != stop.reason
+        return [kept, found] if is_news else [kept]
+
+    async def _found(self) -> Standing:
+        try:
+            return Standing(self._partition, *await self._take_over())
+        except (StoppedError, LogTooShortError) as error:
+            return Standing(self._partition, "error", str(error))
+        except EbbtideError as error:
+            return Standing(self._partition, "warning", f"partition {self._partition}: {error}")
+
+    async def _take_over(self) -> tuple[Literal["ok", "warning"], str]:
+        """What a take-over would find; raises what would stop it."""
+        beginnings = await self._offsets("beginning")
+        if self._settings.processing_guarantee == "at_least_once":
+            stored = await self._store.stored_mark()
+            check_resumable(stored, self._partition)
+            if stored is None:
+                return "ok", Finding.FIRST_START.value
+            await self._check_still_there(stored.mark, beginnings)
+            return "ok", "Redis says where to go on from"
+        compared = await self._compare()
+        if compared is None:
+            return "ok", "a worker is at work"
+        finding, stored, committed = compared
+        if committed is None:
+            return "ok", finding.value
+        if finding is Finding.LOST_WRITES and committed.step > 0:
+            check_reach(self._settings, self._partition, beginnings)
+        await self._check_still_there(committed, beginnings)
+        if finding is Finding.LOST_WRITES:
+            is_begun = stored is not None and stored.is_rebuilding
+            what = "its rebuild is not done" if is_begun else f"{finding.value}: it will be rebuilt"
+            return "warning", f"partition {self._partition}: {what}, up to step {committed.step}"
+        return "ok", finding.value
+
+    async def _compare(self) -> tuple[Finding, StoredMark | None, Mark | None] | None:
+        """Redis against Kafka; None while a worker moves on.
+
+        Redis is read before and after Kafka: where it has not moved, what Kafka said in between belongs to it. Offsets
+        may be committed while they are read, so that only what is wrong at every look is so.
+        """
+        for attempt in range(LOOKS):
+            await asyncio.sleep(LOOK_AGAIN_S if attempt else 0)
+            stored = await self._store.stored_mark()
+            found = await self._clients.committed_offsets(self._partition)
+            if await self._store.stored_mark() != stored:
+                continue
+            try:
+                committed = mark_of(found, self._settings.group_id, self._partition)
+                return compare(stored, committed, self._partition), stored, committed
+            except StoppedError:
+                if attempt == LOOKS - 1:
+                    raise
+        return None
+
+    async def _check_still_there(self, mark: Mark, beginnings: dict[Topic, int]) -> None:
+        ends = await self._offsets("end")
+        gone = {
+            self._tps[topic]: offset
+            for topic, offset in mark.offsets.items()
+            if not beginnings[topic] <= offset <= ends[topic]
+        }
+        if gone:
+            raise offsets_gone(gone, self._partition)
+
+    async def _offsets(self, which: Literal["beginning", "end"]) -> dict[Topic, int]:
+        ask = self._reader.beginning_offsets if which == "beginning" else self._reader.end_offsets
+        found = await ask(list(self._tps.values()))
+        return {topic: found[tp] for topic, tp in self._tps.items()}
