@@ -20,8 +20,11 @@ from enrichment.results import Results, Table
 from schemas.events import Event
 from tests.enrichment.driver import Document, Partition
 from tests.enrichment.records import consent, day, engagement, erasure, model, order
-from tests.enrichment.test_batches import MODELS
+from tests.enrichment.test_batches import LIVELY
+from tests.enrichment.test_batches import MODELS as OTHERS
 
+DWELLING = {**LIVELY, "hysteresis": {**LIVELY["hysteresis"], "dwell_days": 45}}
+MODELS = {**OTHERS, "dwelling": Model.model_validate(DWELLING)}
 SILENT_DAYS = 200
 """After the last event: long enough for most to lapse."""
 BUSY_DAYS = 90
@@ -141,6 +144,7 @@ def live(partition: Partition, life: Life) -> dict[str, Any]:
 
 @settings(max_examples=25)
 @given(life=lives(), seed=st.integers(0, 2**32))
+@example(Life(day("2024-02-01"), [order("2024-02-01", "90.00")], "dwelling", "dwelling", None), 1)
 @example(Life(day("2024-02-01"), [order("2024-02-01", "90.00")], "lively", "default", 27), 1)
 def test_sweeps_give_what_looking_at_everyone_on_every_midnight_gives(life: Life, seed: int) -> None:
     """Sweeps that come late and leave out most; oracle: everyone on every midnight, one row at a time."""
