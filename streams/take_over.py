@@ -22,6 +22,7 @@ from enum import Enum
 import msgspec
 
 from enrichment.acceptance import TOPICS
+from enrichment.days import format_day
 from enrichment.model import Model
 from streams.clients import Clients, CommittedOffsets, read_committed_offsets
 from streams.decisions import TOPIC as DECISIONS
@@ -94,6 +95,12 @@ class TakeOver:
         if stored is not None and stored.model != self.model.fingerprint:
             log.warning("partition %d: another model than before: everyone is evaluated anew", self.partition)
             mark = await self._make_everyone_due(mark)
+        log.info(
+            "partition %d: goes on from step %d and the midnight of %s",
+            self.partition,
+            mark.step,
+            format_day(mark.midnight_day),
+        )
         return mark
 
     async def _reconcile(self, stored: StoredMark | None, committed: Mark | None) -> Mark:
@@ -147,6 +154,7 @@ class TakeOver:
         mark = Mark(0, secrets.token_hex(8), day, await self.inputs.beginnings())
         await self.publisher.publish([], mark)
         await self.store.begin(mark, self.model.fingerprint)
+        log.info("partition %d: begun at step 0, offsets %s", self.partition, mark.offsets)
         return mark
 
     async def _refuse_a_second_beginning(self) -> None:

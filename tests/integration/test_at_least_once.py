@@ -12,6 +12,7 @@ from enrichment.acceptance import TOPICS
 from streams.embedded import EmbeddedBroker
 from streams.partition_task import Status
 from streams.publisher import AtLeastOncePublisher
+from streams.redis_keys import PartitionKeys
 from streams.replay import NAMESPACE, replay
 from streams.settings import Settings
 from tests.integration.damage import PowerCutError
@@ -126,3 +127,17 @@ async def test_a_restart_in_good_order_repeats_the_last_step_only(settings: Sett
     again = (await changes_of(settings))[len(before) :]
     assert again == before[len(before) - len(again) :]
     await check(settings, log, unique([*before, *again]))
+
+
+async def test_an_interrupted_rebuild_is_not_gone_on_with(
+    settings: Settings, log: SeededLog, redis_server: RedisService
+) -> None:
+    """Half of the states are there, and without offsets in Kafka nothing says up to where they go."""
+    await make_topics(settings)
+    await produce(settings, [record_of("purchases", record) for record in log["purchases"]])
+    await run_to_the_end(settings)
+    with redis_server.client() as redis:
+        redis.hset(PartitionKeys.of(settings, 0).meta, "status", "rebuilding")
+    async with running(settings) as worker:
+        await until(lambda: bool(worker.tasks) and worker.states()[0].status is Status.STOPPED, "stopped")
+        assert "its rebuild was interrupted, and only exactly_once can finish it" in worker.states()[0].reason

@@ -224,7 +224,11 @@ async def test_what_an_erasure_deleted_stays_deleted_although_it_is_dated_after_
 
 
 async def test_a_crash_in_a_rebuild_is_followed_by_another_rebuild(
-    settings: Settings, log: SeededLog, redis_client: Redis, monkeypatch: pytest.MonkeyPatch
+    settings: Settings,
+    log: SeededLog,
+    redis_client: Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A partition whose states are half written says so, and is not gone on with."""
     await make_topics(settings)
@@ -243,7 +247,16 @@ async def test_a_crash_in_a_rebuild_is_followed_by_another_rebuild(
         async with running(settings) as worker:
             await until(lambda: bool(worker.tasks) and worker.states()[0].status is Status.STOPPED, "dead")
     assert redis_client.hget(PartitionKeys.of(settings, 0).meta, "status") == b"rebuilding"
-    await run_to_the_end(settings)
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "streams"):
+        await run_to_the_end(settings)
+    for said in (
+        "take-over: Redis has lost writes",
+        "rebuilding Redis up to step",
+        "rebuilt",
+        "goes on from step",
+    ):
+        assert said in caplog.text
     assert await stored_profiles(settings) == profiles
     assert await changes_of(settings) == changes
 

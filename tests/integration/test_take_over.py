@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import orjson
 import pytest
@@ -20,8 +21,10 @@ from streams.publisher import TransactionalPublisher, transactional_id
 from streams.redis_keys import PartitionKeys
 from streams.replay import Replayed, replay
 from streams.settings import Settings
+from streams.state_store import StateStore
 from streams.take_over import read_committed_mark
 from tests.integration.damage import (
+    PowerCutError,
     delete_records,
     forget_offsets,
     power_cut,
@@ -85,6 +88,7 @@ async def test_a_restart_in_good_order_goes_on_and_publishes_nothing_again(
     with caplog.at_level(logging.INFO, "streams"):
         await run_to_the_end(settings)
     assert "take-over: Redis and Kafka agree" in caplog.text
+    assert "goes on from step" in caplog.text
     assert [record.value for record in await read_topic(settings, "segment-changes")] == before
     check_sequences(await changes_of(settings))
 
@@ -113,16 +117,69 @@ async def test_a_step_that_was_persisted_but_not_published_is_published_by_the_n
     assert before_the_last_midnight(changes) == oracle
 
 
-async def test_a_first_start_begins_where_the_log_does(settings: Settings, log: SeededLog) -> None:
+async def test_a_first_start_begins_where_the_log_does(
+    settings: Settings, log: SeededLog, caplog: pytest.LogCaptureFixture
+) -> None:
     """With neither Redis nor offsets, step 0 is committed at the first offset that each input still has."""
     await make_topics(settings)
     records = [record_of("purchases", record) for record in log["purchases"]]
     await produce(settings, records)
     await delete_records(settings, {"purchases": 10})
-    async with running(settings) as worker:
-        await until_idle(settings, worker)
-        outcomes = worker.states()[0].outcomes
+    with caplog.at_level(logging.INFO, "streams"):
+        async with running(settings) as worker:
+            await until_idle(settings, worker)
+            outcomes = worker.states()[0].outcomes
     assert sum(outcomes.values()) == len(records) - 10
+    assert "take-over: neither Redis nor Kafka knows this partition (Redis blank, Kafka blank)" in caplog.text
+    assert "begun at step 0, offsets {'consents': 0, 'purchases': 10, 'engagements': 0}" in caplog.text
+
+
+@pytest.mark.parametrize("left", ["nothing", "nothing, of a short log", "a mark of another start"])
+async def test_a_first_start_that_was_cut_short_begins_where_it_had_committed(
+    settings: Settings,
+    log: SeededLog,
+    redis_client: Redis,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    left: str,
+) -> None:
+    """Kafka is at step 0 and Redis has never heard of it; what another start left in Redis is not gone on with."""
+    await make_topics(settings)
+    if left == "nothing, of a short log":
+        await produce(settings, [Record("purchases", b"k", b"of long ago")] * 5)
+        await delete_records(settings, {"purchases": 5})
+
+    async def dies(self: StateStore, *arguments: object) -> None:
+        raise PowerCutError
+
+    with monkeypatch.context() as broken:
+        broken.setattr(StateStore, "begin", dies)
+        async with running(settings) as worker:
+            await until(lambda: bool(worker.tasks) and worker.states()[0].status is Status.STOPPED, "dead")
+    committed = await asyncio.to_thread(read_committed_mark, settings, 0)
+    assert committed is not None
+    assert committed.step == 0
+    keys = PartitionKeys.of(settings, 0)
+    if left == "a mark of another start":
+        of_another: dict[Any, Any] = {
+            "step": 1,
+            "token": "b",
+            "before_step": 0,
+            "before_token": "a",
+            "midnight_day": 1,
+        }
+        rest = {"offsets": '{"purchases":5,"engagements":0,"consents":0}', "model": "m", "status": "ready"}
+        redis_client.hset(keys.meta, mapping=of_another | rest)
+        redis_client.set(keys.customer("stray"), b"not even a state")
+        redis_client.zadd(keys.due, {"stray": 0})
+    await produce(settings, records_of(log))
+    with caplog.at_level(logging.INFO, "streams"):
+        await run_to_the_end(settings)
+    assert "take-over: Redis has lost writes" in caplog.text
+    assert "rebuilding Redis up to step 0" in caplog.text
+    assert not redis_client.exists(keys.customer("stray"))
+    oracle = before_the_last_midnight(replayed(log, settings.load_model()).results.changes)
+    assert before_the_last_midnight(await changes_of(settings)) == oracle
 
 
 async def test_redis_further_ahead_than_a_crash_explains_stops_that_partition_only(
@@ -158,7 +215,7 @@ async def test_redis_further_ahead_than_a_crash_explains_stops_that_partition_on
 
 
 async def test_offsets_that_are_gone_while_redis_is_not_stop_the_partition(
-    settings: Settings, log: SeededLog
+    settings: Settings, log: SeededLog, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Going on would process the log once more on top of what Redis holds."""
     await make_topics(settings)
@@ -171,6 +228,7 @@ async def test_offsets_that_are_gone_while_redis_is_not_stop_the_partition(
         reason = worker.states()[0].reason
     assert "Kafka has no committed offsets, but Redis is at step" in reason
     assert "EBBTIDE_GROUP_ID" in reason
+    assert ("CRITICAL", reason) in [(record.levelname, record.message) for record in caplog.records]
     assert len(await changes_of(settings)) == before
 
 

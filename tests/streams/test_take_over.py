@@ -1,0 +1,84 @@
+"""The table of a take-over: what Redis and Kafka say of each other, row by row, and what must not be gone on with."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.size_limits import StoppedError
+from streams.state_store import StoredMark
+from streams.step import Mark
+from streams.take_over import Finding, compare
+
+Before = tuple[int, str] | None
+
+
+def kafka(step: int, token: str) -> Mark:
+    return Mark(step, token, 20_000, {"purchases": 1, "engagements": 2, "consents": 3})
+
+
+def redis(step: int, token: str, before: Before = None, is_rebuilding: bool = False) -> StoredMark:
+    return StoredMark(kafka(step, token), before, "model", is_rebuilding)
+
+
+ROWS = {
+    "same step, same token": (redis(7, "g", (6, "f")), kafka(7, "g"), Finding.CLEAN),
+    "first start done": (redis(0, "a"), kafka(0, "a"), Finding.CLEAN),
+    "one ahead of Kafka's step": (redis(8, "h", (7, "g")), kafka(7, "g"), Finding.UNPUBLISHED),
+    "one ahead of another step": (redis(8, "h", (7, "x")), kafka(7, "g"), Finding.LOST_WRITES),
+    "one ahead, and told no predecessor": (redis(8, "h"), kafka(7, "g"), Finding.LOST_WRITES),
+    "behind": (redis(6, "f", (5, "e")), kafka(7, "g"), Finding.LOST_WRITES),
+    "far behind": (redis(0, "a"), kafka(7, "g"), Finding.LOST_WRITES),
+    "empty": (None, kafka(7, "g"), Finding.LOST_WRITES),
+    "another token": (redis(7, "x", (6, "f")), kafka(7, "g"), Finding.LOST_WRITES),
+    "rebuild interrupted": (redis(7, "g", is_rebuilding=True), kafka(7, "g"), Finding.LOST_WRITES),
+    "rebuild interrupted, then more": (redis(7, "g", is_rebuilding=True), kafka(9, "i"), Finding.LOST_WRITES),
+    "first start cut short": (None, kafka(0, "a"), Finding.LOST_WRITES),
+    "both blank": (None, None, Finding.FIRST_START),
+}
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_each_row_is_found(row: str) -> None:
+    """Oracle: the table in the design, with the tokens that tell two steps of one number apart."""
+    stored, committed, finding = ROWS[row]
+    assert compare(stored, committed, 3) is finding
+
+
+@pytest.mark.parametrize(
+    ("stored", "committed", "said"),
+    [
+        (redis(9, "i", (8, "h")), kafka(7, "g"), "Redis is at step 9, further ahead of Kafka's step 7"),
+        (redis(9, "i", (8, "h")), None, "Kafka has no committed offsets, but Redis is at step 9"),
+        (redis(0, "a"), None, "Kafka has no committed offsets, but Redis is at step 0"),
+        (redis(7, "g", is_rebuilding=True), None, "Kafka has no committed offsets, but Redis is at step 7"),
+    ],
+    ids=["further ahead", "offsets expired", "offsets expired at once", "offsets expired in a rebuild"],
+)
+def test_what_no_crash_explains_stops_the_partition(
+    stored: StoredMark, committed: Mark | None, said: str
+) -> None:
+    """The error names the partition, what was found, and where to look."""
+    with pytest.raises(StoppedError, match="partition 3: stopped: ") as stopped:
+        compare(stored, committed, 3)
+    assert said in str(stopped.value)
+
+
+@given(
+    st.integers(0, 4), st.sampled_from("gx"), st.integers(0, 4), st.sampled_from("gx"), st.sampled_from("gx")
+)
+def test_redis_is_trusted_only_where_its_token_or_that_of_its_predecessor_is_kafkas(
+    step: int, token: str, committed_step: int, committed_token: str, before_token: str
+) -> None:
+    """Whatever the numbers: the states in Redis are gone on with only if Kafka's step is this or the one before."""
+    stored = redis(step, token, (step - 1, before_token))
+    try:
+        found = compare(stored, kafka(committed_step, committed_token), 0)
+    except StoppedError:
+        assert step > committed_step + 1
+        return
+    is_same = (step, token) == (committed_step, committed_token)
+    is_next = (step - 1, before_token) == (committed_step, committed_token)
+    assert (found is Finding.CLEAN) == is_same
+    assert (found is Finding.UNPUBLISHED) == (is_next and not is_same)
