@@ -11,7 +11,7 @@ PYTHON ?= $(shell for name in python3 python3.11 python3.12 python3.13 python3.1
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$name"; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format schemas schemas-check up down lock clean
+.PHONY: help install demo test faults lint format schemas schemas-check up down lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -23,6 +23,9 @@ demo: $(STAMP) ## stream a real data set through an embedded broker and Redis, a
 
 test: $(STAMP) ## run all tests, on the best Kafka and Redis of this machine (ARGS="-k name" for some)
 	$(BIN)/python -m pytest $(ARGS)
+
+faults: $(STAMP) ## break workers, brokers, Redis and input in mid-stream, and print what was lost or doubled (about 20 minutes)
+	$(BIN)/python -m pytest tests/faults --faults full $(ARGS)
 
 lint: $(STAMP) ## ruff, strict mypy, and whether the exported schemas are up to date
 	$(BIN)/ruff check .
