@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import orjson
@@ -42,7 +42,7 @@ SHORT = Size(20_000, 1_000, 60, 50)
 class Expected:
     """What must be published up to the last midnight of each partition, and what must be stored at the end.
 
-    Changes and triggers are documents by id; a document of None says that only the id is known.
+    Changes and triggers are documents by id.
     """
 
     changes: Mapping[str, Document]
@@ -62,21 +62,23 @@ class Expected:
 class Workload:
     """Records in the order in which they are sent.
 
-    `told` is what replay is told instead, where that differs; `poison` says which records become dead letters.
+    `like` is another workload, of which the same must come: one without repeats and poison. `poison` are the records
+    that become dead letters, by their places in the list.
     """
 
     records: list[Record]
-    told: list[Record] = field(default_factory=list)
-    poison: Callable[[Record], bool] = lambda record: False
+    like: Workload | None = None
+    poison: frozenset[int] = frozenset()
     partitions: int = PARTITIONS
 
     @cached_property
     def expected(self) -> Expected:
         """By replay; computed once, since it takes a while."""
-        told = self.told or self.records
-        made = replay(((record.topic, record.value or b"") for record in told), load_model(None))
+        if self.like is not None:
+            return replace(self.like.expected, dead_letters=frozenset(self._dead_letters()))
+        made = replay(((record.topic, record.value or b"") for record in self.records), load_model(None))
         last_day = [-1] * self.partitions
-        for record in told:
+        for record in self.records:
             day = day_of(parse_timestamp(orjson.loads(record.value or b"")["occurred_at"]))
             last_day[record.partition] = max(last_day[record.partition], day)
         ends_us = [midnight_us(day + 1) for day in last_day]
@@ -98,8 +100,8 @@ class Workload:
 
     def _dead_letters(self) -> Iterable[Source]:
         offsets: Counter[tuple[str, int]] = Counter()
-        for record in self.records:
-            if self.poison(record):
+        for at, record in enumerate(self.records):
+            if at in self.poison:
                 yield record.topic, record.partition, offsets[record.topic, record.partition]
             offsets[record.topic, record.partition] += 1
 
