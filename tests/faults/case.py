@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -64,7 +64,7 @@ class FaultCase:
         self.progress = Progress(self.own_settings, workload.partitions, len(workload.records))
         self._reader = CommittedReader(self.own_settings, workload.partitions)
         self._replication_factor = replication_factor
-        self._last_fault_ended_at_s: float | None = None
+        self._last_fault_ended_at_s = 0.0
 
     def choose(self, *, full: T, short: T) -> T:
         """One value for the full form of a case, another for the short one."""
@@ -169,7 +169,7 @@ class FaultCase:
             len(self.verdict.lost),
             len(self.verdict.doubled),
             len(self.verdict.chain_breaks),
-            self._recovered_s(),
+            recovered_s(self._last_fault_ended_at_s, seen.news),
         )
         assert self.faults > 0, "no fault was injected"
         assert seen.changes, "nothing was published"
@@ -184,13 +184,8 @@ class FaultCase:
     def _ends(self) -> dict[tuple[str, int], int]:
         return dict(self.workload.input_ends)
 
-    def _recovered_s(self) -> float | None:
-        """From the end of the last fault until every partition that published anew had done so."""
-        ended = self._last_fault_ended_at_s
-        if ended is None:
-            return None
-        first = [
-            min((seen for made, seen in news if made > ended), default=None)
-            for news in self._reader.seen.news.values()
-        ]
-        return max((seen - ended for seen in first if seen is not None), default=None)
+
+def recovered_s(ended: float, news: Mapping[int, Sequence[tuple[float, float]]]) -> float | None:
+    """From the end of a fault until every partition that published anew had done so; None where none did."""
+    first = [min((seen for made, seen in of if made > ended), default=None) for of in news.values()]
+    return max((seen - ended for seen in first if seen is not None), default=None)

@@ -61,11 +61,7 @@ def chain_breaks(changes: Sequence[Document]) -> list[str]:
     found: list[str] = []
     sequences: Counter[tuple[str, int]] = Counter()
     current: dict[tuple[str, int, str], Any] = {}
-    ids: set[str] = set()
-    for change in changes:
-        if change["change_id"] in ids:
-            continue
-        ids.add(change["change_id"])
+    for change in first_of_each(changes):
         life = change["customer_id"], change["life"]
         place = *life, change["dimension"]
         expected_sequence = sequences[life] + 1
@@ -76,6 +72,14 @@ def chain_breaks(changes: Sequence[Document]) -> list[str]:
         sequences[life] = change["sequence"]
         current[place] = change["current"]
     return found
+
+
+def first_of_each(changes: Sequence[Document]) -> list[Document]:
+    """Without repeats, as a consumer that knows the ids it has had."""
+    firsts: dict[str, Document] = {}
+    for change in changes:
+        firsts.setdefault(change["change_id"], change)
+    return list(firsts.values())
 
 
 def _judge_ids(
@@ -104,7 +108,7 @@ def _judge_stored(verdict: Verdict, expected: Expected, seen: Seen, stored: Mapp
     verdict.differing += [f"{customer} is stored" for customer in held.keys() - expected.aggregates.keys()]
     told: dict[str, Document] = {customer: dict.fromkeys(DIMENSIONS) for customer in stored}
     lives: dict[str, int] = {}
-    for change in seen.changes:
+    for change in first_of_each(seen.changes):
         customer = change["customer_id"]
         if customer in told:
             if change["life"] != lives.setdefault(customer, change["life"]):
