@@ -12,6 +12,7 @@ import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
+from schemas.dead_letters import OFFSET_HEADER, PARTITION_HEADER, TOPIC_HEADER
 from streams.settings import Settings
 from tests.integration.harness import Document
 
@@ -134,5 +135,5 @@ class CommittedReader:
                 self.seen.profiles[record.key.decode()] = orjson.loads(record.value)
 
     def _source(self, headers: dict[str, bytes]) -> tuple[str, int, int]:
-        topic = headers["topic"].decode().removeprefix(self._settings.topic_prefix)
-        return topic, int(headers["partition"]), int(headers["offset"])
+        topic = headers[TOPIC_HEADER].decode().removeprefix(self._settings.topic_prefix)
+        return topic, int(headers[PARTITION_HEADER]), int(headers[OFFSET_HEADER])
