@@ -37,5 +37,6 @@ What a case proves
     in a customer's sequence and values of `previous` that are not the last `current`. Anything else that differs
     (a change that replay does not have, a published standing that is not the stored one) fails the case as well.
     *faults injected* counts only what is known to have happened in mid-stream. *time to recover* is, from the end of
-    the last fault, how long it took until every partition that published again had done so; it is never asserted.
+    the last fault, how long it took until every partition with records to come had published a step made after it; it
+    is never asserted.
 """

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -65,6 +66,8 @@ class FaultCase:
         self._reader = CommittedReader(self.own_settings, workload.partitions)
         self._replication_factor = replication_factor
         self._last_fault_ended_at_s = 0.0
+        self._waiting: set[int] = set()
+        self._sent: Counter[tuple[str, int]] = Counter()
 
     def choose(self, *, full: T, short: T) -> T:
         """One value for the full form of a case, another for the short one."""
@@ -78,7 +81,9 @@ class FaultCase:
 
     def send(self, start: int, end: int | None = None) -> None:
         """Put events into the inputs, from one place in the workload up to another or its end."""
-        asyncio.run(produce(self.own_settings, self.workload.records[start:end]))
+        records = self.workload.records[start:end]
+        asyncio.run(produce(self.own_settings, records))
+        self._sent.update((record.topic, record.partition) for record in records)
         if end is None:
             assert asyncio.run(input_ends(self.own_settings)) == self._ends, "an input holds a record twice"
 
@@ -130,8 +135,12 @@ class FaultCase:
         self.fault_ended()
 
     def fault_ended(self) -> None:
-        """Measure the time to recover from this moment."""
+        """Measure the time to recover from this moment, in the partitions that have records to come."""
         self._last_fault_ended_at_s = time.time()
+        offsets = self.progress.offsets()
+        self._waiting = {
+            place for (topic, place), end in self._sent.items() if offsets.get((topic, place), 0) < end
+        }
 
     def logged(self, text: str) -> int:
         """How often a text is in the workers' logs."""
@@ -169,7 +178,7 @@ class FaultCase:
             len(self.verdict.lost),
             len(self.verdict.doubled),
             len(self.verdict.chain_breaks),
-            recovered_s(self._last_fault_ended_at_s, seen.news),
+            recovered_s(self._last_fault_ended_at_s, [seen.news.get(place, []) for place in self._waiting]),
         )
         assert self.faults > 0, "no fault was injected"
         assert seen.changes, "nothing was published"
@@ -185,7 +194,10 @@ class FaultCase:
         return dict(self.workload.input_ends)
 
 
-def recovered_s(ended: float, news: Mapping[int, Sequence[tuple[float, float]]]) -> float | None:
-    """From the end of a fault until every partition that published anew had done so; None where none did."""
-    first = [min((seen for made, seen in of if made > ended), default=None) for of in news.values()]
+def recovered_s(ended: float, news: Iterable[Sequence[tuple[float, float]]]) -> float | None:
+    """From the end of a fault until every partition that published anew had done so; None where none did.
+
+    `news` are, per partition, when records were made and when they were seen.
+    """
+    first = [min((seen for made, seen in of if made > ended), default=None) for of in news]
     return max((seen - ended for seen in first if seen is not None), default=None)

@@ -23,7 +23,7 @@ GAPS_S = ((1.0, 3.0), (3.0, 7.0), (7.0, 15.0), (15.0, 30.0))
 def test_killed_soon_after_each_start_every_change_is_there_once(case: FaultCase) -> None:
     """The time counts from the first step that the worker has published."""
     case.begin()
-    for _ in range(case.choose(full=8, short=3)):
+    for _ in range(case.choose(full=6, short=3)):
         with case.worker() as worker:
             case.until_steps(1, worker)
             time.sleep(case.random.uniform(0.1, 1.0))
@@ -80,7 +80,7 @@ def test_killed_between_persist_and_publish_every_change_is_there_once(
 ) -> None:
     """The kills are spread over the log, and Redis is emptied in its middle; those that came too late do not count."""
     case.begin()
-    kills = case.choose(full=6, short=3)
+    kills = case.choose(full=6, short=2)
     for number in range(2 * kills):
         with case.worker() as worker:
             case.until_steps(1, worker)
