@@ -43,6 +43,18 @@ def test_what_a_proxy_holds_arrives_late(proxy: TcpProxy, own_redis: OwnRedis) -
                 another.ping()
 
 
+def test_what_is_held_of_present_connections_comes_after_what_new_ones_send(proxy: TcpProxy) -> None:
+    with through(proxy, timeout_s=0.2) as client, through(proxy) as another:
+        client.set("key", "before")
+        proxy.hold(only_present=True)
+        with pytest.raises(redis.TimeoutError):
+            client.set("key", "late")
+        another.set("key", "early")
+        proxy.release()
+        while another.get("key") != b"late":
+            pass
+
+
 def test_a_proxy_that_resets_takes_new_connections(proxy: TcpProxy) -> None:
     with socket.create_connection((HOST, proxy.port)) as connection:
         connection.sendall(b"PING\r\n")
@@ -97,6 +109,9 @@ def test_a_failover_loses_what_the_replica_had_not_heard(replicated_redis: Repli
         replicated_redis.fail_over()
         assert client.keys() == [b"early"]
         client.set("after", 1)
+        replicated_redis.add_replica()
+        replicated_redis.fail_over()
+        assert sorted(client.keys()) == [b"after", b"early"]
 
 
 @pytest.mark.timeout(600)

@@ -31,8 +31,8 @@ class TcpProxy:
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"proxy-{self.port}", daemon=True)
         self._server: asyncio.Server | None = None
         self._connections: set[_Connection] = set()
-        self._flows = asyncio.Event()
-        self._flows.set()
+        self._flows = _flowing()
+        self._held: list[asyncio.Event] = []
         self._withhold: Callable[[bytes], bool] | None = None
 
     def start(self) -> None:
@@ -51,7 +51,6 @@ class TcpProxy:
             assert self._server is not None
             self._server.close()
             self._reset_all()
-            self._flows.set()
             others = asyncio.all_tasks() - {asyncio.current_task()}
             for task in others:
                 task.cancel()
@@ -62,13 +61,29 @@ class TcpProxy:
         self._thread.join(_ANSWER_TIMEOUT_S)
         self._loop.close()
 
-    def hold(self) -> None:
-        """Let nothing through, either way, until `release`: nobody is told, as when a network drops packets."""
-        self._call(self._flows.clear)
+    def hold(self, *, only_present: bool = False) -> None:
+        """Let nothing through, either way, until `release`: nobody is told, as when a network drops packets.
+
+        `only_present` lets connections through that are made from now on.
+        """
+
+        def stop() -> None:
+            self._flows.clear()
+            self._held.append(self._flows)
+            if only_present:
+                self._flows = _flowing()
+
+        self._call(stop)
 
     def release(self) -> None:
         """Let everything through again, first what was sent meanwhile, as TCP does once packets get through."""
-        self._call(self._flows.set)
+
+        def go_on() -> None:
+            for held in self._held:
+                held.set()
+            self._held.clear()
+
+        self._call(go_on)
 
     def reset(self) -> None:
         """End every connection with a TCP reset; new ones are taken."""
@@ -106,10 +121,10 @@ class TcpProxy:
             connection.reset()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = _Connection(writer)
+        connection = _Connection(writer, self._flows)
         self._connections.add(connection)
         try:
-            await self._flows.wait()
+            await connection.flows.wait()
             to_target = await asyncio.open_connection(HOST, self._target_port)
             connection.writers.append(to_target[1])
             async with asyncio.TaskGroup() as pumps:
@@ -130,7 +145,7 @@ class TcpProxy:
         from_client: bool,
     ) -> None:
         while chunk := await reader.read(_CHUNK_BYTES):
-            await self._flows.wait()
+            await connection.flows.wait()
             if from_client and self._withhold is not None and self._withhold(chunk):
                 connection.awaits_no_answer = True
             elif not from_client and connection.awaits_no_answer:
@@ -139,7 +154,7 @@ class TcpProxy:
                 return
             writer.write(chunk)
             await writer.drain()
-        await self._flows.wait()
+        await connection.flows.wait()
         with suppress(OSError):
             writer.write_eof()
 
@@ -147,8 +162,9 @@ class TcpProxy:
 class _Connection:
     """Both halves of a forwarded connection: to the client, and, once there is one, to the target."""
 
-    def __init__(self, to_client: asyncio.StreamWriter) -> None:
+    def __init__(self, to_client: asyncio.StreamWriter, flows: asyncio.Event) -> None:
         self.writers = [to_client]
+        self.flows = flows
         self.awaits_no_answer = False
 
     def reset(self) -> None:
@@ -158,6 +174,12 @@ class _Connection:
             with suppress(OSError):
                 connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             writer.transport.abort()
+
+
+def _flowing() -> asyncio.Event:
+    flows = asyncio.Event()
+    flows.set()
+    return flows
 
 
 @contextmanager

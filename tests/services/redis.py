@@ -117,8 +117,7 @@ class ReplicatedRedis:
         self._address = address
         self._link = link
         self.url = f"redis://{HOST}:{address.port}/0"
-        with replica.client() as client:
-            client.replicaof(HOST, link.port)
+        self._follow()
 
     def replica_client(self) -> redis.Redis:
         """A client of the replica, for the caller, who closes it."""
@@ -141,6 +140,21 @@ class ReplicatedRedis:
         with self._replica.client() as client:
             client.replicaof("NO", "ONE")
         self._address.lead_to(self._replica.port)
+        self._master, self._replica = self._replica, self._master
+
+    def add_replica(self) -> None:
+        """Start the server that was ended, as the replica of the other, and wait until it has all of it."""
+        self._link.release()
+        self._link.lead_to(self._master.port)
+        self._replica.start()
+        self._follow()
+
+    def _follow(self) -> None:
+        with self._master.client() as client:
+            client.config_set("repl-diskless-sync-delay", 0)
+        with self._replica.client() as client:
+            client.replicaof(HOST, self._link.port)
+        self.wait_for_replica()
 
 
 @contextmanager
@@ -187,11 +201,7 @@ def start_replicated_redis() -> Iterator[ReplicatedRedis]:
         start_proxy(master.port) as address,
         start_proxy(master.port) as link,
     ):
-        with master.client() as client:
-            client.config_set("repl-diskless-sync-delay", 0)
-        service = ReplicatedRedis(master, replica, address, link)
-        service.wait_for_replica()
-        yield service
+        yield ReplicatedRedis(master, replica, address, link)
 
 
 @contextmanager
