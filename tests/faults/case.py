@@ -94,7 +94,9 @@ class FaultCase:
         with worker_process(settings, log or self.log) as worker:
             yield worker
 
-    def until(self, condition: Callable[[], bool], what: str, *workers: WorkerProcess) -> None:
+    def until(
+        self, condition: Callable[[], bool], what: str, *workers: WorkerProcess, poll_s: float = POLL_S
+    ) -> None:
         """Wait while the workers live; fail with the end of their logs if it does not come."""
         deadline = time.monotonic() + PATIENCE_S
         while not condition():
@@ -103,7 +105,7 @@ class FaultCase:
             if time.monotonic() > deadline:
                 logs = "\n".join(worker.log_text()[-6_000:] for worker in workers)
                 raise AssertionError(f"not within {PATIENCE_S:g} s: {what}\n{logs}")
-            time.sleep(POLL_S)
+            time.sleep(poll_s)
 
     def until_steps(self, more: int, *workers: WorkerProcess) -> None:
         """Wait until so many more steps are published than at this moment."""
