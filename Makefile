@@ -13,6 +13,8 @@ PYTHON ?= $(shell for name in python3 python3.11 python3.12 python3.13 python3.1
 .DEFAULT_GOAL := help
 .PHONY: help install demo test simulate lint format schemas schemas-check up observe down lock clean
 
+.PHONY: help install demo test faults lint format schemas schemas-check up down lock clean
+
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
@@ -26,6 +28,9 @@ test: $(STAMP) ## run all tests, on the best Kafka and Redis of this machine (AR
 
 simulate: $(STAMP) ## simulate RUNS=10000 seeds with every kind of fault, from FIRST=0 on
 	$(BIN)/python -m tests.simulation.runs --runs $(or $(RUNS),10000) --first $(or $(FIRST),0)
+
+faults: $(STAMP) ## break workers, brokers, Redis and input in mid-stream, and print what was lost or doubled (about 20 minutes)
+	$(BIN)/python -m pytest tests/faults --faults full $(ARGS)
 
 lint: $(STAMP) ## ruff, strict mypy, and whether the exported schemas are up to date
 	$(BIN)/ruff check .

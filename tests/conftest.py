@@ -6,6 +6,8 @@ import os
 import secrets
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import NoReturn
 
 import hypothesis
 import pytest
@@ -22,10 +24,14 @@ hypothesis.settings.load_profile("ebbtide")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add ``--seed``."""
+    """Add ``--seed``, and the options of ``tests/faults``."""
     parser.addoption(
         "--seed", type=int, default=None, help="seed of all random tests; a new one each run if not given"
     )
+    parser.addoption(
+        "--faults", choices=("short", "full"), default="short", help="which form of tests/faults runs"
+    )
+    parser.addoption("--faults-table", metavar="FILE", help="write the table of tests/faults as Markdown")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -55,7 +61,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(pytest_report_header(config))
 
 
-def _missing(what: str, origin: str) -> None:
+def _missing(what: str, origin: str) -> NoReturn:
     """Skip the test, or in CI fail it: there a missing service must not pass unseen."""
     reason = f"needs {what}; found: {origin}"
     if IN_CI:
@@ -68,6 +74,17 @@ def kafka() -> Iterator[services.KafkaService]:
     """The best Kafka of this machine; tests that need transactions carry the marker ``real_kafka``."""
     with services.start_kafka() as service:
         yield service
+
+
+@pytest.fixture(scope="session")
+def kafka_cluster() -> Iterator[services.KafkaCluster]:
+    """Three brokers from jars, replicated; who ends one starts it again."""
+    with ExitStack() as stack:
+        try:
+            cluster = stack.enter_context(services.start_kafka_cluster())
+        except services.NoKafkaHereError as error:
+            _missing("three brokers of Apache Kafka, from its jars", str(error))
+        yield cluster
 
 
 @pytest.fixture(autouse=True)
@@ -124,6 +141,20 @@ def each_redis(request: pytest.FixtureRequest) -> services.RedisService:
 def own_redis() -> Iterator[services.OwnRedis]:
     """An empty Redis of the test's own, which it may flush, kill and start again."""
     with services.start_own_redis() as service:
+        yield service
+
+
+@pytest.fixture
+def journaled_redis() -> Iterator[services.JournaledRedis]:
+    """An empty Redis of the test's own that keeps a journal, of which it may lose the end."""
+    with services.start_journaled_redis() as service:
+        yield service
+
+
+@pytest.fixture
+def replicated_redis() -> Iterator[services.ReplicatedRedis]:
+    """An empty master of the test's own with its replica, which may take its place."""
+    with services.start_replicated_redis() as service:
         yield service
 
 

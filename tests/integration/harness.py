@@ -63,9 +63,9 @@ def make_settings(bootstrap_servers: str, redis_url: str, prefix: str, **overrid
     return load_settings(**{**chosen, **overrides})
 
 
-async def make_topics(settings: Settings, partitions: int = 1) -> None:
+async def make_topics(settings: Settings, partitions: int = 1, replication_factor: int = 1) -> None:
     """All eight topics, as `ebbtide topics create` makes them."""
-    await asyncio.to_thread(create_topics, settings, partitions, 1)
+    await asyncio.to_thread(create_topics, settings, partitions, replication_factor)
 
 
 def write_model(path: Path, document: Mapping[str, Any]) -> Path:

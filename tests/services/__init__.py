@@ -6,14 +6,36 @@ Central's jars, where there are ``java`` and ``mvn``; the embedded broker. For R
 """
 
 from tests.services.kafka import KafkaService, start_kafka
-from tests.services.redis import OwnRedis, RedisService, start_embedded_redis, start_own_redis, start_redis
+from tests.services.kafka_cluster import KafkaCluster, start_kafka_cluster
+from tests.services.maven import NoKafkaHereError
+from tests.services.proxy import TcpProxy, start_proxy
+from tests.services.redis import (
+    JournaledRedis,
+    OwnRedis,
+    RedisService,
+    ReplicatedRedis,
+    start_embedded_redis,
+    start_journaled_redis,
+    start_own_redis,
+    start_redis,
+    start_replicated_redis,
+)
 
 __all__ = [
+    "JournaledRedis",
+    "KafkaCluster",
     "KafkaService",
+    "NoKafkaHereError",
     "OwnRedis",
     "RedisService",
+    "ReplicatedRedis",
+    "TcpProxy",
     "start_embedded_redis",
+    "start_journaled_redis",
     "start_kafka",
+    "start_kafka_cluster",
     "start_own_redis",
+    "start_proxy",
     "start_redis",
+    "start_replicated_redis",
 ]

@@ -104,7 +104,7 @@ def _from_jars(jars: Path) -> Iterator[KafkaService]:
         port, controller_port = free_port(), free_port()
         properties = folder / "server.properties"
         properties.write_text(_properties(folder, port, controller_port), encoding="utf-8")
-        _format_storage(jars, properties)
+        format_storage(jars, properties, str(uuid.uuid4()))
         process = OwnedProcess(
             maven.java_command(jars, "kafka.Kafka", str(properties)),
             log_path=folder / "kafka.log",
@@ -131,8 +131,8 @@ def _properties(folder: Path, port: int, controller_port: int) -> str:
     return "".join(f"{name}={value}\n" for name, value in {**_SETTINGS, **own}.items())
 
 
-def _format_storage(jars: Path, properties: Path) -> None:
-    cluster_id = str(uuid.uuid4())
+def format_storage(jars: Path, properties: Path, cluster_id: str) -> None:
+    """Prepare a node's folder as its properties say."""
     arguments = ("format", "--cluster-id", cluster_id, "--config", str(properties))
     command = maven.java_command(jars, "kafka.tools.StorageTool", *arguments)
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)

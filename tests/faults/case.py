@@ -1,0 +1,205 @@
+"""One case: events in, faults in mid-stream, and a verdict of what came out."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from streams.embedded import free_port
+from streams.settings import Settings
+from tests.faults.progress import Progress
+from tests.faults.reader import CommittedReader, Seen
+from tests.faults.table import Row
+from tests.faults.verdict import Verdict, judge
+from tests.faults.workload import Expected, Workload
+from tests.integration.harness import (
+    WorkerProcess,
+    input_ends,
+    make_topics,
+    produce,
+    stored_profiles,
+    worker_process,
+)
+
+LEAST_BACKLOG_SHARE = 0.02
+"""Of all records, how many must still be to come for a fault to be in mid-stream."""
+PATIENCE_S = 300.0
+POLL_S = 0.05
+
+T = TypeVar("T")
+
+
+class FaultCase:
+    """Its `settings` are the workers'; `own_settings`, those of this process, may reach Kafka by another way."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: Settings,
+        workload: Workload,
+        folder: Path,
+        *,
+        is_full: bool,
+        seed: int,
+        reader_servers: str | None = None,
+        replication_factor: int = 1,
+    ) -> None:
+        self.name = name
+        self.settings = settings
+        servers = reader_servers or settings.kafka_bootstrap_servers
+        self.own_settings = settings.model_copy(update={"kafka_bootstrap_servers": servers})
+        self.workload = workload
+        self.is_full = is_full
+        self.random = random.Random(f"{name}/{seed}")
+        self.folder = folder
+        self.log = folder / "worker.log"
+        self.faults = 0
+        self.row: Row | None = None
+        self.verdict: Verdict | None = None
+        self.progress = Progress(self.own_settings, workload.partitions, len(workload.records))
+        self._reader = CommittedReader(self.own_settings, workload.partitions)
+        self._replication_factor = replication_factor
+        self._last_fault_ended_at_s = 0.0
+        self._waiting: set[int] = set()
+        self._sent: Counter[tuple[str, int]] = Counter()
+
+    def choose(self, *, full: T, short: T) -> T:
+        """One value for the full form of a case, another for the short one."""
+        return full if self.is_full else short
+
+    def begin(self, first: int | None = None) -> None:
+        """Make the topics, start the reader, and put all events into the inputs, or so many of them."""
+        asyncio.run(make_topics(self.own_settings, self.workload.partitions, self._replication_factor))
+        self._reader.start()
+        self.send(0, first)
+
+    def send(self, start: int, end: int | None = None) -> None:
+        """Put events into the inputs, from one place in the workload up to another or its end."""
+        records = self.workload.records[start:end]
+        asyncio.run(produce(self.own_settings, records))
+        self._sent.update((record.topic, record.partition) for record in records)
+        if end is None:
+            assert asyncio.run(input_ends(self.own_settings)) == self._ends, "an input holds a record twice"
+
+    @contextmanager
+    def worker(self, log: Path | None = None) -> Iterator[WorkerProcess]:
+        """A worker process on a web port of its own, which does not outlive the block."""
+        settings = self.settings.model_copy(update={"web_port": free_port()})
+        with worker_process(settings, log or self.log) as worker:
+            yield worker
+
+    def until(
+        self, condition: Callable[[], bool], what: str, *workers: WorkerProcess, poll_s: float = POLL_S
+    ) -> None:
+        """Wait while the workers live; fail with the end of their logs if it does not come."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not condition():
+            for worker in workers:
+                assert worker.process.poll() is None, f"ended before: {what}\n{worker.log_text()[-6_000:]}"
+            if time.monotonic() > deadline:
+                logs = "\n".join(worker.log_text()[-6_000:] for worker in workers)
+                raise AssertionError(f"not within {PATIENCE_S:g} s: {what}\n{logs}")
+            time.sleep(poll_s)
+
+    def until_steps(self, more: int, *workers: WorkerProcess) -> None:
+        """Wait until so many more steps are published than at this moment."""
+        before = self.progress.steps()
+        self.until(lambda: self.progress.steps() >= before + more, f"{more} more steps", *workers)
+
+    def until_backlog(self, share: float, *workers: WorkerProcess) -> None:
+        """Wait until no more than this share of all records is still to come."""
+        due = share * len(self.workload.records)
+        self.until(lambda: self.progress.backlog() <= due, f"a backlog of {due:.0f} records", *workers)
+
+    @property
+    def is_mid_stream(self) -> bool:
+        """Whether enough records are still to come for a fault to mean something."""
+        return self.progress.backlog() >= LEAST_BACKLOG_SHARE * len(self.workload.records)
+
+    def assert_mid_stream(self) -> None:
+        """Fail if a fault now would prove nothing, because the work is done."""
+        assert self.is_mid_stream, f"a fault with only {self.progress.backlog()} records to come"
+
+    def seen(self) -> Seen:
+        """What the reader saw, of all that is committed by now."""
+        self._reader.drain()
+        return self._reader.seen
+
+    def injected(self, faults: int = 1) -> None:
+        """Count faults that are known to have happened in mid-stream; the last of them ends now."""
+        self.faults += faults
+        self.fault_ended()
+
+    def fault_ended(self) -> None:
+        """Measure the time to recover from this moment, in the partitions that have records to come."""
+        self._last_fault_ended_at_s = time.time()
+        offsets = self.progress.offsets()
+        self._waiting = {
+            place for (topic, place), end in self._sent.items() if offsets.get((topic, place), 0) < end
+        }
+
+    def logged(self, text: str) -> int:
+        """How often a text is in the workers' logs."""
+        return sum(log.read_text("utf-8", errors="replace").count(text) for log in self.folder.glob("*.log"))
+
+    def finish(self, *workers: WorkerProcess) -> None:
+        """Let these workers, or a new one, publish all that is left, and end them in good order."""
+        if not workers:
+            with self.worker() as worker:
+                self.finish(worker)
+            return
+        self.until(lambda: self.progress.offsets() == self._ends, "the end of the inputs", *workers)
+        self.until(
+            lambda: sum(worker.is_idle(len(worker.partitions())) for worker in workers) == len(workers),
+            "idle workers",
+            *workers,
+        )
+        for worker in workers:
+            assert worker.terminate() == 0, worker.log_text()[-6_000:]
+
+    def check(self, expected: Expected | None = None) -> None:
+        """Compute the verdict, put a row into the table, and fail unless all is well.
+
+        What is expected is what replay says of the workload, unless it is given.
+        """
+        assert self.progress.offsets() == self._ends, "not all records were taken"
+        seen = self.seen()
+        expected = expected or self.workload.expected
+        stored = asyncio.run(stored_profiles(self.own_settings, expected.end_us))
+        self.verdict = judge(expected, seen, stored)
+        self.row = Row(
+            self.name,
+            self.faults,
+            len(self.workload.records),
+            len(self.verdict.lost),
+            len(self.verdict.doubled),
+            len(self.verdict.chain_breaks),
+            recovered_s(self._last_fault_ended_at_s, [seen.news.get(place, []) for place in self._waiting]),
+        )
+        assert self.faults > 0, "no fault was injected"
+        assert seen.changes, "nothing was published"
+        assert self.verdict.is_clean, str(self.verdict)
+
+    def close(self) -> None:
+        """Let go of all connections."""
+        self._reader.stop()
+        self.progress.close()
+
+    @property
+    def _ends(self) -> dict[tuple[str, int], int]:
+        return dict(self.workload.input_ends)
+
+
+def recovered_s(ended: float, news: Iterable[Sequence[tuple[float, float]]]) -> float | None:
+    """From the end of a fault until every partition that published anew had done so; None where none did.
+
+    `news` are, per partition, when records were made and when they were seen.
+    """
+    first = [min((seen for made, seen in of if made > ended), default=None) for of in news]
+    return max((seen - ended for seen in first if seen is not None), default=None)

@@ -1,0 +1,180 @@
+"""Redis that loses its last second or everything, refuses, fails over to a replica that lags, or answers to nobody."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from importlib import resources
+
+import pytest
+
+from tests.faults.case import FaultCase
+from tests.faults.conftest import MakeCase
+from tests.integration.harness import WorkerProcess
+from tests.services import JournaledRedis, KafkaService, OwnRedis, ReplicatedRedis, TcpProxy, start_proxy
+
+pytestmark = [pytest.mark.real_kafka, pytest.mark.timeout(900)]
+
+LOST_WRITES = "take-over: Redis has lost writes"
+UNPUBLISHED = "take-over: a step was persisted but not published"
+CLEAN = "take-over: Redis and Kafka agree"
+REFUSED = "partition {}: OutOfMemoryError"
+
+
+def until_logged(case: FaultCase, worker: WorkerProcess, text: str, times: int) -> None:
+    """Wait until the worker has said something so often."""
+    case.until(lambda: case.logged(text) >= times, f"{text!r} {times} times", worker)
+
+
+def until_all_persist(case: FaultCase, worker: WorkerProcess) -> None:
+    """Wait until every partition has persisted a step more, so that each has something to lose."""
+    before = case.progress.redis_steps()
+    case.until(
+        lambda: all(now > then for now, then in zip(case.progress.redis_steps(), before, strict=True)),
+        "a step of every partition in Redis",
+        worker,
+    )
+
+
+@pytest.mark.fault_case("Redis", "restart without its last second")
+def test_a_redis_without_its_last_second_is_rebuilt(
+    make_case: MakeCase, kafka: KafkaService, journaled_redis: JournaledRedis
+) -> None:
+    """By its journal it is behind Kafka in every partition."""
+    with make_case(kafka.bootstrap_servers, journaled_redis.url) as case:
+        case.begin()
+        with case.worker() as worker:
+            for times in range(1, case.choose(full=4, short=2)):
+                case.until_steps(8, worker)
+                kept = journaled_redis.journal_bytes()
+                time.sleep(1.0)
+                until_all_persist(case, worker)
+                case.assert_mid_stream()
+                journaled_redis.lose_power(kept)
+                journaled_redis.start()
+                case.injected()
+                until_logged(case, worker, LOST_WRITES, times * case.workload.partitions)
+            case.finish(worker)
+        case.check()
+
+
+@pytest.mark.fault_case("Redis", "FLUSHALL", short=True)
+def test_an_emptied_redis_is_rebuilt(case: FaultCase, own_redis: OwnRedis) -> None:
+    case.begin()
+    with case.worker() as worker:
+        for times in range(1, case.choose(full=4, short=2)):
+            case.until_steps(8, worker)
+            case.assert_mid_stream()
+            own_redis.flush()
+            case.injected()
+            until_logged(case, worker, LOST_WRITES, times * case.workload.partitions)
+        case.finish(worker)
+    case.check()
+
+
+@pytest.mark.fault_case("Redis", "failover to a replica that lags")
+def test_a_replica_that_lagged_is_rebuilt(
+    make_case: MakeCase, kafka: KafkaService, replicated_redis: ReplicatedRedis
+) -> None:
+    """What the master took while replication was held up is lost, in every partition."""
+    with make_case(kafka.bootstrap_servers, replicated_redis.url) as case:
+        case.begin()
+        with case.worker() as worker:
+            for times in range(1, case.choose(full=4, short=2)):
+                case.until_steps(8, worker)
+                replicated_redis.hold_up_replication()
+                until_all_persist(case, worker)
+                case.until_steps(4, worker)
+                case.assert_mid_stream()
+                replicated_redis.fail_over()
+                case.injected()
+                until_logged(case, worker, LOST_WRITES, times * case.workload.partitions)
+                replicated_redis.add_replica()
+            case.finish(worker)
+        case.check()
+
+
+@pytest.mark.fault_case("Redis", "writes refused for lack of memory")
+def test_a_redis_that_refuses_for_a_while_costs_nothing(case: FaultCase, own_redis: OwnRedis) -> None:
+    """Every partition is refused, steps and claims alike, and goes on when there is memory again."""
+    case.begin()
+    with case.worker() as worker, own_redis.client() as client:
+        for times in range(1, case.choose(full=4, short=2)):
+            case.until_steps(8, worker)
+            case.assert_mid_stream()
+            client.config_set("maxmemory", 1)
+            for partition in range(case.workload.partitions):
+                until_logged(case, worker, REFUSED.format(partition), 3 * times)
+            client.config_set("maxmemory", 0)
+            case.injected()
+        case.finish(worker)
+    case.check()
+
+
+@contextmanager
+def case_by_proxy(
+    make_case: MakeCase, kafka: KafkaService, own_redis: OwnRedis
+) -> Iterator[tuple[FaultCase, TcpProxy]]:
+    """A case whose way to Redis leads through a proxy."""
+    with start_proxy(own_redis.port) as proxy:
+        url = own_redis.url.replace(str(own_redis.port), str(proxy.port))
+        with make_case(kafka.bootstrap_servers, url) as case:
+            yield case, proxy
+
+
+def first_with(text: bytes) -> Callable[[bytes], bool]:
+    """True of the first chunk that contains this text, and of no other."""
+    waiting = [text]
+
+    def is_it(chunk: bytes) -> bool:
+        if not waiting or text not in chunk:
+            return False
+        waiting.clear()
+        return True
+
+    return is_it
+
+
+def withheld(proxy: TcpProxy, times: int) -> bool:
+    return proxy.answers_withheld >= times
+
+
+@pytest.mark.fault_case("Redis", "connection reset in mid-script", short=True)
+def test_a_step_that_was_persisted_without_anybody_hearing_of_it_is_published_once(
+    make_case: MakeCase, kafka: KafkaService, own_redis: OwnRedis
+) -> None:
+    """The script runs, and its connection is reset before the answer: the next take-over finds the step in Redis."""
+    script = resources.files("streams").joinpath("scripts", "persist.lua").read_bytes()
+    called = hashlib.sha1(script).hexdigest().encode()
+    with case_by_proxy(make_case, kafka, own_redis) as (case, proxy):
+        case.begin()
+        with case.worker() as worker:
+            for times in range(1, case.choose(full=13, short=4)):
+                case.until_steps(4, worker)
+                case.assert_mid_stream()
+                proxy.withhold_answers(first_with(called))
+                case.until(partial(withheld, proxy, times), "a withheld answer", worker)
+                case.injected()
+                until_logged(case, worker, UNPUBLISHED, times)
+            case.finish(worker)
+        case.check()
+
+
+@pytest.mark.fault_case("Redis", "requests that arrive after the next take-over")
+def test_what_arrives_late_is_refused(make_case: MakeCase, kafka: KafkaService, own_redis: OwnRedis) -> None:
+    """Requests stay on their way until their partitions have been taken over by new connections."""
+    with case_by_proxy(make_case, kafka, own_redis) as (case, proxy):
+        case.begin()
+        with case.worker() as worker:
+            for times in range(1, case.choose(full=4, short=2)):
+                case.until_steps(8, worker)
+                case.assert_mid_stream()
+                proxy.hold(only_present=True)
+                until_logged(case, worker, CLEAN, times * case.workload.partitions)
+                proxy.release()
+                case.injected()
+            case.finish(worker)
+        case.check()

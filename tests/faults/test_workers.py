@@ -1,0 +1,255 @@
+"""Workers that die, are stopped, freeze, come and go."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from collections.abc import Collection, Mapping
+from contextlib import ExitStack
+
+import pytest
+
+from tests.faults.case import FaultCase
+from tests.integration.harness import WorkerProcess
+from tests.services import OwnRedis
+
+pytestmark = [pytest.mark.real_kafka, pytest.mark.timeout(900)]
+
+SETTLED_AFTER_S = 0.3
+"""After which a transaction that was about to be committed is."""
+GAPS_S = ((1.0, 3.0), (3.0, 7.0), (7.0, 15.0), (15.0, 30.0))
+
+
+@pytest.mark.fault_case("workers", "SIGKILL after 0.1–1 s")
+def test_killed_soon_after_each_start_every_change_is_there_once(case: FaultCase) -> None:
+    """The time counts from the first step that the worker has published."""
+    case.begin()
+    for _ in range(case.choose(full=6, short=3)):
+        with case.worker() as worker:
+            case.until_steps(1, worker)
+            time.sleep(case.random.uniform(0.1, 1.0))
+            case.assert_mid_stream()
+            worker.kill()
+            case.injected()
+    case.finish()
+    case.check()
+
+
+@pytest.mark.fault_case("workers", "SIGKILL after 1–30 s")
+def test_killed_after_longer_and_longer_every_change_is_there_once(case: FaultCase) -> None:
+    """Short times come first, so that the log is long enough for some of them; at least two are."""
+    case.begin()
+    for shortest_s, longest_s in GAPS_S:
+        with case.worker() as worker:
+            case.until_steps(1, worker)
+            end = time.monotonic() + case.random.uniform(shortest_s, longest_s)
+            case.until(lambda end=end: time.monotonic() > end or not case.is_mid_stream, "the time", worker)  # type: ignore[misc]
+            if not case.is_mid_stream:
+                break
+            worker.kill()
+            case.injected()
+    assert case.faults >= 2
+    case.finish()
+    case.check()
+
+
+def until_persisted(case: FaultCase, worker: WorkerProcess) -> None:
+    """Return at the instant at which Redis has a step more."""
+    steps = case.progress.redis_steps()
+    case.until(lambda: case.progress.redis_steps() != steps, "a step in Redis", worker, poll_s=0)
+
+
+def unpublished(case: FaultCase, places: Collection[int]) -> dict[int, int]:
+    """Redis' steps, of these partitions, that Kafka does not have after a while, with the worker at rest."""
+    time.sleep(SETTLED_AFTER_S)
+    published = case.progress.partition_steps()
+    steps = case.progress.redis_steps()
+    return {place: steps[place] for place in places if steps[place] > published[place]}
+
+
+def kill_between_persist_and_publish(case: FaultCase, worker: WorkerProcess) -> bool:
+    """Kill it at the instant at which Redis has a step more; whether one was left that Kafka does not have."""
+    until_persisted(case, worker)
+    worker.kill()
+    return bool(unpublished(case, range(case.workload.partitions)))
+
+
+@pytest.mark.parametrize(
+    "emptied",
+    [
+        pytest.param(False, marks=pytest.mark.fault_case("workers", "SIGKILL between persist and publish")),
+        pytest.param(
+            True,
+            marks=pytest.mark.fault_case(
+                "workers", "SIGKILL between persist and publish, Redis emptied once", short=True
+            ),
+        ),
+    ],
+)
+def test_killed_between_persist_and_publish_every_change_is_there_once(
+    case: FaultCase, own_redis: OwnRedis, emptied: bool
+) -> None:
+    """The kills are spread over the log, and Redis is emptied in its middle; those that came too late do not count."""
+    case.begin()
+    kills = case.choose(full=6, short=2)
+    for number in range(2 * kills):
+        with case.worker() as worker:
+            case.until_steps(1, worker)
+            case.until_backlog(1 - (case.faults + 0.5) / (kills + 1), worker)
+            case.assert_mid_stream()
+            if kill_between_persist_and_publish(case, worker):
+                case.injected()
+        if emptied and number == kills // 2:
+            own_redis.flush()
+            case.injected()
+        if case.faults >= kills + emptied:
+            break
+    case.finish()
+    assert case.logged("outbox of step") >= kills - emptied
+    assert (case.logged("rebuilt") > 0) == emptied
+    case.check()
+
+
+@pytest.mark.fault_case("workers", "SIGKILL in a rebuild")
+def test_killed_in_a_rebuild_the_next_worker_rebuilds_again(case: FaultCase, own_redis: OwnRedis) -> None:
+    """A partition whose states are half written says so, and is not gone on with."""
+    case.begin()
+    with case.worker() as worker:
+        case.until_backlog(0.5, worker)
+        worker.kill()
+        own_redis.flush()
+        case.injected()
+    for number in range(1, case.choose(full=4, short=2)):
+        with case.worker(case.folder / f"rebuilding-{number}.log") as worker:
+            case.until(lambda worker=worker: "rebuilding Redis" in worker.log_text(), "a rebuild", worker)  # type: ignore[misc]
+            time.sleep(case.random.uniform(0.0, 0.3))
+            worker.kill()
+            assert worker.log_text().count("rebuilt") < case.workload.partitions, "killed too late"
+            case.injected()
+    case.finish()
+    assert case.logged("rebuilt") >= case.workload.partitions
+    case.check()
+
+
+@pytest.mark.fault_case("workers", "SIGTERM")
+def test_told_to_stop_amid_its_work_it_leaves_nothing_to_mend(case: FaultCase) -> None:
+    """Exit code 0 each time, and Redis and Kafka agree when the next one takes over."""
+    case.begin()
+    for _ in range(case.choose(full=6, short=2)):
+        with case.worker() as worker:
+            case.until_steps(1, worker)
+            time.sleep(case.random.uniform(0.1, 2.0))
+            case.assert_mid_stream()
+            assert worker.terminate() == 0, worker.log_text()[-6_000:]
+            case.injected()
+    case.finish()
+    assert case.logged("Redis and Kafka agree") == case.faults * case.workload.partitions
+    assert case.logged("outbox of step") == case.logged("rebuilding Redis") == 0
+    case.check()
+
+
+def shared(*workers: WorkerProcess) -> bool:
+    """Whether each worker holds a partition, and together they hold each once."""
+    held = [set(worker.partitions()) for worker in workers]
+    return all(held) and sum(map(len, held)) == len(set().union(*held)) == 4
+
+
+def stop_between_persist_and_publish(case: FaultCase, worker: WorkerProcess) -> dict[int, int]:
+    """Stop it when Redis has steps of its partitions that Kafka does not have, and gives those."""
+    for _ in range(100):
+        held = set(worker.partitions())
+        until_persisted(case, worker)
+        os.kill(worker.process.pid, signal.SIGSTOP)
+        if steps := unpublished(case, held):
+            return steps
+        os.kill(worker.process.pid, signal.SIGCONT)
+    raise AssertionError("it was never stopped between the two")
+
+
+def passed(case: FaultCase, steps: Mapping[int, int]) -> bool:
+    """Whether Kafka has gone beyond these steps."""
+    published = case.progress.partition_steps()
+    return all(published[place] > step for place, step in steps.items())
+
+
+@pytest.mark.fault_case("workers", "SIGSTOP past the session timeout, SIGCONT", short=True)
+def test_a_worker_that_wakes_after_losing_its_partitions_publishes_nothing(case: FaultCase) -> None:
+    """The zombie has persisted a step, which the next owner publishes; it goes on to publish it too, and is fenced."""
+    case.begin()
+    with ExitStack() as ends:
+        workers = [ends.enter_context(case.worker(case.folder / f"{name}.log")) for name in ("one", "two")]
+        for number in range(case.choose(full=2, short=1)):
+            case.until(lambda: shared(*workers), "two partitions each", *workers)
+            case.until_steps(2, *workers)
+            zombie, other = workers if number % 2 == 0 else reversed(workers)
+            fenced_before = fenced(zombie)
+            steps = stop_between_persist_and_publish(case, zombie)
+            try:
+                case.assert_mid_stream()
+                case.until(lambda: passed(case, steps), "the other worker's steps", other)  # noqa: B023
+                assert "outbox of step" in other.log_text()
+            finally:
+                os.kill(zombie.process.pid, signal.SIGCONT)
+            case.injected()
+            case.until(lambda: fenced(zombie) > fenced_before, "the zombie fenced", *workers)  # noqa: B023
+        case.finish(*workers)
+    case.check()
+
+
+def fenced(worker: WorkerProcess) -> int:
+    """How often a worker has logged that it was shut out, by Redis or by Kafka."""
+    return len(re.findall(r"Redis refused to|ProducerFenced|InvalidProducerEpoch", worker.log_text()))
+
+
+@pytest.mark.fault_case("workers", "growing 1→3 and shrinking 3→1")
+def test_workers_that_come_and_go_share_the_partitions(case: FaultCase) -> None:
+    """Each of the four rebalances happens in mid-stream, and afterwards each worker holds partitions."""
+    case.begin()
+    with ExitStack() as ends:
+        workers: list[WorkerProcess] = []
+        for number in range(3):
+            workers.append(ends.enter_context(case.worker(case.folder / f"worker-{number}.log")))
+            case.until(lambda: shared(*workers), f"partitions shared by {len(workers)}", *workers)
+            case.until_steps(4, *workers)
+            case.assert_mid_stream()
+            if number:
+                case.injected()
+        while len(workers) > 1:
+            assert workers.pop(case.random.randrange(len(workers))).terminate() == 0
+            case.fault_ended()
+            case.until(lambda: shared(*workers), f"partitions shared by {len(workers)}", *workers)
+            case.assert_mid_stream()
+            case.faults += 1
+        case.finish(*workers)
+    case.check()
+
+
+@pytest.mark.fault_case("workers", "a rebuild longer than the session timeout")
+def test_a_member_stays_in_the_group_through_a_long_rebuild(case: FaultCase, own_redis: OwnRedis) -> None:
+    """The worker is starved of its processor until the rebuild has taken half as long again as the session timeout."""
+    case.begin()
+    with case.worker() as worker:
+        case.until_backlog(0.2, worker)
+        assert worker.terminate() == 0
+    own_redis.flush()
+    log = case.folder / "rebuilding.log"
+    with case.worker(log) as worker:
+        case.until(lambda: worker.log_text().count("rebuilding Redis") == 4, "four rebuilds", worker)
+        started = time.monotonic()
+        members = case.progress.members()
+        assert len(members) == 1
+        while time.monotonic() < started + 1.5 * case.settings.session_timeout_s:
+            assert "rebuilt" not in worker.log_text(), "the rebuild was too short"
+            os.kill(worker.process.pid, signal.SIGSTOP)
+            time.sleep(0.5)
+            os.kill(worker.process.pid, signal.SIGCONT)
+            time.sleep(0.1)
+        case.assert_mid_stream()
+        case.until(lambda: worker.log_text().count("rebuilt") == 4, "rebuilt", worker)
+        case.injected()
+        assert case.progress.members() == members
+        case.finish(worker)
+    assert log.read_text("utf-8").count("take-over:") == case.workload.partitions
+    case.check()

@@ -1,0 +1,121 @@
+"""What a case feeds in, and what must come out of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import orjson
+
+from enrichment.acceptance import TOPICS
+from enrichment.days import day_of, midnight_us
+from enrichment.model import load_model
+from schemas.timestamps import parse_timestamp
+from streams.replay import replay
+from tests.integration.crowd import make_crowd
+from tests.integration.harness import Document, Record, aggregates, partition_of
+
+PARTITIONS = 4
+
+Source = tuple[str, int, int]
+"""Where an input record is: topic without prefix, partition, offset."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a case is."""
+
+    events: int
+    customers: int
+    days: int
+    batch: int
+    """Records in a step of a worker at most, so that faults meet many steps."""
+
+
+FULL = Size(100_000, 5_000, 60, 250)
+SHORT = Size(20_000, 1_000, 60, 50)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What must be published up to the last midnight of each partition, and what must be stored at the end.
+
+    Changes and triggers are documents by id.
+    """
+
+    changes: Mapping[str, Document]
+    triggers: Mapping[str, Document]
+    dead_letters: frozenset[Source]
+    aggregates: Mapping[str, Document]
+    end_us: int
+    partition_ends_us: Sequence[int]
+
+    def is_due(self, document: Document) -> bool:
+        """Whether a change or trigger is from before its partition's last midnight, where live and replay agree."""
+        place = partition_of(str(document["customer_id"]).encode(), len(self.partition_ends_us))
+        return parse_timestamp(str(document["as_of"])) < self.partition_ends_us[place]
+
+
+@dataclass
+class Workload:
+    """Records in the order in which they are sent.
+
+    `like` is another workload, of which the same must come: one without repeats and poison. `poison` are the records
+    that become dead letters, by their places in the list.
+    """
+
+    records: list[Record]
+    like: Workload | None = None
+    poison: frozenset[int] = frozenset()
+    partitions: int = PARTITIONS
+
+    @cached_property
+    def expected(self) -> Expected:
+        """By replay; computed once, since it takes a while."""
+        if self.like is not None:
+            return replace(self.like.expected, dead_letters=frozenset(self._dead_letters()))
+        made = replay(((record.topic, record.value or b"") for record in self.records), load_model(None))
+        last_day = [-1] * self.partitions
+        for record in self.records:
+            day = day_of(parse_timestamp(orjson.loads(record.value or b"")["occurred_at"]))
+            last_day[record.partition] = max(last_day[record.partition], day)
+        ends_us = [midnight_us(day + 1) for day in last_day]
+        everything = Expected({}, {}, frozenset(), {}, made.end_us, ends_us)
+        return Expected(
+            by_id("change_id", filter(everything.is_due, as_json(made.results.changes))),
+            by_id("trigger_id", filter(everything.is_due, as_json(made.results.triggers))),
+            frozenset(self._dead_letters()),
+            aggregates(made.profiles),
+            made.end_us,
+            ends_us,
+        )
+
+    @property
+    def input_ends(self) -> dict[tuple[str, int], int]:
+        """How many records each input partition gets."""
+        counts = Counter((record.topic, record.partition) for record in self.records)
+        return {(topic, place): counts[topic, place] for topic in TOPICS for place in range(self.partitions)}
+
+    def _dead_letters(self) -> Iterable[Source]:
+        offsets: Counter[tuple[str, int]] = Counter()
+        for at, record in enumerate(self.records):
+            if at in self.poison:
+                yield record.topic, record.partition, offsets[record.topic, record.partition]
+            offsets[record.topic, record.partition] += 1
+
+
+def crowd(seed: int, size: Size) -> Workload:
+    """The events that most cases use, in order of time."""
+    return Workload(list(make_crowd(seed, size.events, size.customers, size.days, PARTITIONS)))
+
+
+def as_json(documents: Iterable[object]) -> list[Document]:
+    """Documents as they are after JSON."""
+    return [orjson.loads(orjson.dumps(document)) for document in documents]
+
+
+def by_id(name: str, documents: Iterable[Document]) -> dict[str, Document]:
+    """Documents by one of their fields."""
+    return {str(document[name]): document for document in documents}

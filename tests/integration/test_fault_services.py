@@ -1,0 +1,140 @@
+"""The services that fault tests break do fail as they are told to, and come back."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+import redis
+from kafka import KafkaAdminClient
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from streams.embedded import HOST
+from tests.integration.harness import Record, make_settings, make_topics, produce, read_topic
+from tests.services import JournaledRedis, KafkaCluster, OwnRedis, ReplicatedRedis, TcpProxy, start_proxy
+from tests.services.kafka_cluster import NODES
+
+
+@pytest.fixture
+def proxy(own_redis: OwnRedis) -> Iterator[TcpProxy]:
+    with start_proxy(own_redis.port) as started:
+        yield started
+
+
+def through(proxy: TcpProxy, timeout_s: float = 20.0) -> redis.Redis:
+    """A client that tries everything once."""
+    return redis.Redis(host=HOST, port=proxy.port, socket_timeout=timeout_s, retry=Retry(NoBackoff(), 0))
+
+
+def test_what_a_proxy_holds_arrives_late(proxy: TcpProxy, own_redis: OwnRedis) -> None:
+    """A request that its client has given up is done once the proxy lets it through."""
+    with own_redis.client() as direct, through(proxy, timeout_s=0.2) as client:
+        client.set("early", 1)
+        proxy.hold()
+        with pytest.raises(redis.TimeoutError):
+            client.set("late", 1)
+        assert direct.get("late") is None
+        proxy.release()
+        with through(proxy) as another:
+            assert another.ping()
+            while direct.get("late") is None:
+                another.ping()
+
+
+def test_what_is_held_of_present_connections_comes_after_what_new_ones_send(proxy: TcpProxy) -> None:
+    with through(proxy, timeout_s=0.2) as client, through(proxy) as another:
+        client.set("key", "before")
+        proxy.hold(only_present=True)
+        with pytest.raises(redis.TimeoutError):
+            client.set("key", "late")
+        another.set("key", "early")
+        proxy.release()
+        while another.get("key") != b"late":
+            pass
+
+
+def test_a_proxy_that_resets_takes_new_connections(proxy: TcpProxy) -> None:
+    with socket.create_connection((HOST, proxy.port)) as connection:
+        connection.sendall(b"PING\r\n")
+        assert connection.recv(7) == b"+PONG\r\n"
+        proxy.reset()
+        with pytest.raises(ConnectionResetError):
+            connection.recv(1)
+    with through(proxy) as client:
+        assert client.ping()
+
+
+def test_a_withheld_answer_is_that_of_a_request_that_was_done(proxy: TcpProxy, own_redis: OwnRedis) -> None:
+    with own_redis.client() as direct, through(proxy) as client:
+        assert client.incr("count") == 1
+        proxy.withhold_answers(lambda chunk: b"INCR" in chunk)
+        with pytest.raises(redis.ConnectionError):
+            client.incr("count")
+        assert client.get("count") == direct.get("count") == b"2"
+        assert proxy.answers_withheld == 1
+        proxy.withhold_answers(None)
+        assert client.incr("count") == 3
+
+
+def test_a_proxy_passes_what_is_larger_than_its_buffers(proxy: TcpProxy) -> None:
+    value = bytes(range(256)) * 65_536
+    with through(proxy) as client:
+        client.set("large", value)
+        assert client.get("large") == value
+
+
+def test_a_redis_that_lost_power_lacks_the_end_of_its_journal(journaled_redis: JournaledRedis) -> None:
+    """What was in the journal before is there, what came after is not, and a transaction cut in two is gone whole."""
+    with journaled_redis.client() as client:
+        client.set("early", 1)
+        kept = journaled_redis.journal_bytes()
+        client.pipeline().set("half", 1).set("other half", 1).execute()
+        last = journaled_redis.journal_bytes()
+        client.set("late", 1)
+    assert kept < last < journaled_redis.journal_bytes()
+    journaled_redis.lose_power(last - 10)
+    journaled_redis.start()
+    with journaled_redis.client() as client:
+        assert client.keys() == [b"early"]
+
+
+def test_a_failover_loses_what_the_replica_had_not_heard(replicated_redis: ReplicatedRedis) -> None:
+    with redis.Redis.from_url(replicated_redis.url) as client:
+        client.set("early", 1)
+        replicated_redis.wait_for_replica()
+        replicated_redis.hold_up_replication()
+        client.set("late", 1)
+        replicated_redis.fail_over()
+        assert client.keys() == [b"early"]
+        client.set("after", 1)
+        replicated_redis.add_replica()
+        replicated_redis.fail_over()
+        assert sorted(client.keys()) == [b"after", b"early"]
+
+
+@pytest.mark.timeout(600)
+async def test_a_cluster_of_which_one_broker_is_ended_goes_on(
+    kafka_cluster: KafkaCluster, own_redis: OwnRedis, unique_prefix: str
+) -> None:
+    """Records are taken without the controller, which is another then, and it has them all once it is back."""
+    settings = make_settings(kafka_cluster.bootstrap_servers, own_redis.url, unique_prefix)
+    await make_topics(settings, partitions=3, replication_factor=3)
+    ended = kafka_cluster.controller()
+    kafka_cluster.nodes[ended].kill()
+    sent = [Record("purchases", None, str(number).encode(), number % 3) for number in range(300)]
+    await produce(settings, sent)
+    kafka_cluster.restart(ended)
+    assert kafka_cluster.controller() in NODES
+    found = await read_topic(settings, "purchases")
+    assert sorted(int(record.value) for record in found) == list(range(300))
+
+
+async def test_clients_of_the_proxied_addresses_reach_the_brokers_through_proxies_only(
+    kafka_cluster: KafkaCluster,
+) -> None:
+    admin = KafkaAdminClient(bootstrap_servers=kafka_cluster.proxied_servers.split(","))
+    told = {broker["port"] for broker in admin.describe_cluster()["brokers"]}
+    admin.close()
+    assert told == {proxy.port for proxy in kafka_cluster.proxies.values()}

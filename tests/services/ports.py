@@ -1,0 +1,42 @@
+"""Ports for servers that are ended and come back at the same address."""
+
+from __future__ import annotations
+
+import random
+import socket
+from pathlib import Path
+
+from streams.embedded import HOST
+
+_FIRST_PORT = 15_000
+_LOCAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_ATTEMPTS = 200
+_given: set[int] = set()
+
+
+def lasting_port() -> int:
+    """A free TCP port of 127.0.0.1 that no outgoing connection takes while its server is down.
+
+    Those get theirs from a range of the system's. A client that tries to reach a dead server on a port of that range
+    may even be given this very port, and is then connected to itself.
+    """
+    for _ in range(_ATTEMPTS):
+        port = random.randrange(_FIRST_PORT, _first_local_port())
+        if port not in _given and _is_free(port):
+            _given.add(port)
+            return port
+    raise OSError("no free port found below the range of outgoing connections")
+
+
+def _first_local_port() -> int:
+    return int(_LOCAL_RANGE.read_text().split()[0]) if _LOCAL_RANGE.exists() else 32_768
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+        return True
