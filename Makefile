@@ -11,9 +11,7 @@ PYTHON ?= $(shell for name in python3 python3.11 python3.12 python3.13 python3.1
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$name"; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test simulate lint format schemas schemas-check up observe down lock clean
-
-.PHONY: help install demo test faults lint format schemas schemas-check up down lock clean
+.PHONY: help install demo test simulate faults lint format schemas schemas-check up observe down lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
