@@ -133,5 +133,6 @@ def test_a_worker_that_was_cut_off_is_fenced_by_the_one_that_took_over(
                 proxy.release()
             case.injected()
             case.until(lambda: len(case.progress.members()) == 2, "two members", cut_off, other)
+            assert "Fenced" in cut_off.log_text()
             case.finish(cut_off, other)
     case.check()

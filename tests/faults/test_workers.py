@@ -140,7 +140,7 @@ def test_told_to_stop_amid_its_work_it_leaves_nothing_to_mend(case: FaultCase) -
     for _ in range(case.choose(full=6, short=2)):
         with case.worker() as worker:
             case.until_steps(1, worker)
-            time.sleep(case.random.uniform(0.1, 2.0))
+            time.sleep(case.random.uniform(0.1, 1.0))
             case.assert_mid_stream()
             assert worker.terminate() == 0, worker.log_text()[-6_000:]
             case.injected()

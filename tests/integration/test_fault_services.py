@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Iterator
 
 import pytest
 import redis
+from aiokafka import AIOKafkaConsumer
 from kafka import KafkaAdminClient
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -129,6 +131,20 @@ async def test_a_cluster_of_which_one_broker_is_ended_goes_on(
     assert kafka_cluster.controller() in NODES
     found = await read_topic(settings, "purchases")
     assert sorted(int(record.value) for record in found) == list(range(300))
+
+
+async def test_the_coordinator_of_a_group_is_the_one_that_its_members_talk_to(
+    kafka_cluster: KafkaCluster, own_redis: OwnRedis, unique_prefix: str
+) -> None:
+    settings = make_settings(kafka_cluster.bootstrap_servers, own_redis.url, unique_prefix)
+    await make_topics(settings, replication_factor=3)
+    async with AIOKafkaConsumer(
+        settings.topic("purchases"),
+        bootstrap_servers=settings.kafka_bootstrap_servers,
+        group_id=settings.group_id,
+    ) as member:
+        told = await asyncio.to_thread(kafka_cluster.group_coordinator, settings.group_id)
+        assert told == member._coordinator.coordinator_id
 
 
 async def test_clients_of_the_proxied_addresses_reach_the_brokers_through_proxies_only(

@@ -135,9 +135,13 @@ class KafkaCluster:
         return int(quorum["topics"][0]["partitions"][0]["leader_id"])
 
     def group_coordinator(self, group_id: str) -> int:
-        """The number of the broker that coordinates a consumer group."""
+        """The number of the broker that coordinates a consumer group: the one that can describe it."""
         with self._admin() as admin:
-            return int(admin.describe_groups([group_id])[group_id]["coordinator_id"])
+            for number in self.nodes:
+                described = admin.describe_groups([group_id], group_coordinator_id=number)
+                if described[group_id]["error"] is None:
+                    return number
+        raise EmbeddedServiceError(f"no broker coordinates the group {group_id}")
 
     def wait_until_in_sync(self) -> None:
         """Return once all three brokers are registered and no partition lacks a replica.
