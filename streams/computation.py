@@ -30,7 +30,7 @@ SLICE_CUSTOMERS = 100
 """Customers swept before other partitions and heartbeats get their turn."""
 RECORDS_SHARE = 0.75
 """Of a step's limits: what records may take while customers are due. The rest is the sweep's."""
-SWEEP_S = 0.1
+SWEEP_S = 0.2
 """How long a step sweeps, at least one slice: records that come meanwhile wait for no more than that."""
 
 
