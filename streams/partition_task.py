@@ -191,9 +191,8 @@ class PartitionTask:
             while not self.stopping.is_set():
                 mark = await self._step(mark, inputs, publisher)
         except STOPPING_ERRORS:
-            await (
-                publisher.confirm()
-            )  # whoever has lost the partition meanwhile may have seen what is no more
+            # Whoever has lost the partition meanwhile may have seen what is no more.
+            await publisher.confirm()
             raise
         finally:
             self._inputs = None

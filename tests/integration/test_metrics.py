@@ -269,7 +269,9 @@ async def test_a_clock_that_is_not_trusted_is_seen(settings: Settings) -> None:
         return time.time_ns() // 1_000 + 3 * DAY_US
 
     async with running(settings, three_days_on) as worker:
-        await until(lambda: bool(worker.tasks) and worker.states()[0].status is Status.RUNNING, "running")
+        await until(
+            lambda: bool(worker.tasks) and worker.states()[0].is_clock_trusted is not None, "the clock judged"
+        )
         assert (await scraped(Exposition(worker))).sum("ebbtide_clock_trusted") == 0
 
 
