@@ -30,7 +30,7 @@ SLICE_CUSTOMERS = 100
 """Customers swept before other partitions and heartbeats get their turn."""
 RECORDS_SHARE = 0.75
 """Of a step's limits: what records may take while customers are due. The rest is the sweep's."""
-SWEEP_S = 0.1
+SWEEP_S = 0.2
 """How long a step sweeps, at least one slice: records that come meanwhile wait for no more than that."""
 
 
@@ -109,7 +109,7 @@ class Computation:
         for start in range(0, len(unseen), SLICE_CUSTOMERS):
             if start and (self.is_full() or loop.time() >= ends_s):
                 return start
-            customers = await self._customers(unseen[start : start + SLICE_CUSTOMERS])
+            customers = await self._customers(unseen[start : start + SLICE_CUSTOMERS], keep=False)
             # The index is told anew of everyone whom it named, also of those to whom nothing happens.
             self.results.touched.update(customers)
             self._enricher.advance(customers.values(), midnight_day, self.results)
@@ -140,12 +140,14 @@ class Computation:
             outbox=outbox,
         )
 
-    async def _customers(self, customer_ids: Iterable[str]) -> dict[str, Customer]:
+    async def _customers(self, customer_ids: Iterable[str], keep: bool = True) -> dict[str, Customer]:
+        """From the cache or Redis; `keep` those in the cache for whom records come, not those of a sweep."""
         wanted = dict.fromkeys(customer_ids)
         found = {customer_id: self._cache.get(customer_id) for customer_id in wanted}
         absent = [customer_id for customer_id, customer in found.items() if customer is None]
         loaded = await self._store.load(absent) if absent else {}
-        self._cache.put(loaded)
+        if keep:
+            self._cache.put(loaded)
         return {customer_id: customer or loaded[customer_id] for customer_id, customer in found.items()}
 
     def _refuse(self, arrived: Arrived, refused: Rejection) -> None:

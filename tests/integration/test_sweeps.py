@@ -117,6 +117,19 @@ async def test_records_are_published_while_a_long_sweep_goes_on(
     check_sequences(await changes_of(settings))
 
 
+async def test_a_sweep_fills_no_memory(settings: Settings, everyone_due: Settings) -> None:
+    """Whom a sweep has looked at is not kept in the cache, nor does anyone leave it for them."""
+    silent = _names("silent", 40)
+    await make_topics(settings)
+    await produce(settings, orders(silent))
+    await run_to_the_end(settings)
+    await produce(settings, orders(["live"]))
+    async with running(everyone_due) as worker:
+        await until_idle(everyone_due, worker)
+        assert set(await evaluated(everyone_due)) == {*silent, "live"}
+        assert worker.tasks[0].cached_customers == 1
+
+
 async def test_an_empty_partition_is_waited_for_and_not_asked_again_and_again(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
