@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -216,7 +217,9 @@ def test_what_was_changed_on_the_broker_is_found(kafka: KafkaService, unique_pre
                 for name, configs in changes.items()
             ]
         )
-    errors = check_topics(settings).errors
+    deadline = time.monotonic() + 30
+    while len(errors := check_topics(settings).errors) < 3 and time.monotonic() < deadline:
+        time.sleep(0.1)  # a broker learns of changes a moment after they are made
     assert len(errors) == 3
     assert f"{unique_prefix}consents has 3" in errors[0]
     assert f"{unique_prefix}purchases is CreateTime" in errors[1]
