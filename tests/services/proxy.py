@@ -51,7 +51,8 @@ class TcpProxy:
             assert self._server is not None
             self._server.close()
             self._reset_all()
-            await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()}, timeout=_ANSWER_TIMEOUT_S)
+            if ending := asyncio.all_tasks() - {asyncio.current_task()}:
+                await asyncio.wait(ending, timeout=_ANSWER_TIMEOUT_S)
 
         self.release()
         asyncio.run_coroutine_threadsafe(end(), self._loop).result(2 * _ANSWER_TIMEOUT_S)
