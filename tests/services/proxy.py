@@ -51,12 +51,11 @@ class TcpProxy:
             assert self._server is not None
             self._server.close()
             self._reset_all()
-            others = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in others:
-                task.cancel()
-            await asyncio.gather(*others, return_exceptions=True)
+            if ending := asyncio.all_tasks() - {asyncio.current_task()}:
+                await asyncio.wait(ending, timeout=_ANSWER_TIMEOUT_S)
 
-        asyncio.run_coroutine_threadsafe(end(), self._loop).result(_ANSWER_TIMEOUT_S)
+        self.release()
+        asyncio.run_coroutine_threadsafe(end(), self._loop).result(2 * _ANSWER_TIMEOUT_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_ANSWER_TIMEOUT_S)
         self._loop.close()
@@ -126,7 +125,7 @@ class TcpProxy:
         try:
             await connection.flows.wait()
             to_target = await asyncio.open_connection(HOST, self._target_port)
-            connection.writers.append(to_target[1])
+            connection.add(to_target[1])
             async with asyncio.TaskGroup() as pumps:
                 pumps.create_task(self._pump(reader, to_target[1], connection, from_client=True))
                 pumps.create_task(self._pump(to_target[0], writer, connection, from_client=False))
@@ -166,9 +165,17 @@ class _Connection:
         self.writers = [to_client]
         self.flows = flows
         self.awaits_no_answer = False
+        self._is_reset = False
+
+    def add(self, to_target: asyncio.StreamWriter) -> None:
+        """Note the other half; it ends at once if the first was reset meanwhile."""
+        self.writers.append(to_target)
+        if self._is_reset:
+            self.reset()
 
     def reset(self) -> None:
         """End both halves with a TCP reset; those that have ended already stay as they are."""
+        self._is_reset = True
         for writer in self.writers:
             connected: socket.socket = writer.get_extra_info("socket")
             with suppress(OSError):
