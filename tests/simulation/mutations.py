@@ -234,3 +234,20 @@ def a_rebuild_whose_writes_are_not_counted() -> Iterator[None]:
 
     with mock.patch.object(Path, "read_text", only_rebuild):
         yield
+
+
+@_mutation
+def no_confirmation_after_the_claim() -> Iterator[None]:
+    """Whoever slept between fencing and claiming rebuilds Redis from a log that is not settled."""
+
+    async def nothing(self: TransactionalPublisher) -> None: ...
+
+    with mock.patch.object(TransactionalPublisher, "confirm", nothing):
+        yield
+
+
+@_mutation
+def an_input_taken_to_be_at_its_end_by_an_old_answer() -> Iterator[None]:
+    """By the event clock, later records of the other inputs overtake its own."""
+    with mock.patch.object(Inputs, "is_behind_nothing", Inputs.is_caught_up):
+        yield
