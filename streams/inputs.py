@@ -111,8 +111,14 @@ class Inputs:
         self.ends_asked_at_us = -1 if now_us is None else now_us
 
     def is_caught_up(self, topic: Topic) -> bool:
-        """Whether everything up to the end that was last asked for has been taken."""
-        return not self.buffers[topic] and topic in self._ends and self._fetched[topic] >= self._ends[topic]
+        """Whether everything has been taken up to the end that was last asked for, and to that of the latest fetch.
+
+        Both must be known: the embedded broker's answer to the question is that of its last batch's first record.
+        """
+        if self.buffers[topic] or topic not in self._ends:
+            return False
+        end = self._fetched_end(topic)
+        return end is not None and self._fetched[topic] >= max(end, self._ends[topic])
 
     def is_behind_nothing(self, topic: Topic) -> bool:
         """Whether this input holds nothing that came before any record fetched from the others."""
@@ -124,20 +130,20 @@ class Inputs:
         The end is that of the latest fetch or question, whichever is farther: as far as transactions are settled.
         """
         lags: dict[Topic, int] = {}
-        for topic, tp in self._tps.items():
-            known = (
-                self._ends.get(topic),
-                self._consumer.last_stable_offset(tp),
-                self._consumer.highwater(tp),
-            )
-            asked, stable, highwater = known
-            fetched = highwater if stable in (None, -1) else stable
-            ends = [end for end in (asked, fetched) if end is not None]
+        for topic in self._tps:
+            known = self._ends.get(topic), self._fetched_end(topic)
+            ends = [end for end in known if end is not None]
             if ends and topic in self._next:
                 # Where nothing is buffered, what lies between is no record, such as a transaction's end.
                 at = self._next[topic] if self.buffers[topic] else self._fetched[topic]
                 lags[topic] = max(0, max(ends) - at)
         return lags
+
+    def _fetched_end(self, topic: Topic) -> int | None:
+        """The end of settled transactions that the latest fetch told, or the log's; None before any fetch."""
+        tp = self._tps[topic]
+        stable = self._consumer.last_stable_offset(tp)
+        return self._consumer.highwater(tp) if stable in (None, -1) else stable
 
     def take(self, topic: Topic) -> Arrived:
         """The next record of an input."""

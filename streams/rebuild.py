@@ -167,6 +167,7 @@ class _Fold:
         self._model = model
         self._clock = clock
         self._erased_at_ms: dict[str, int] = {}
+        self._erased_up_to_us: dict[str, int] = {}
         self._newest_day: dict[Topic, int] = {}
 
     def take(self, records: list[ConsumerRecord], topic: Topic) -> None:
@@ -182,9 +183,15 @@ class _Fold:
                     customer.state.profiled_day = max(customer.state.profiled_day, day)
 
     def _is_erased(self, event: Event, record: ConsumerRecord) -> bool:
-        """Whether a record came before its customer's erasure, which deleted it whatever its date."""
+        """Whether a record came before its customer's erasure, which deleted it whatever its date.
+
+        An erasure that comes again, dated no later than the last one, erases nothing.
+        """
         customer_id = event.customer_id
         if isinstance(event, Consent) and event.kind == "erasure":
+            if event.occurred_at_us <= self._erased_up_to_us.get(customer_id, -1):
+                return True
+            self._erased_up_to_us[customer_id] = event.occurred_at_us
             self._erased_at_ms[customer_id] = record.timestamp
             customer = self._customers[customer_id]
             customer.reset(customer.decision)

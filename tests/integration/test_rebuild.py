@@ -223,6 +223,27 @@ async def test_what_an_erasure_deleted_stays_deleted_although_it_is_dated_after_
     assert await stored_profiles(settings) == {}
 
 
+async def test_an_erasure_that_is_sent_again_deletes_nothing_in_a_rebuild_either(
+    seeded_settings: Settings, redis_client: Redis
+) -> None:
+    """What the customer did between the erasure and its repeat is theirs, live and rebuilt."""
+    settings = seeded_settings
+    await make_topics(settings)
+    async with running(settings) as worker:
+        for record in (
+            record_of("consents", ERASURE),
+            record_of("purchases", order(1, "2025-01-11")),
+            record_of("consents", ERASURE),
+        ):
+            await produce(settings, [record])
+            await until_idle(settings, worker)
+    before = await stored_profiles(settings)
+    assert before["c"]["aggregates"]["order_count"] == 1
+    empty(redis_client, settings)
+    await run_to_the_end(settings)
+    assert await stored_profiles(settings) == before
+
+
 async def test_a_crash_in_a_rebuild_is_followed_by_another_rebuild(
     settings: Settings,
     log: SeededLog,

@@ -110,6 +110,7 @@ class SimulatedConsumer:
         self._partitions = partitions
         self._group_id: str | None = settings["group_id"]
         self._positions: dict[TopicPartition, int] = {}
+        self._ends: dict[TopicPartition, int] = {}
         self._paused: set[TopicPartition] = set()
         self._topics: Sequence[str] = ()
         self._listener: Any = None
@@ -178,7 +179,7 @@ class SimulatedConsumer:
         return self.last_stable_offset(partition)
 
     def last_stable_offset(self, partition: TopicPartition) -> int | None:
-        return self._wires.kafka.logs[partition].last_stable_offset
+        return self._ends.get(partition)
 
     async def _fetch(self, asked: Sequence[TopicPartition]) -> dict[TopicPartition, list[ConsumerRecord]]:
         wires, rng = self._wires, self._wires.rng
@@ -186,16 +187,19 @@ class SimulatedConsumer:
         most = rng.choice((1, 3, 10, 1_000))
 
         def fetch() -> dict[TopicPartition, Any]:
-            return {tp: wires.kafka.fetch(tp, offset, most) for tp, offset in positions.items()}
+            return {
+                tp: (*wires.kafka.fetch(tp, offset, most), wires.kafka.logs[tp].last_stable_offset)
+                for tp, offset in positions.items()
+            }
 
         try:
             answer = await wires.ask_kafka(Kind.POLL, "fetch", fetch)
         except KafkaConnectionError:
             return {}
         found = {}
-        for tp, (entries, position) in answer.items():
+        for tp, (entries, position, end) in answer.items():
             if self._positions[tp] == positions[tp]:
-                self._positions[tp] = position
+                self._positions[tp], self._ends[tp] = position, end
                 found[tp] = [
                     ConsumerRecord(
                         tp.topic,
