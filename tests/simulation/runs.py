@@ -44,9 +44,16 @@ def run_seeds(seeds: Iterable[int]) -> Iterator[Result]:
         yield from pool.imap_unordered(run_seed, seeds, CHUNK_SEEDS)
 
 
-def first_to_catch(mutation: str, seeds: Iterable[int]) -> Result | None:
-    """The first of these seeds with which the simulation notices a mutation."""
-    for seed in seeds:
+def catch_mutations(most_seeds: int) -> dict[str, Result | None]:
+    """For each mutation the first of so many seeds with which the simulation notices it; on all cores."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(os.cpu_count()) as pool:
+        asked = [(mutation, most_seeds) for mutation in MUTATIONS]
+        return dict(zip(MUTATIONS, pool.starmap(_first_to_catch, asked, chunksize=1), strict=True))
+
+
+def _first_to_catch(mutation: str, most_seeds: int) -> Result | None:
+    for seed in range(most_seeds):
         with MUTATIONS[mutation]():
             result = run_seed(seed)
         if result.violations:
