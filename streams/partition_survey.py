@@ -24,7 +24,7 @@ from streams.settings import Settings
 from streams.size_limits import StoppedError
 from streams.state_store import StateStore, StoredMark
 from streams.step import Mark
-from streams.take_over import Finding, check_resumable, compare, mark_of
+from streams.take_over import Finding, check_first_start, check_resumable, compare, mark_of
 
 AT_ONCE: Final = 8
 LOOKS: Final = 3
@@ -121,6 +121,7 @@ class _View:
             return "ok", "a worker is at work"
         finding, stored, committed = compared
         if committed is None:
+            await check_first_start(self._settings, self._clients, self._partition)
             return "ok", finding.value
         if finding is Finding.LOST_WRITES and committed.step > 0:
             check_reach(self._settings, self._partition, beginnings)

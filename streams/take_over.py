@@ -6,7 +6,8 @@
 | one ahead, its predecessor is Kafka's mark   | died between persist, publish | publish the outbox, go on             |
 | behind, empty, rebuilding, or another token  | Redis lost writes             | rebuild                               |
 | further ahead; or Kafka blank, Redis not     | offsets expired, wrong Redis  | stop this partition                   |
-| both blank                                   | first start                   | commit step 0 at the log's beginning  |
+| both blank, and no decisions                 | first start                   | commit step 0 at the log's beginning  |
+| both blank, but there are decisions          | both were lost                | stop this partition                   |
 
 Without broker transactions Redis is the only authority: its outbox is published again, and its offsets hold.
 """
@@ -147,7 +148,7 @@ class TakeOver:
         return after
 
     async def _first_start(self) -> Mark:
-        await self._refuse_a_second_beginning()
+        await check_first_start(self.settings, self.clients, self.partition)
         day = await self.first_midnight_day()
         if day is None:
             raise EbbtideError("the clock cannot be trusted: no partition is started for the first time")
@@ -156,18 +157,6 @@ class TakeOver:
         await self.store.begin(mark, self.model.fingerprint)
         log.info("partition %d: begun at step 0, offsets %s", self.partition, mark.offsets)
         return mark
-
-    async def _refuse_a_second_beginning(self) -> None:
-        """Raise `StoppedError` where decisions tell of a start that neither Redis nor the group's offsets remember."""
-        if self.settings.processing_guarantee == "at_least_once":
-            return
-        table = await read_decisions(self.settings, self.clients, self.partition)
-        if table.decisions or table.erased:
-            raise StoppedError(
-                f"partition {self.partition}: stopped: neither Redis nor Kafka's committed offsets know it, but "
-                f"{self.settings.topic(DECISIONS)} holds decisions of {len(table.decisions)} customers: both were lost "
-                "or reset, and beginning again would publish their changes a second time"
-            )
 
     async def _resume(self, stored: StoredMark | None) -> Mark:
         """At-least-once: go on from Redis, with its last step published again."""
@@ -186,6 +175,19 @@ class TakeOver:
             len(outbox),
         )
         return stored.mark
+
+
+async def check_first_start(settings: Settings, clients: Clients, partition: int) -> None:
+    """Raise `StoppedError` where decisions tell of a start that neither Redis nor the group's offsets remember."""
+    if settings.processing_guarantee == "at_least_once":
+        return
+    table = await read_decisions(settings, clients, partition)
+    if table.decisions or table.erased:
+        raise StoppedError(
+            f"partition {partition}: stopped: neither Redis nor Kafka's committed offsets know it, but "
+            f"{settings.topic(DECISIONS)} holds decisions of {len(table.decisions)} customers: both were lost "
+            "or reset, and beginning again would publish their changes a second time"
+        )
 
 
 def check_resumable(stored: StoredMark | None, partition: int) -> None:

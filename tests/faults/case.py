@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from streams.embedded import free_port
 from streams.settings import Settings
 from tests.faults.progress import Progress
 from tests.faults.reader import CommittedReader, Seen
@@ -26,6 +25,7 @@ from tests.integration.harness import (
     stored_profiles,
     worker_process,
 )
+from tests.services.ports import lasting_port
 
 LEAST_BACKLOG_SHARE = 0.02
 """Of all records, how many must still be to come for a fault to be in mid-stream."""
@@ -90,7 +90,7 @@ class FaultCase:
     @contextmanager
     def worker(self, log: Path | None = None) -> Iterator[WorkerProcess]:
         """A worker process on a web port of its own, which does not outlive the block."""
-        settings = self.settings.model_copy(update={"web_port": free_port()})
+        settings = self.settings.model_copy(update={"web_port": lasting_port()})
         with worker_process(settings, log or self.log) as worker:
             yield worker
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from streams.embedded import free_port
 from tests.faults.case import FaultCase
 from tests.faults.conftest import MakeCase
 from tests.integration.harness import WorkerProcess, worker_process
 from tests.services import KafkaCluster, OwnRedis
 from tests.services.kafka_cluster import NODES, KafkaNode
+from tests.services.ports import lasting_port
 
 pytestmark = [pytest.mark.timeout(900)]
 
@@ -125,7 +125,7 @@ def test_a_worker_that_was_cut_off_is_fenced_by_the_one_that_took_over(
         case.until_steps(8, cut_off)
         for proxy in kafka_cluster.proxies.values():
             proxy.hold()
-        beside = case.own_settings.model_copy(update={"web_port": free_port()})
+        beside = case.own_settings.model_copy(update={"web_port": lasting_port()})
         with worker_process(beside, case.folder / "other.log") as other:
             until_all_go_on(case, cut_off, other)
             case.assert_mid_stream()

@@ -27,11 +27,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from enrichment.acceptance import TOPICS, Topic
 from streams.clients import RealClients
-from streams.embedded import free_port
 from streams.profiles import export_profiles
 from streams.settings import Settings, load_settings
 from streams.topics import create_topics
 from streams.worker import Worker
+from tests.services.ports import lasting_port
 
 Document = dict[str, Any]
 ROOT = Path(__file__).parents[2]
@@ -57,7 +57,7 @@ def make_settings(bootstrap_servers: str, redis_url: str, prefix: str, **overrid
         "topic_prefix": prefix,
         "group_id": f"{prefix}group",
         "session_timeout_s": SESSION_TIMEOUT_S,
-        "web_port": free_port(),
+        "web_port": lasting_port(adjacent=2),  # for the tests that run two workers with one command
         "erasure_key": "an erasure key for tests",
     }
     return load_settings(**{**chosen, **overrides})
@@ -81,6 +81,11 @@ def record_of(topic: Topic, document: Mapping[str, Any], partitions: int = 1) ->
     """A well-formed record with its customer as key, in the partition that the key's CRC-32 names."""
     key = str(document["customer_id"]).encode()
     return Record(topic, key, orjson.dumps(document), partition_of(key, partitions))
+
+
+def records_of(log: Mapping[str, Iterable[Mapping[str, Any]]], partitions: int = 1) -> list[Record]:
+    """The records of a made-up log, one topic after the other."""
+    return [record_of(topic, record, partitions) for topic in TOPICS for record in log[topic]]
 
 
 def partition_of(key: bytes, partitions: int) -> int:

@@ -31,6 +31,7 @@ from tests.integration.harness import (
     read_documents,
     read_topic,
     record_of,
+    records_of,
     run_to_the_end,
     running,
     scrape,
@@ -53,10 +54,6 @@ def settings(seeded_settings: Settings) -> Settings:
 def log(random_seed: int) -> SeededLog:
     """With records that come twice and late."""
     return make_log(random_seed, customers=60, days=300, events=900)
-
-
-def records_of(log: SeededLog, partitions: int = 1) -> list[Record]:
-    return [record_of(topic, record, partitions) for topic in TOPICS for record in log[topic]]
 
 
 async def scraped(exposition: Exposition) -> Scrape:

@@ -10,7 +10,6 @@ import orjson
 import pytest
 
 from enrichment.model import load_model
-from streams.embedded import free_port
 from streams.replay import NAMESPACE, Replayed, replay
 from streams.settings import Settings
 from streams.take_over import read_committed_mark
@@ -30,6 +29,7 @@ from tests.integration.harness import (
     worker_process,
 )
 from tests.services import KafkaService, RedisService
+from tests.services.ports import lasting_port
 
 PARTITIONS = 4
 EVENTS = 6_000
@@ -88,7 +88,7 @@ async def test_two_workers_share_the_partitions_and_one_takes_over_when_the_othe
     """SIGTERM ends a worker with exit code 0; the partitions it leaves are clean, and nothing is doubled."""
     await make_topics(settings, PARTITIONS)
     await produce(settings, crowd[: EVENTS // 2])
-    other = settings.model_copy(update={"web_port": free_port()})
+    other = settings.model_copy(update={"web_port": lasting_port()})
     with ExitStack() as ends:
         first = ends.enter_context(worker_process(settings, tmp_path / "first.log"))
         second = ends.enter_context(worker_process(other, tmp_path / "second.log"))

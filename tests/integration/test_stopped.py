@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from enrichment.acceptance import TOPICS
 from streams.partition_survey import Standing, survey
 from streams.partition_task import Status
 from streams.publisher import TransactionalPublisher
@@ -22,11 +21,11 @@ from streams.step import Mark, OutputRecord
 from tests.integration.damage import delete_records, empty, forget_offsets, power_cut, snapshot
 from tests.integration.harness import (
     ROOT,
-    Record,
     make_topics,
     process_environment,
     produce,
     record_of,
+    records_of,
     run_to_the_end,
     running,
     scrape,
@@ -47,10 +46,6 @@ def settings(seeded_settings: Settings) -> Settings:
 @pytest.fixture
 def log(random_seed: int) -> SeededLog:
     return make_log(random_seed, customers=20, days=200, events=500)
-
-
-def records_of(log: SeededLog, partitions: int = 1) -> list[Record]:
-    return [record_of(topic, record, partitions) for topic in TOPICS for record in log[topic]]
 
 
 def doctor(settings: Settings) -> tuple[int, list[str]]:
@@ -225,6 +220,20 @@ async def test_the_survey_finds_offsets_that_are_gone_or_not_ours(settings: Sett
     (standing,) = await surveyed(settings)
     assert standing.status == "error"
     assert "Kafka has no committed offsets, but Redis is at step" in standing.message
+
+
+async def test_the_survey_finds_that_redis_and_the_offsets_were_both_lost(
+    settings: Settings, log: SeededLog, redis_client: Redis
+) -> None:
+    """The decisions are left, and say that this is no first start."""
+    await make_topics(settings)
+    await produce(settings, records_of(log))
+    await run_to_the_end(settings)
+    empty(redis_client, settings)
+    await forget_offsets(settings)
+    (standing,) = await surveyed(settings)
+    assert standing.status == "error"
+    assert f"{settings.topic('ebbtide-decisions')} holds decisions of" in standing.message
 
 
 async def test_a_step_that_was_not_published_is_no_fault(

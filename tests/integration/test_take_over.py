@@ -42,6 +42,7 @@ from tests.integration.harness import (
     read_topic,
     real_clients,
     record_of,
+    records_of,
     run_to_the_end,
     running,
     until,
@@ -62,10 +63,6 @@ def settings(seeded_settings: Settings) -> Settings:
 def log(random_seed: int) -> SeededLog:
     """In order, so that replay is the oracle of changes too."""
     return make_log(random_seed, customers=20, days=200, events=500, disorder=False, late_money=False)
-
-
-def records_of(log: SeededLog, partitions: int = 1) -> list[Record]:
-    return [record_of(topic, record, partitions) for topic in TOPICS for record in log[topic]]
 
 
 def replayed(log: SeededLog, model: Model) -> Replayed:

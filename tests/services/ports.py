@@ -14,17 +14,18 @@ _ATTEMPTS = 200
 _given: set[int] = set()
 
 
-def lasting_port() -> int:
-    """A free TCP port of 127.0.0.1 that no outgoing connection takes while its server is down.
+def lasting_port(adjacent: int = 1) -> int:
+    """A free TCP port of 127.0.0.1 that no outgoing connection takes while its server is down: the first of several.
 
     Those get theirs from a range of the system's. A client that tries to reach a dead server on a port of that range
     may even be given this very port, and is then connected to itself.
     """
     for _ in range(_ATTEMPTS):
-        port = random.randrange(_FIRST_PORT, _first_local_port())
-        if port not in _given and _is_free(port):
-            _given.add(port)
-            return port
+        first = random.randrange(_FIRST_PORT, _first_local_port() - adjacent)
+        ports = range(first, first + adjacent)
+        if _given.isdisjoint(ports) and all(map(_is_free, ports)):
+            _given.update(ports)
+            return first
     raise OSError("no free port found below the range of outgoing connections")
 
 
