@@ -37,6 +37,7 @@ class Faults:
             self.join,
             self.lose_redis_writes,
             self.empty_redis,
+            self.lose_a_site,
             self.fill_redis,
             self.cut_redis_off,
             self.cut_kafka_off,
@@ -123,6 +124,18 @@ class Faults:
     def empty_redis(self, process: Process) -> None:
         """`FLUSHALL`."""
         self._world.redis.flush()
+
+    def lose_a_site(self, process: Process) -> None:
+        """Redis' primary is cut off, mostly with a worker: a replica that lags serves, until the primary is back.
+
+        What was written to the replica meanwhile is lost, and what was written to the primary last is there again.
+        """
+        redis, rng = self._world.redis, self._rng
+        of_primary = redis.snapshot()
+        redis.lose(asyncio.get_running_loop().time() - rng.uniform(0, 1))
+        if rng.random() < 0.7:
+            self.kill(process)
+        self._after(rng.uniform(1, 16), lambda: redis.restore(of_primary))
 
     def fill_redis(self, process: Process) -> None:
         """`OOM command not allowed`, for a while."""

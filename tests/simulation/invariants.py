@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
+from random import Random
 from typing import Any
 
 import msgspec
@@ -27,7 +28,7 @@ from streams.take_over import mark_of
 from tests.integration.harness import Document, aggregates, check_sequences
 from tests.simulation.clients import Servers, SimulatedRedis, Wires
 from tests.simulation.kafka import Entry
-from tests.simulation.process import Network, Process
+from tests.simulation.process import Network, NoFaults, Process
 from tests.simulation.world import PARTITIONS, Outcome
 
 UNNOTICED_US = 6 * 3_600 * 1_000_000
@@ -92,14 +93,8 @@ class _View:
 
 async def _stored(outcome: Outcome, partition: int) -> dict[str, Customer]:
     """Every customer that Redis holds, read as `ebbtide profiles` would."""
-    from random import Random
-
-    class _Nothing:
-        def before(self, *_: object) -> None: ...
-        def executed(self, *_: object) -> None: ...
-
     rng = Random(0)
-    process = Process("reader", rng, Network(delay_s=0), _Nothing())
+    process = Process("reader", rng, Network(delay_s=0), NoFaults())
     wires = Wires(process, outcome.kafka, outcome.redis, rng, Servers())
     keys = PartitionKeys.of(outcome.settings, partition)
     erasure_key = outcome.settings.erasure_key.get_secret_value().encode()

@@ -287,10 +287,6 @@ class Kafka:
         pending = {key for known in self.transactional.values() for key in known.offsets}
         return None if pending.intersection(asked) else [self.offsets.get(key) for key in asked]
 
-    def unstable_offsets(self, group: str, tps: Iterable[TopicPartition]) -> list[OffsetAndMetadata | None]:
-        """What a group has committed, be there a transaction pending or not."""
-        return [self.offsets.get((group, tp)) for tp in tps]
-
     def _current(self, transactional_id: str, epoch: int) -> Transactional:
         known = self.transactional[transactional_id]
         if epoch < known.epoch:

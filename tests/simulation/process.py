@@ -46,6 +46,16 @@ class Injector(Protocol):
         """Called as a server has executed one and not yet answered."""
 
 
+class NoFaults:
+    """Nothing goes wrong."""
+
+    def before(self, process: Process, kind: Kind, what: str) -> None:
+        """Nothing."""
+
+    def executed(self, process: Process, kind: Kind, what: str) -> None:
+        """Nothing."""
+
+
 class Process:
     """One worker's machine."""
 

@@ -32,12 +32,19 @@ class RedisServer:
     def lose(self, since_s: float) -> None:
         """Go back to where it was at a time."""
         kept = [data for at_s, data in self._history if at_s <= since_s]
-        self.data = _copied(kept[-1] if kept else self._history[0][1])
-        self._remember()
+        self.restore(kept[-1] if kept else self._history[0][1])
 
     def flush(self) -> None:
         """Lose everything."""
-        self.data = {}
+        self.restore({})
+
+    def snapshot(self) -> dict[bytes, Any]:
+        """Everything it holds."""
+        return _copied(self.data)
+
+    def restore(self, snapshot: dict[bytes, Any]) -> None:
+        """Hold what it held then, and nothing else."""
+        self.data = _copied(snapshot)
         self._remember()
 
     def _remember(self) -> None:

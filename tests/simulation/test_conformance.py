@@ -13,6 +13,7 @@ from aiokafka.structs import OffsetAndMetadata
 
 from enrichment.acceptance import TOPICS
 from streams.clients import Clients, Producer, RealClients
+from streams.rebuild import read_between
 from streams.settings import Settings
 from streams.topics import TOPICS as ALL_TOPICS
 from tests.integration.harness import make_settings, make_topics
@@ -20,7 +21,7 @@ from tests.services import KafkaService
 from tests.simulation.clients import Servers, SimulatedClients, Wires
 from tests.simulation.kafka import Kafka, Log
 from tests.simulation.loop import run
-from tests.simulation.process import Network, Process
+from tests.simulation.process import Network, NoFaults, Process
 from tests.simulation.redis import RedisServer
 
 OUTPUT = "segment-changes"
@@ -50,27 +51,21 @@ async def commit_offsets(producer: Producer, settings: Settings, offset: int, me
     await producer.send_offsets_to_transaction(offsets, settings.group_id)
 
 
+async def settle(clients: Clients) -> None:
+    """Wait until every partition knows how the last transaction ended: before that, nobody is given the id."""
+    await (await producer_of(clients)).stop()
+
+
 async def visible(clients: Clients, settings: Settings) -> list[bytes | None]:
     """What a read_committed reader sees, up to the last stable offset."""
     tp = TopicPartition(settings.topic(OUTPUT), 0)
-    consumer = clients.consumer(
-        group_id=None,
-        isolation_level="read_committed",
-        auto_offset_reset="none",
-        enable_auto_commit=False,
-    )
-    consumer.assign([tp])
+    consumer = clients.consumer(group_id=None, isolation_level="read_committed")
     await consumer.start()
     try:
         end = (await consumer.end_offsets([tp]))[tp]
-        consumer.seek(tp, 0)
-        values: list[bytes | None] = []
-        while await consumer.position(tp) < end:
-            for records in (await consumer.getmany(tp, timeout_ms=200)).values():
-                values += [record.value for record in records]
-        return values
     finally:
         await consumer.stop()
+    return [record.value async for records in read_between(clients, tp, 0, end) for record in records]
 
 
 async def committed(clients: Clients) -> list[tuple[int, str] | None]:
@@ -97,6 +92,7 @@ async def a_commit_shows_records_and_offsets_together(
     await commit_offsets(producer, settings, 5, "step 1")
     told += [await visible(clients, settings)]
     await producer.commit_transaction()
+    await settle(clients)
     told += [await committed(clients), await visible(clients, settings)]
     await producer.stop()
 
@@ -110,6 +106,7 @@ async def an_abort_leaves_nothing(clients: Clients, settings: Settings, told: To
     await producer.begin_transaction()
     await send(producer, settings, b"two")
     await producer.commit_transaction()
+    await settle(clients)
     told += [await committed(clients), await visible(clients, settings)]
     await producer.stop()
 
@@ -128,6 +125,7 @@ async def a_new_owner_fences_the_old_one_and_settles_its_transaction(
     await send(new, settings, b"of the new")
     await commit_offsets(new, settings, 6, "step 1 again")
     await new.commit_transaction()
+    await settle(clients)
     told += [await committed(clients), await visible(clients, settings)]
     await new.stop()
 
@@ -156,11 +154,6 @@ SCRIPTS: tuple[Script, ...] = (
 )
 
 
-class _NoFaults:
-    def before(self, *_: object) -> None: ...
-    def executed(self, *_: object) -> None: ...
-
-
 async def on_the_simulation(script: Script, settings: Settings) -> Told:
     """What the script tells of the simulated Kafka."""
     rng, told = random.Random(0), Told()
@@ -168,7 +161,7 @@ async def on_the_simulation(script: Script, settings: Settings) -> Told:
     for topic in ALL_TOPICS:
         kafka.logs[TopicPartition(settings.topic(topic.name), 0)] = Log()
     wires = Wires(
-        Process("worker", rng, Network(), _NoFaults()), kafka, RedisServer(lambda: 0.0), rng, Servers()
+        Process("worker", rng, Network(), NoFaults()), kafka, RedisServer(lambda: 0.0), rng, Servers()
     )
     await script(SimulatedClients(wires, settings, 1, lambda: 0), settings, told)
     return told

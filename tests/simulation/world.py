@@ -75,6 +75,7 @@ class Machine:
     process: Process
     worker: Worker
     main: asyncio.Task[None] | None = None
+    stopping: asyncio.Task[None] | None = None
 
 
 @dataclass(slots=True)
@@ -171,8 +172,7 @@ class World:
             await machine.worker.stop()
             process.kill()
 
-        task = asyncio.create_task(stop())
-        machine.worker.__dict__["_stopping"] = task  # or nobody would hold it
+        machine.stopping = asyncio.create_task(stop())
 
     # ------------------------------------------------------------ the run
 
