@@ -251,6 +251,6 @@ def an_input_taken_to_be_at_its_end_by_an_old_answer() -> Iterator[None]:
     """By the event clock, later records of the other inputs overtake its own; nor does a fetch tell the end."""
     with (
         mock.patch.object(Inputs, "is_behind_nothing", Inputs.is_caught_up),
-        mock.patch.object(Inputs, "_fetched_end", lambda self, topic: 0),
+        mock.patch.object(Inputs, "_fetched_end", return_value=0),
     ):
         yield

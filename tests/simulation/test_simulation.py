@@ -59,9 +59,7 @@ def test_a_seed_gives_the_same_run_in_another_process() -> None:
 
 
 @pytest.fixture(scope="module")
-def caught(pytestconfig: pytest.Config) -> dict[str, Result | None]:
-    if pytestconfig.getoption("--faults") != "full":
-        pytest.skip("takes many minutes: runs with --faults full")
+def caught() -> dict[str, Result | None]:
     return catch_mutations(MOST_SEEDS)
 
 
