@@ -7,6 +7,7 @@ immutable; another rate, weight or threshold is another model.
 from __future__ import annotations
 
 import hashlib
+import re
 from decimal import Decimal
 from fractions import Fraction
 from functools import cached_property
@@ -231,11 +232,29 @@ class TierThresholds(_Part):
         return self
 
 
+def _capacity(value: object) -> str:
+    """A count, such as `50`, or a share of the customers with an order, such as `5%`."""
+    text = str(value).strip()
+    if isinstance(value, bool) or not re.fullmatch(r"[0-9]+|[0-9]+(\.[0-9]+)?%", text):
+        raise ValueError("must be a count, such as 50, or a share, such as 5%")
+    if text.endswith("%") and float(text[:-1]) > 100:
+        raise ValueError("must not be above 100%")
+    return text
+
+
+Capacity = Annotated[str, BeforeValidator(_capacity)]
+
+
 class Tiers(_Part):
-    """Thresholds on value, and on potential for customers without an order."""
+    """Thresholds on value, and on potential for customers without an order.
+
+    `capacities` are what `by_value` was made from, where it was: how many customers with an order each tier has room
+    for. Nothing is decided by them.
+    """
 
     by_value: TierThresholds
     by_potential: TierThresholds
+    capacities: dict[Literal["strategic", "named", "field"], Capacity] = {}
 
 
 class Lifecycle(_Part):
@@ -272,6 +291,24 @@ class Reactivation(_Part):
     control_share: Annotated[float, Field(ge=0, le=1)]
 
 
+class Reference(_Part):
+    """How a metric was spread over the customers at a calibration: minimum, deciles and maximum where it is defined.
+
+    `missing` is the share of customers for whom it was not.
+    """
+
+    deciles: tuple[Finite, ...] = ()
+    missing: Annotated[float, Field(ge=0, le=1)]
+
+
+class Calibration(_Part):
+    """What a fitted model was fitted to: for people, and for telling how far metrics have drifted since."""
+
+    until: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+    customers: Annotated[int, Field(ge=0)]
+    metrics: dict[str, Reference] = {}
+
+
 class Model(_Part):
     """One version of the value model. Raises `ModelError` from `load_model` when a file does not fit."""
 
@@ -295,6 +332,7 @@ class Model(_Part):
     lifecycle: Lifecycle
     hysteresis: Hysteresis
     reactivation: Reactivation
+    calibration: Calibration | None = None
 
     @model_validator(mode="after")
     def _complete(self) -> Model:
@@ -363,8 +401,9 @@ class Model(_Part):
 
     @cached_property
     def fingerprint(self) -> str:
-        """A digest of everything in the model: two models with one fingerprint score alike."""
-        return hashlib.blake2b(self.model_dump_json().encode(), digest_size=8).hexdigest()
+        """A digest of everything in the model that decides: two models with one fingerprint score alike."""
+        told = self.model_dump_json(exclude={"calibration": True, "tiers": {"capacities"}})
+        return hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
 
     def is_channel(self, purpose: str) -> bool:
         """Whether a consent purpose names a way to reach the customer."""
