@@ -32,7 +32,8 @@ MEDIUM_HOLD, MEDIUM_SHARES = 0.8, (0.20, 0.60)
 RELIABLE_SHARE = 0.75
 EMERGING_SHARE, EMERGING_POINTS = 0.2, (10.0, 40.0)
 """`emerging` is this share of those below `medium`, by potential, within these points: from what is a real sign of
-interest to what declared answers of 80 points give alone."""
+interest to what declared answers of 80 points give alone. Those without an order are taken likewise, and the higher
+threshold holds."""
 TIER_SHARES = {"strategic": 0.05, "named": 0.20, "field": 0.50}
 """Down to each tier, where no capacities are asked for."""
 LEAST_CHANCE = 1e-4
@@ -150,7 +151,7 @@ def _fit_segments(document: Document, scored: Scored, has_order: Bools) -> Docum
     rules.update(
         high=high, medium=medium, high_churn_risk_limit=round(min(max(at_risk / 2, reliable), at_risk), 6)
     )
-    emerging = _emerging_from(potential[points < medium])
+    emerging = _emerging_from(potential[points < medium], scored.potential[~has_order])
     if emerging is not None:
         rules["emerging_potential"] = emerging
     is_high = (points >= high) & (risk <= rules["high_churn_risk_limit"])
@@ -160,10 +161,7 @@ def _fit_segments(document: Document, scored: Scored, has_order: Bools) -> Docum
         f"within {_range(HIGH_SHARES)} and {_range(MEDIUM_SHARES)} of the customers with an order",
         "high_churn_risk_limit_reason": f"half of at_risk, or more where fewer than {RELIABLE_SHARE:.0%} of those "
         "above the threshold would be below it; at most at_risk",
-        "emerging_reason": f"fewer than {MIN_CUSTOMERS} below medium have any potential: kept as it was"
-        if emerging is None
-        else f"the potential of the first {EMERGING_SHARE:.0%} of those below medium, within "
-        f"{EMERGING_POINTS[0]:.0f} and {EMERGING_POINTS[1]:.0f} points",
+        "emerging_reason": _why_emerging(emerging),
         **rules,
         "share_high": _share(is_high),
         "share_medium": _share((points >= medium) & ~is_high),
@@ -198,12 +196,26 @@ def _down_to(points: Floats, share: float) -> float:
     return max(math.floor(float(np.sort(points)[-rank]) * 100) / 100, 0.0)
 
 
-def _emerging_from(potential: Floats) -> float | None:
-    """The potential from which on a customer below `medium` is `emerging`; None where there is next to none."""
-    if np.count_nonzero(potential > 0) < MIN_CUSTOMERS:
+def _emerging_from(below_medium: Floats, without_order: Floats) -> float | None:
+    """The potential from which on a customer is `emerging`: no more than the share of either group, ties apart.
+
+    None where there is next to no potential in either.
+    """
+    told = [group for group in (below_medium, without_order) if np.count_nonzero(group > 0) >= MIN_CUSTOMERS]
+    if not told:
         return None
     lowest, highest = EMERGING_POINTS
-    return min(max(_down_to(potential, EMERGING_SHARE), lowest), highest)
+    return min(max(lowest, *(_down_to(group, EMERGING_SHARE) for group in told)), highest)
+
+
+def _why_emerging(fitted: float | None) -> str:
+    if fitted is None:
+        return f"fewer than {MIN_CUSTOMERS} below medium have any potential: kept as it was"
+    low, high = EMERGING_POINTS
+    return (
+        f"the potential of the first {EMERGING_SHARE:.0%} of those below medium, and of those without an order, "
+        f"within {low:.0f} and {high:.0f} points"
+    )
 
 
 def _first_day(holds: Bools) -> int | None:

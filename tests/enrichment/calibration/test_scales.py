@@ -222,6 +222,20 @@ def test_segments_hold_the_shares_that_the_report_tells(shop_year: tuple[Scales,
     assert shares[2] > 0
 
 
+def test_most_prospects_are_not_emerging() -> None:
+    """Where all prospects have visited once, a visit makes nobody `emerging` but those who visited last."""
+    visits = [
+        engagement("visited", f"2024-12-{1 + number % 30:02d}", customer_id=f"p{number}", channel="web")
+        for number in range(90)
+    ]
+    scales, snapshot = fitted([*shop(60), *visits])
+    features, scored, by = scored_by(scales, snapshot)
+    segment = candidates(features, scored, by).plain[:, 0]
+    without_order = features.order_count == 0
+    assert 0.1 <= np.mean(segment[without_order] == EMERGING) <= 0.25
+    assert features.day[0] - features.last_engaged_day[without_order & (segment == EMERGING)].min() <= 8
+
+
 def test_a_customer_can_still_rise_to_the_top_of_every_dimension(shop_year: tuple[Scales, Snapshot]) -> None:
     """The best customer is `high` and `strategic` also by the rules made harder."""
     features, scored, by = scored_by(*shop_year)
