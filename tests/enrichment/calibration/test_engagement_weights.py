@@ -146,6 +146,12 @@ def test_whether_fitted_weights_foretell_better_than_the_models_is_told(
     assert report["interval"][0] <= report["log_loss_saved"] <= report["interval"][1]
 
 
+def test_quality_is_that_on_customers_whom_the_fit_had_not_seen() -> None:
+    """Nine kinds that tell nothing: a fit of them is worse than none, which on the customers fitted it cannot be."""
+    quality = fitted(history(dict.fromkeys(model().scored_kinds, 0.0), 150, base=0.0)).report["quality"]
+    assert quality["fitted_weights"]["log_loss"] > quality["no_engagement"]["log_loss"]
+
+
 def test_automated_interactions_move_no_weight(known: list[Event], found: EngagementWeights) -> None:
     """Machine opens of everyone who was to buy."""
     buyers = [int(event.customer_id) for event in known if event.event_id.startswith("order/later")]

@@ -136,6 +136,20 @@ def test_a_difference_that_lifetime_value_explains_is_told_apart() -> None:
     assert abs(told["beyond_lifetime_value"]["difference"]) < 1
 
 
+def test_emerging_customers_of_more_lifetime_value_than_any_other_are_held_against_the_next() -> None:
+    """All of `low` have the same lifetime value; those who declared a budget have more, and buy just as much."""
+    some, others = range(40), range(40, 80)
+    told = verdicts(
+        bought_once(some, "2024-06-25")
+        + bought_once(others, "2024-01-05")
+        + declared_a_budget(some)
+        + bought_later(range(80), 20)
+    )["with_order"]
+    lifetime = [told[name]["customer_lifetime_value_365d"] for name in ("emerging", "low")]
+    assert lifetime[0] > lifetime[1] + 1
+    assert abs(told["beyond_lifetime_value"]["difference"]) < 1
+
+
 def test_potential_before_the_first_order_is_held_against_prospects() -> None:
     """Nobody of either has bought before the cut."""
     some, others = range(40), range(40, 80)
@@ -146,6 +160,7 @@ def test_potential_before_the_first_order_is_held_against_prospects() -> None:
     assert told["days"] == 184
     assert told["before_first_order"]["verdict"] == "yes"
     assert told["before_first_order"]["prospect"]["later_revenue"] == 0
+    assert told["with_order"]["emerging"]["customers"] == 0
     assert told["with_order"]["verdict"] == "cannot be told"
 
 

@@ -193,7 +193,11 @@ def test_limits_of_risk_fit_any_rate_of_return(r: float, alpha: float) -> None:
     limits = (newcomer, by.lifecycle.at_risk_churn_risk, by.lifecycle.lapsed_churn_risk, 1.0)
     assert (np.diff(limits) >= 2 * by.hysteresis.churn_risk_margin - 2e-6).all()
     assert by.hysteresis.churn_risk_margin > 0
-    assert by.segments.high_churn_risk_limit <= by.lifecycle.at_risk_churn_risk
+    limit = by.segments.high_churn_risk_limit
+    assert limit <= by.lifecycle.at_risk_churn_risk
+    _, scored, _ = scored_by(scales, snapshot)
+    risk_at_the_top = scored.churn_risk[scored.lifetime_value_score >= by.segments.high]
+    assert np.mean(risk_at_the_top <= limit) >= 0.6 or limit == by.lifecycle.at_risk_churn_risk
 
 
 def test_where_no_newcomer_returns_the_limits_stay_and_a_warning_says_so() -> None:
@@ -242,6 +246,26 @@ def test_a_customer_can_still_rise_to_the_top_of_every_dimension(shop_year: tupl
     hard = candidates(features, scored, by).hard
     assert (hard[:, 0] == HIGH).any()
     assert (hard[:, 1] == 0).any()
+
+
+def test_nobody_needs_more_points_than_there_are() -> None:
+    """Of 20 customers a twentieth is one, with all 100 points: `high` begins two margins lower."""
+    whale = [order(f"2024-{month:02d}-01", "320000.00", customer_id="whale") for month in (3, 6, 9)]
+    scales, _ = fitted([*shop(19), *whale])
+    assert scales.document["segments"]["high"] == 96.0
+    assert scales.report["segments"]["share_high"] == 0.05
+
+
+def test_declared_answers_make_emerging_however_many_declare() -> None:
+    """Where most declared a budget, a threshold by shares would ask for more than an answer can give."""
+    declared = [
+        engagement("declared", "2024-12-01", customer_id=f"{number:04d}", declared={"budget": "high"})
+        for number in range(60)
+    ]
+    scales, snapshot = fitted([*shop(60), *declared])
+    features, scored, by = scored_by(scales, snapshot)
+    assert by.segments.emerging_potential == 40.0
+    assert set(candidates(features, scored, by).plain[:, 0].tolist()) == {HIGH, MEDIUM, EMERGING}
 
 
 def test_tiers_are_left_to_capacities_where_there_are_some() -> None:
@@ -295,7 +319,8 @@ def only_returns() -> list[Event]:
 
 
 def a_whale() -> list[Event]:
-    return [*shop(50), order("2024-12-01", "320000.00", "whale", customer_id="whale")]
+    whale = [order(f"2024-{month:02d}-01", "320000.00", customer_id="whale") for month in (3, 6, 9)]
+    return [*shop(50), *whale]
 
 
 def prospects() -> list[Event]:
