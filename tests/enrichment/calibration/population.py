@@ -34,7 +34,7 @@ def cdnow() -> list[Event]:
     return [
         order(
             f"{date[:4]}-{date[4:6]}-{date[6:]}",
-            total.lstrip("-"),
+            total,
             f"{number}",
             customer_id=customer,
             channel="web",
