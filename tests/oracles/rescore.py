@@ -74,8 +74,8 @@ def rescore(log: Log, model: Mapping[str, Any], until: str | int | None = None) 
         "consent_breadth": _breadth(consents, model, until_us),
     }.items():
         frame[name] = column
-    numbers = [name for name in frame if name != "engagements_90d" and not str(name).endswith("_day")]
-    frame[numbers] = frame[numbers].fillna(0)
+    numbers = [name for name in frame.columns if name != "engagements_90d" and not name.endswith("_day")]
+    frame = frame.assign(**{name: frame[name].fillna(0) for name in numbers})
     lifetime = _lifetime_value(frame, model, day)
     metrics = _metrics(frame, lifetime["customer_lifetime_value_365d"], model, day)
     return pd.concat([_scores(metrics, model), lifetime.round(6)], axis=1)
@@ -98,7 +98,8 @@ def _weighted_engagement(engagements: pd.DataFrame, model: Mapping[str, Any], da
     points = recent["kind"].map(kinds).astype(float) * 2 ** (
         -age_days / model["engagement"]["half_life_days"]
     )
-    return points.groupby(recent["customer_id"]).sum()
+    weighted: pd.Series[float] = points.groupby(recent["customer_id"]).sum()
+    return weighted
 
 
 def _breadth(consents: pd.DataFrame, model: Mapping[str, Any], until_us: int) -> pd.Series[int]:
@@ -197,10 +198,10 @@ def _metrics(
     has_order = frame["order_count"] > 0
     orders = frame["order_count_365d"]
     cost = frame["touch_cost_365d"] + frame["refund_cost_365d"]
-    tenure = day - frame["first_order_day"]
+    tenure: pd.Series[float] = (day - frame["first_order_day"]).astype(float)
     revenue = frame["revenue_365d"]
-    steady = has_order & (tenure >= 90) & (revenue > 0)
-    growth = (frame["revenue_90d"] / 90) / (revenue / np.minimum(tenure + 1, 365)).where(steady)
+    is_long_enough = has_order & (tenure >= 90) & (revenue > 0)
+    growth = (frame["revenue_90d"] / 90) / (revenue / (tenure + 1).clip(upper=365)).where(is_long_enough)
     metrics = pd.DataFrame(
         {
             "recency_days": (day - frame["last_order_day"]).where(has_order),
