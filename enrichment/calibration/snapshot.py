@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from enrichment.acceptance import Horizons
+from enrichment.acceptance import Horizons, topic_of
 from enrichment.customer import Customer, View, empty_state
 from enrichment.days import day_of
 from enrichment.features import Features, build_features
 from enrichment.model import Model
+from schemas.dead_letters import Rejection
 from schemas.events import Event
 
 Ints = npt.NDArray[np.int64]
@@ -127,12 +129,16 @@ def between(end: Snapshot, customer_ids: Sequence[str], after_day: int) -> Later
 
 
 def take_snapshots(
-    events: Iterable[Event], days: Sequence[int], model: Model, horizons: Horizons | None = None
+    events: Iterable[Event],
+    days: Sequence[int],
+    model: Model,
+    horizons: Horizons | None = None,
+    outcomes: Counter[tuple[str, str]] | None = None,
 ) -> Iterator[Snapshot]:
     """Snapshots at the ends of these days, ascending, from records in the order of replay.
 
-    Nothing is decided on the way; duplicates, late records and erasures are treated as live. Records after the last
-    day are not looked at.
+    Nothing is decided on the way; duplicates, late records and erasures are treated as live, and what became of each
+    record is counted in `outcomes`, by topic and outcome. Records after the last day are not looked at.
     """
     customers: dict[str, Customer] = {}
     pending = list(days)
@@ -145,7 +151,9 @@ def take_snapshots(
         customer = customers.get(event.customer_id)
         if customer is None:
             customer = customers[event.customer_id] = Customer(event.customer_id, empty_state(), model)
-        customer.apply(event, horizons, 0)
+        effect = customer.apply(event, horizons, 0)
+        if outcomes is not None:
+            outcomes[topic_of(event), "dead_letter" if isinstance(effect, Rejection) else effect.outcome] += 1
     for day in pending:
         yield _snapshot(day, customers)
 
