@@ -73,7 +73,7 @@ def fit_empirical_hazard(snapshot: Snapshot, unit_days: float) -> EmpiricalHazar
     middles = (centres[1:] + centres[:-1]) / 2.0
     group = np.where(repeated, 1 + np.searchsorted(middles, pace), 0)
     events, days = _at_risk(gaps, group, len(centres) + 1, silences)
-    rates, weights = _smoothed(events, days)
+    rates, weights = _smoothed(events, days, typical_gap)
     first = isotonic_regression(rates[0], weights=weights[0], increasing=False).x
     hazards = _descending_both_ways(rates[1:], weights[1:])
     return EmpiricalHazard(
@@ -109,11 +109,15 @@ def _at_risk(
     return events, days
 
 
-def _smoothed(events: Floats, days: Floats) -> tuple[Floats, Floats]:
-    """Hazards, and their weights, with one purchase added to each cell at the rate of everyone at that silence."""
-    overall = np.maximum(events.sum(axis=0), 0.5) / np.maximum(days.sum(axis=0), 1.0)
-    weights = days + 1.0 / overall
-    return (events + 1.0) / weights, weights
+def _smoothed(events: Floats, days: Floats, typical_gap: float) -> tuple[Floats, Floats]:
+    """Hazards, and their weights, with some days added to each cell at the hazard of everyone at that silence.
+
+    They are the days in which one purchase would be expected, at most a typical gap. So no hazard is 0.
+    """
+    overall = (events.sum(axis=0) + 1.0) / (days.sum(axis=0) + typical_gap)
+    added = np.minimum(1.0 / overall, typical_gap)
+    weights = days + added
+    return (events + added * overall) / weights, weights
 
 
 def _descending_both_ways(rates: Floats, weights: Floats) -> Floats:

@@ -123,7 +123,7 @@ def test_customers_who_never_stop_make_a_degenerate_fit(fit: Callable[[Histories
     assert result.status == "degenerate"
     assert result.reason is not None
     assert (
-        "beyond 0.001 to 1,000" in result.reason
+        "not between 0.001 and 1,000" in result.reason
         or "are active with a probability above 0.999" in result.reason
     )
     assert result.parameters is not None
