@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
 from functools import cached_property
@@ -29,6 +30,8 @@ from pydantic import (
     model_validator,
 )
 
+from enrichment.empirical_hazard import EmpiricalHazard
+from enrichment.lifetime_value import BGNBD, ParetoNBD, Predictor
 from enrichment.money import MICROS_PER_UNIT, minor_unit_digits
 
 METRIC_GROUPS: dict[str, str] = {
@@ -49,6 +52,10 @@ METRIC_GROUPS: dict[str, str] = {
 """Every metric that a score is made of, and the score it belongs to. docs/scores.md defines each."""
 METRICS: tuple[str, ...] = tuple(METRIC_GROUPS)
 GROUPS: tuple[str, ...] = ("business", "engagement", "cost", "potential")
+
+TimeUnit = Literal["day", "week", "month"]
+DAYS_PER_UNIT: dict[TimeUnit, float] = {"day": 1.0, "week": 7.0, "month": 365.25 / 12}
+"""A month is a twelfth of a year."""
 
 
 class ModelError(ValueError):
@@ -167,6 +174,27 @@ class BGNBDParameters(_Part):
     b: Annotated[float, Field(gt=0)]
 
 
+class EmpiricalParameters(_Part):
+    """Hazards of buying again, counted from a history, for customers whom neither model above describes.
+
+    `EmpiricalHazard` says what each is: `typical_gap`, `active_within`, `silences` and `paces` in the time unit, the
+    hazards per time unit.
+    """
+
+    family: Literal["empirical"]
+    typical_gap: float
+    active_within: float
+    silences: tuple[float, ...]
+    after_first: tuple[float, ...]
+    paces: tuple[float, ...]
+    hazards: tuple[tuple[float, ...], ...]
+
+    @model_validator(mode="after")
+    def _usable(self) -> EmpiricalParameters:
+        EmpiricalHazard(**self.model_dump(exclude={"family"}))
+        return self
+
+
 class GammaGammaParameters(_Part):
     """Gamma-Gamma: spend per purchase day; `gamma` in base units. The mean exists for `q` above 1 only."""
 
@@ -178,14 +206,26 @@ class GammaGammaParameters(_Part):
 class LifetimeValue(_Part):
     """What predicts purchases and spend; times in `time_unit`."""
 
-    time_unit: Literal["day", "week", "month"]
-    purchases: Annotated[ParetoNBDParameters | BGNBDParameters, Field(discriminator="family")]
+    time_unit: TimeUnit
+    purchases: Annotated[
+        ParetoNBDParameters | BGNBDParameters | EmpiricalParameters, Field(discriminator="family")
+    ]
     spend: GammaGammaParameters
 
     @property
     def days_per_unit(self) -> float:
         """Days in one `time_unit`; a month is a twelfth of a year."""
-        return {"day": 1.0, "week": 7.0, "month": 365.25 / 12}[self.time_unit]
+        return DAYS_PER_UNIT[self.time_unit]
+
+    @cached_property
+    def purchase_model(self) -> Predictor:
+        """What predicts purchases, by `purchases`; its times are in `time_unit`."""
+        families: dict[str, Callable[..., Predictor]] = {
+            "pareto_nbd": ParetoNBD,
+            "bg_nbd": BGNBD,
+            "empirical": EmpiricalHazard,
+        }
+        return families[self.purchases.family](**self.purchases.model_dump(exclude={"family"}))
 
 
 class RfmQuintiles(_Part):

@@ -7,14 +7,13 @@ decimals before anything is decided by it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 from enrichment import lifetime_value
 from enrichment.features import NO_DAY, Features
-from enrichment.model import GROUPS, METRICS, LifetimeValue, Model, ParetoNBDParameters
+from enrichment.model import GROUPS, METRICS, LifetimeValue, Model
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -119,7 +118,7 @@ def _purchasing(
     if has_order.any():
         unit_days = model.days_per_unit
         predicted = lifetime_value.predict(
-            _purchase_model(model),
+            model.purchase_model,
             (features.purchase_days[has_order] - 1).astype(np.float64),
             (tenure - recency)[has_order] / unit_days,
             tenure[has_order] / unit_days,
@@ -128,14 +127,6 @@ def _purchasing(
         for result, values in zip(results, predicted, strict=True):
             result[has_order] = round6(values)
     return results[0], results[1], results[2]
-
-
-@lru_cache(maxsize=8)
-def _purchase_model(model: LifetimeValue) -> lifetime_value.ParetoNBD | lifetime_value.BGNBD:
-    parameters = model.purchases
-    if isinstance(parameters, ParetoNBDParameters):
-        return lifetime_value.ParetoNBD(parameters.r, parameters.alpha, parameters.s, parameters.beta)
-    return lifetime_value.BGNBD(parameters.r, parameters.alpha, parameters.a, parameters.b)
 
 
 def _spend_per_day(features: Features, model: Model) -> Floats:
