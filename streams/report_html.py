@@ -18,6 +18,7 @@ from streams.report_parts import (
     Markup,
     anything,
     figures,
+    flagged,
     money,
     number,
     paragraph,
@@ -278,9 +279,9 @@ def _drift(found: Document, report: Document, drawn: bool) -> Markup:
     if found["metrics"]:
         parts.append(
             paragraph(
-                f"{found['customers_now']:,} customers as of {found['as_of']} against the {found['customers_then']:,} of "
-                f"the calibration up to {found['calibrated_until']}. Below 0.1 a metric is stable, from 0.25 on it is of "
-                "another population; an index below the one by chance says nothing."
+                f"{found['customers_now']:,} customers as of {found['as_of']} against {found['customers_then']:,} at "
+                f"the calibration up to {found['calibrated_until']}. Below 0.1 a metric is stable, from 0.25 on it "
+                "is of another population; an index below the one by chance says nothing."
             )
         )
         if drawn:
@@ -307,7 +308,7 @@ def _drift_row(name: str, metric: Document) -> tuple[object, ...]:
         name,
         metric["psi"],
         metric["chance"],
-        Markup(f'<span class="bad">{verdict}</span>') if verdict == "large" else verdict,
+        flagged(verdict, verdict == "large"),
         metric["median_then"],
         metric["median_now"],
         percent(metric["missing_then"]),
