@@ -11,6 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, Final
 
+from enrichment.calibration.drift import LARGE, MODERATE
 from streams import report_plots as plots
 from streams.report_fit import fit_section
 from streams.report_parts import (
@@ -280,13 +281,15 @@ def _drift(found: Document, report: Document, drawn: bool) -> Markup:
         parts.append(
             paragraph(
                 f"{found['customers_now']:,} customers as of {found['as_of']} against {found['customers_then']:,} at "
-                f"the calibration up to {found['calibrated_until']}. Below 0.1 a metric is stable, from 0.25 on it "
-                "is of another population; an index below the one by chance says nothing."
+                f"the calibration up to {found['calibrated_until']}. Below {MODERATE:g} a metric is stable, from "
+                f"{LARGE:g} on it is of another population; an index below the one by chance says nothing."
             )
         )
         if drawn:
             parts.append(
-                figures((plots.drift_plot(found["metrics"], 0.1, 0.25), "Population stability index."))
+                figures(
+                    (plots.drift_plot(found["metrics"], MODERATE, LARGE), "The lines are the usual limits.")
+                )
             )
         head = (
             "metric",

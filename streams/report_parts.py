@@ -59,13 +59,13 @@ def number(value: float) -> str:
     if not math.isfinite(value):
         return "–"
     size = abs(value)
+    if size == 0:
+        return "0"
     if size >= 1e7:
         return f"{value:.4g}"
-    decimals = (
-        0 if size >= 1000 else 1 if size >= 100 else 2 if size >= 10 else 3 if size >= 1 or size == 0 else 4
-    )
+    decimals = 0 if size >= 1000 else 1 if size >= 100 else 2 if size >= 10 else 3 if size >= 1 else 4
     shown = f"{value:,.{decimals}f}"
-    return f"{value:.3g}" if size and float(shown.replace(",", "")) == 0 else shown
+    return f"{value:.3g}" if float(shown.replace(",", "")) == 0 else shown
 
 
 def percent(value: float | None, digits: int = 1) -> Markup:
@@ -152,7 +152,7 @@ def anything(value: Any, depth: int = 0) -> Markup:
     if isinstance(value, dict):
         plain = {key: part for key, part in value.items() if not isinstance(part, (dict, list)) or not part}
         parts = (
-            [table(("", "value"), [(words(key), _plain(part)) for key, part in plain.items()])]
+            [table(("measure", "value"), [(words(key), _plain(part)) for key, part in plain.items()])]
             if plain
             else []
         )

@@ -171,7 +171,7 @@ def stability_plot(periods: Sequence[Document]) -> str:
             shares = [period["kept_share"][dimension] for period in periods]
             shown = [(x, 100 * share) for x, share in zip(at, shares, strict=True) if share is not None]
             axes.plot([x for x, _ in shown], [y for _, y in shown], "o-", color=colour, label=dimension)
-        step = max(1, len(periods) // 6)
+        step = -(-len(periods) // 5)
         axes.set_xticks(at[::step], [period["until"][:7] for period in periods[::step]])
         axes.set_ylim(top=100.5)
         axes.set_ylabel("% who keep their standing")
@@ -193,7 +193,7 @@ def drift_plot(metrics: dict[str, Document], moderate: float, large: float) -> s
             axes.axvline(limit, color=MUTED, linewidth=1, linestyle="--")
         axes.set_yticks(at, list(metrics))
         axes.set_xlim(0, max([*indexes, large]) * 1.1)
-        axes.set_xlabel(f"population stability index (limits {moderate:g} and {large:g})")
+        axes.set_xlabel("population stability index")
         axes.grid(axis="y", visible=False)
     return finish()
 

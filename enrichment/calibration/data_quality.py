@@ -42,26 +42,44 @@ def data_quality(snapshot: Snapshot, model: Model, records: RecordCounts | None 
 
     Money is in base units. No customer is named: the report may be kept for longer than they are.
     """
-    features = snapshot.features(model)
-    spend = {
-        "average_order_value_365d": _positive(features.counted_365d_micros, features.order_count_365d),
-        "revenue": _positive(features.revenue_micros, None),
-        "purchase_days": features.purchase_days[features.purchase_days > 0].astype(np.float64),
-    }
     document: Document = {
         "records": None if records is None else _records(records),
         "customers": len(snapshot),
         "denied": snapshot.denied,
         "refunds_without_order": snapshot.refunds_without_order,
-        "without_counted_order": int(np.count_nonzero(features.order_count == 0)),
-        "only_returns": int(np.count_nonzero((features.order_count == 0) & (features.refunded_micros > 0))),
+        **(_of_customers(snapshot, model) if len(snapshot) else _OF_NOBODY),
+    }
+    document["warnings"] = _warnings(document)
+    return document
+
+
+_OF_NOBODY: Document = {
+    "without_counted_order": 0,
+    "only_returns": 0,
+    "net_negative": 0,
+    "first_orders": {"history_days": 0, "in_first_31_days": None},
+    "missing": {},
+    "outliers": {},
+}
+
+
+def _of_customers(snapshot: Snapshot, model: Model) -> Document:
+    """What can be seen in the customers' own aggregates."""
+    features = snapshot.features(model)
+    without = features.order_count == 0
+    spend = {
+        "average_order_value_365d": _positive(features.counted_365d_micros, features.order_count_365d),
+        "revenue": _positive(features.revenue_micros, None),
+        "purchase_days": features.purchase_days[features.purchase_days > 0].astype(np.float64),
+    }
+    return {
+        "without_counted_order": int(np.count_nonzero(without)),
+        "only_returns": int(np.count_nonzero(without & (features.refunded_micros > 0))),
         "net_negative": int(np.count_nonzero(features.revenue_micros < 0)),
         "first_orders": _first_orders(features, snapshot.day),
         "missing": _missing(features, model),
         "outliers": {name: outliers(values) for name, values in spend.items()},
     }
-    document["warnings"] = _warnings(document)
-    return document
 
 
 def outliers(values: Floats) -> Document:
@@ -129,8 +147,6 @@ def _first_orders(features: Features, day: int) -> Document:
 
 def _missing(features: Features, model: Model) -> dict[str, float]:
     """Per metric, the share of customers for whom it is not defined."""
-    if not len(features):
-        return {}
     undefined = np.isnan(score(features, model).metrics).mean(axis=0)
     return {name: round(float(share), 6) for name, share in zip(METRICS, undefined, strict=True)}
 

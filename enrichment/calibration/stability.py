@@ -61,6 +61,9 @@ class _Standings:
 
 
 def _standings(snapshot: Snapshot, model: Model, before: _Standings | None) -> _Standings:
+    if not len(snapshot):
+        nobody = np.zeros((0, len(DIMENSIONS)), dtype=np.int64)
+        return _Standings(snapshot.day, (), nobody, nobody, nobody)
     features = snapshot.features(model)
     found = candidates(features, score(features, model), model)
     held, since = found.plain.copy(), np.full(found.plain.shape, snapshot.day, dtype=np.int64)

@@ -31,6 +31,7 @@ CURVE_GROUPS = 20
 CONFIDENCE = 0.95
 MOST_FREQUENT = 7
 """By frequency, customers with this many repeat purchase days or more are one group."""
+RANKINGS = ("probability_active", "churn_risk_reversed", "recency_reversed", "frequency")
 ROC_POINTS = 100
 """A curve is thinned to about this many points."""
 
@@ -71,11 +72,16 @@ def validate(model: Model, cut: Snapshot, end: Snapshot) -> Document:
     """
     if end.day <= cut.day:
         raise ValueError(f"the end, {format_day(end.day)}, must be after the cut, {format_day(cut.day)}")
-    features = cut.features(model)
-    scored = score(features, model)
     seen = end.positions(cut.customer_ids) >= 0
     held = _holdout(model, cut, end, seen)
-    standings, standing_warnings = standing_outcomes(features, scored, model, cut, end, seen)
+    ranking: Document = {name: {"auc": None, "roc": []} for name in RANKINGS}
+    standings: dict[str, list[Document]] = {}
+    standing_warnings: list[str] = []
+    if len(cut):
+        features = cut.features(model)
+        scored = score(features, model)
+        ranking = _rankings(held, features, scored)
+        standings, standing_warnings = standing_outcomes(features, scored, model, cut, end, seen)
     return {
         "period": {
             "cut": format_day(cut.day),
@@ -91,7 +97,7 @@ def validate(model: Model, cut: Snapshot, end: Snapshot) -> Document:
         "calibration_curve": _calibration_curve(held),
         "by_frequency": _by_frequency(held),
         "probability_of_purchase": _reliability(held),
-        "ranking": _rankings(held, features, scored),
+        "ranking": ranking,
         "standings": standings,
         "warnings": [*_warnings(held), *standing_warnings],
     }
@@ -219,13 +225,16 @@ def _groups_by(values: Floats, groups: int) -> list[Ints]:
 
 def _rankings(held: Holdout, features: Features, scored: Scored) -> Document:
     """How well each order of customers tells who purchases in the holdout, the likeliest first."""
-    orders = {
-        "probability_active": scored.probability_active[held.row],
-        "churn_risk_reversed": -scored.churn_risk[held.row],
-        "recency_reversed": -scored.recency_days[held.row].astype(np.float64),
-        "frequency": features.purchase_days[held.row].astype(np.float64),
+    orders = (
+        scored.probability_active[held.row],
+        -scored.churn_risk[held.row],
+        -scored.recency_days[held.row].astype(np.float64),
+        features.purchase_days[held.row].astype(np.float64),
+    )
+    return {
+        name: {"auc": auc(held.bought, by), "roc": roc(held.bought, by)}
+        for name, by in zip(RANKINGS, orders, strict=True)
     }
-    return {name: {"auc": auc(held.bought, by), "roc": roc(held.bought, by)} for name, by in orders.items()}
 
 
 def auc(positive: Bools, by: Floats) -> float | None:
