@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pytest
 
 from enrichment.calibration.data_quality import RecordCounts, data_quality, outliers
 from enrichment.model import METRICS, load_model
+from schemas.events import Event
 from tests.enrichment.calibration.snapshots import cdnow, cdnow_sales, snapshots, written
 from tests.enrichment.records import consent, order, refund
+
+
+def quality(events: Sequence[Event], date: str, records: RecordCounts | None = None) -> dict[str, Any]:
+    """The section of these events at the end of a date."""
+    (snapshot,) = snapshots(events, date)
+    return data_quality(snapshot, load_model(), records)
 
 
 def test_a_whale_of_ten_thousand_times_the_median_stands_out() -> None:
     """One of a hundred, by its revenue and order value, with the share of the total that it holds."""
     events = [order("2025-01-05", f"{8 + at % 5}.00", customer_id=f"c{at}") for at in range(99)]
     events.append(order("2025-01-05", "100000.00", customer_id="whale"))
-    found = data_quality(*snapshots(events, "2025-01-31"), load_model())
+    found = quality(events, "2025-01-31")
     revenue = found["outliers"]["revenue"]
     total = sum(8 + at % 5 for at in range(99)) + 100000
     assert (revenue["high"], revenue["low"], revenue["median"], revenue["largest"]) == (1, 0, 10.0, 100000.0)
@@ -65,7 +75,7 @@ def test_returns_without_an_order_denials_and_net_negatives_are_counted() -> Non
         order("2025-01-05", customer_id="c"),
         consent("2025-01-07", "profiling", False, customer_id="c"),
     ]
-    found = data_quality(*snapshots(events, "2025-01-31"), load_model())
+    found = quality(events, "2025-01-31")
     assert (found["customers"], found["denied"], found["refunds_without_order"]) == (2, 1, 2)
     assert (found["without_counted_order"], found["only_returns"], found["net_negative"]) == (1, 1, 2)
     assert "2 refunds are of orders that are not in the log" in found["warnings"]
@@ -80,7 +90,7 @@ def test_records_are_counted_by_outcome_and_dead_letters_by_reason() -> None:
         {"purchases": {"accepted": 90, "duplicate": 4, "dead_letter": 3}, "consents": {"duplicate": 3}},
         {"TooLate": 1, "Malformed": 2},
     )
-    found = data_quality(*snapshots([order("2025-01-05")], "2025-01-31"), load_model(), counts)
+    found = quality([order("2025-01-05")], "2025-01-31", counts)
     assert (found["records"]["read"], found["records"]["duplicates"]) == (100, 7)
     assert found["records"]["dead_letters_by_reason"] == {"Malformed": 2, "TooLate": 1}
     assert found["warnings"] == ["3.0% of the records were refused as dead letters (Malformed 2, TooLate 1)"]
@@ -88,14 +98,14 @@ def test_records_are_counted_by_outcome_and_dead_letters_by_reason() -> None:
 
 def test_counts_that_were_not_taken_are_null() -> None:
     """Not zero: nobody has counted."""
-    assert data_quality(*snapshots([order("2025-01-05")], "2025-01-31"), load_model())["records"] is None
+    assert quality([order("2025-01-05")], "2025-01-31")["records"] is None
 
 
 def test_a_log_that_begins_later_than_its_customers_is_suspected() -> None:
     """Most first orders in the first month of a year, as in a panel; CDNOW's are spread over a quarter."""
     events = [order("2024-01-05", customer_id=f"c{at}") for at in range(6)]
     events += [order(f"2024-0{month}-05", customer_id=f"n{month}") for month in range(4, 8)]
-    found = data_quality(*snapshots(events, "2024-12-31"), load_model())
+    found = quality(events, "2024-12-31")
     assert found["first_orders"] == {"history_days": 362, "in_first_31_days": 0.6}
     assert found["warnings"][0].startswith(
         "60% of the customers have their first order in the log's first 31 days"
@@ -115,6 +125,6 @@ def test_first_orders_of_cdnow_are_those_of_the_raw_file() -> None:
 
 def test_an_empty_history_has_an_empty_section() -> None:
     """No exception, no NaN."""
-    found = data_quality(*snapshots([], "2025-01-31"), load_model())
+    found = quality([], "2025-01-31")
     assert (found["customers"], found["warnings"]) == (0, [])
     written(found)
