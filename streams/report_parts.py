@@ -214,10 +214,12 @@ caption{text-align:left;font-weight:600;padding:.3rem 0}
 th,td{padding:.28rem .7rem;border-bottom:1px solid var(--grid);text-align:right;vertical-align:top;white-space:nowrap}
 thead th{color:var(--muted);font-weight:600;vertical-align:bottom;white-space:normal;min-width:4.5rem}
 th:first-child{text-align:left;padding-left:0;min-width:0}
-tbody th{font-weight:500}
+tbody th{font-weight:500;position:sticky;left:0;background:var(--card)}
 th.words,td.words{text-align:left;white-space:normal}
 td.words{max-width:34rem}
 .cell{display:block;margin:-.28rem -.7rem;padding:.28rem .7rem}
 .bad{color:var(--bad);font-weight:600}
+@media (max-width:600px){main{padding:.6rem}section{padding:.7rem}th,td{padding:.28rem .45rem}
+.cell{margin:-.28rem -.45rem;padding:.28rem .45rem}thead th{min-width:5.2rem}}
 @media print{body{background:#fff}section,.tile{break-inside:avoid}}
 """

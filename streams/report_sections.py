@@ -237,7 +237,7 @@ def data_quality_section(found: Document, report: Document, drawn: bool) -> Mark
             ("records read", records["read"]),
             ("duplicates", records["duplicates"]),
             ("dead letters", records["dead_letters"]),
-            *((f"… {reason}", count) for reason, count in records["dead_letters_by_reason"].items()),
+            *((f"of which {reason}", count) for reason, count in records["dead_letters_by_reason"].items()),
         ]
     far = [
         (
@@ -255,7 +255,7 @@ def data_quality_section(found: Document, report: Document, drawn: bool) -> Mark
     undefined = [(name, percent(share)) for name, share in found["missing"].items() if share]
     return section(
         "Data quality",
-        table(("", "count"), rows),
+        table(("what", "count"), rows),
         table(head, far, "Outliers, by the median absolute deviation of logarithms"),
         table(("metric", "not defined for"), undefined, "Metrics that are missing for some")
         if undefined

@@ -31,12 +31,14 @@ def drift(model: Model, snapshot: Snapshot) -> Document:
     χ²(bins − 1) × (1/n + 1/N) for n customers now and N then (B. Yurdakul (2018), Statistical Properties of Population
     Stability Index); `chance` is its 95% quantile: an index below it says nothing.
 
-    A model without a calibration, or without a metric's reference, is said in `warnings`, and has no index.
+    A model that was not calibrated has nothing to drift from: then `metrics` is empty, and `review` says why. A metric
+    of which the calibration keeps nothing is named in `warnings`.
     """
     if model.calibration is None:
-        return _nothing("the model was not calibrated: there is no distribution to compare with")
+        return _nothing("the model was not calibrated: there is no distribution to compare with", [])
     if not len(snapshot):
-        return _nothing("there are no customers to compare with the calibration's")
+        nobody = "there are no customers to compare with the calibration's"
+        return _nothing(nobody, [nobody])
     values = score(snapshot.features(model), model).metrics
     metrics: dict[str, Document] = {}
     unknown = []
@@ -75,7 +77,7 @@ def population_stability_index(now: Floats, then: Floats, customers_now: int, cu
     return float(np.sum((now - then) * np.log(now / then)))
 
 
-def _nothing(reason: str) -> Document:
+def _nothing(reason: str, warnings: list[str]) -> Document:
     return {
         "calibrated_until": None,
         "as_of": None,
@@ -83,7 +85,7 @@ def _nothing(reason: str) -> Document:
         "customers_now": None,
         "metrics": {},
         "review": reason,
-        "warnings": [reason],
+        "warnings": warnings,
     }
 
 

@@ -276,7 +276,7 @@ def test_a_tiny_history_has_a_page_too(events: list[Any]) -> None:
         "data_quality": data_quality(end, model),
     }
     page = Page(page_of(report))
-    assert "drift: the model was not calibrated" in page.text
+    assert "The model was not calibrated: there is no distribution to compare with." in page.text
     assert "the holdout" in page.text or "nothing can be validated" in page.text
 
 

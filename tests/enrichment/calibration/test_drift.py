@@ -132,8 +132,8 @@ def test_without_drift_the_index_exceeds_the_one_by_chance_one_time_in_twenty(ra
 def test_a_model_that_was_not_calibrated_has_nothing_to_drift_from() -> None:
     """The built-in one; that is said, and no number is made up."""
     found = drift(load_model(), spending(lambda at: 10 + at, customers=5))
-    assert found["warnings"] == ["the model was not calibrated: there is no distribution to compare with"]
-    assert found["metrics"] == {}
+    assert found["review"] == "the model was not calibrated: there is no distribution to compare with"
+    assert (found["metrics"], found["warnings"]) == ({}, [])
 
 
 def test_a_metric_that_the_calibration_does_not_keep_is_named() -> None:

@@ -7,9 +7,12 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
+from enrichment.calibration.data_quality import data_quality
+from enrichment.calibration.stability import stability
 from enrichment.calibration.validation import auc, roc, validate
 from enrichment.model import load_model
 from enrichment.scores import score
+from schemas.events import Event
 from tests.enrichment.calibration.snapshots import (
     CDNOW_CUT,
     CDNOW_END,
@@ -156,12 +159,37 @@ def test_what_cannot_be_ranked_is_null_with_its_reason(later: list[str], warning
 @pytest.mark.parametrize(
     "events", [[], [refund("2025-01-05", "unknown", "20.00")]], ids=["nobody", "returns only"]
 )
-def test_without_a_counted_order_nothing_is_validated_and_that_is_said(events: list[object]) -> None:
+def test_without_a_counted_order_nothing_is_validated_and_that_is_said(events: list[Event]) -> None:
     """No exception, no NaN, one reason."""
-    found = validate(load_model(), *snapshots(events, "2025-02-01", "2025-03-01"))  # type: ignore[arg-type]
+    found = validate(load_model(), *snapshots(events, "2025-02-01", "2025-03-01"))
     assert found["warnings"][0].startswith("nobody had a counted order at the cut")
     assert (found["customers"], found["deciles"], found["by_frequency"]) == (0, [], [])
     written(found)
+
+
+HARD_HISTORIES: dict[str, list[Event]] = {
+    "five customers": [order(f"2025-01-0{at}", customer_id=f"c{at}") for at in range(1, 6)],
+    "one order each": [order("2025-01-05", f"{at}.00", customer_id=f"c{at}") for at in range(1, 60)],
+    "only returns": [refund(f"2025-01-0{at}", "unknown", "9.00", customer_id=f"c{at}") for at in range(1, 6)],
+    "free orders": [order("2025-01-05", "0", customer_id=f"c{at}") for at in range(5)],
+    "a whale": [
+        *(
+            order(date, "10.00", customer_id=f"c{at}")
+            for at in range(40)
+            for date in ("2025-01-05", "2025-02-10")
+        ),
+        *(order(date, "100000.00", customer_id="whale") for date in ("2025-01-05", "2025-02-10")),
+    ],
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("history", HARD_HISTORIES)
+def test_hard_histories_are_validated_without_an_exception_or_nan(history: str) -> None:
+    """All of the report's sections, with numerical warnings taken for errors."""
+    cut, end = snapshots(HARD_HISTORIES[history], "2025-02-01", "2025-03-01")
+    model = load_model()
+    written([validate(model, cut, end), stability([cut, end], model), data_quality(end, model)])
 
 
 def test_expecting_far_too_few_purchases_is_warned_of() -> None:
