@@ -79,6 +79,15 @@ def test_a_customer_who_falls_silent_is_seen_to_go_down() -> None:
     assert "only 0% keep their segment from one snapshot to the next" in found["warnings"]
 
 
+@pytest.mark.parametrize(("dwell_days", "kept"), [(7, [0.0, 0.0, 1.0]), (45, [0.0, 1.0, 0.0])])
+def test_dwell_counts_from_the_last_change(dwell_days: int, kept: list[float]) -> None:
+    """Who went from `high` to `medium` by October 28 is `low` a month later, or after 45 days, another month later."""
+    events = [order(f"2024-{month:02}-05", "60.00") for month in range(1, 6)]
+    dates = ("2024-05-28", "2024-10-28", "2024-11-28", "2024-12-28")
+    found = stability(snapshots(events, *dates), model(hysteresis={"dwell_days": dwell_days}))
+    assert [period["kept_share"]["segment"] for period in found["periods"]] == kept
+
+
 def test_snapshots_may_come_one_at_a_time() -> None:
     """A generator gives what a list gives."""
     months = snapshots([order("2025-01-05"), order("2025-02-05")], *MONTH_ENDS)
