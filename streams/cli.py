@@ -256,6 +256,22 @@ def explain(options: _Options, customer_id: str, as_json: bool) -> None:
 
 
 @cli.command()
+@click.option("--by", metavar="ATTRIBUTE", required=True, help="Of the profiles, such as region.")
+@click.option(
+    "--profiles", metavar="FILE", type=_FILES, help="As `profiles` and `replay` write it; Redis if left out."
+)
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@_for_all
+@click.pass_obj
+def audit(options: _Options, by: str, profiles: Path | None, as_json: bool) -> None:
+    """Tell whether groups of customers fare alike: shares per tier and segment, and the 80% rule."""
+    settings = options.settings()
+    from streams.audit import run_audit
+
+    click.echo(run_audit(settings, by, profiles, as_json))
+
+
+@cli.command()
 @_for_all
 @click.pass_obj
 def doctor(options: _Options) -> int:
