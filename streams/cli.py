@@ -60,6 +60,25 @@ class _Time(click.ParamType):
             self.fail(f"{value!r}: {error}{hint}", param, ctx)
 
 
+class _Tier(click.ParamType):
+    """A tier and its room, such as `strategic=50` or `named=5%`."""
+
+    name = "tier"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        from enrichment.calibration.capacity import CapacityError, capacity_of
+
+        if isinstance(value, tuple):
+            return value
+        tier, _, room = value.partition("=")
+        try:
+            return capacity_of(tier.strip(), room.strip())
+        except CapacityError as error:
+            self.fail(f"{value!r}: {error}", param, ctx)
+
+
 def _set_config(ctx: click.Context, _: click.Parameter, value: Path | None) -> None:
     if value is not None:
         ctx.ensure_object(_Options).config = value
@@ -253,6 +272,43 @@ def explain(options: _Options, customer_id: str, as_json: bool) -> None:
     from streams.explain import explain as explain_customer
 
     click.echo(explain_customer(settings, customer_id, as_json))
+
+
+@cli.command()
+@click.option(
+    "--tier",
+    "tiers",
+    metavar="TIER=N|N%",
+    type=_Tier(),
+    multiple=True,
+    help="Room of a tier: customers, or a share of those with an order; may repeat. Else the model's capacities.",
+)
+@click.option("--profiles", metavar="FILE", type=_FILES, help="JSON Lines of profiles, instead of Redis.")
+@click.option("--model", metavar="FILE", type=_FILES, help="Model file, instead of the setting's.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, with everyone who would move.")
+@_for_all
+@click.pass_obj
+def whatif(
+    options: _Options,
+    tiers: tuple[tuple[str, str], ...],
+    profiles: Path | None,
+    model: Path | None,
+    as_json: bool,
+) -> None:
+    """Tell who would move if tiers had this much room, and which costs and values with them; changes nothing.
+
+    Without --tier: how far the tiers have drifted from the capacities that the model was made for.
+    """
+    twice = [name for name in dict(tiers) if sum(name == other for other, _ in tiers) > 1]
+    if twice:
+        raise click.UsageError(f"--tier {twice[0]} is given more than once")
+    settings = options.settings()
+    if model is not None:
+        settings = settings.model_copy(update={"model": model})
+    loaded = settings.load_model() if model is None else settings.load_model("--model")
+    from streams.what_if import what_if
+
+    click.echo(what_if(settings, loaded, dict(tiers), profiles, as_json))
 
 
 @cli.command()
