@@ -48,7 +48,8 @@ def actions_of(customer: Customer, day: int) -> list[Action]:
     order = {"action": "order", "amount_micros": amount, "own_average": own}
     actions = [Action(order, MONTHLY_DAYS, MOST_ORDERS)] if amount > 0 else []
     recent = _recent_kinds(view, day)
-    kinds = sorted((kind not in recent, kind) for kind in model.scored_kinds)
+    # An answer counts for what it says, below; what is declared again says nothing new.
+    kinds = sorted((kind not in recent, kind) for kind in model.scored_kinds if kind != "declared")
     actions += [
         Action({"action": "engagement", "kind": kind, "usual": not unusual}, WEEKLY_DAYS, MOST_INTERACTIONS)
         for unusual, kind in kinds

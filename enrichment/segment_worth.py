@@ -6,7 +6,8 @@ are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,9 @@ def expected_worth(customers: Sequence[Customer], last_midnight_us: int, model: 
 
     Each customer is as of the later of their latest record and the midnight. Segments with nobody to ask are left out.
     """
+    worth: Document = {"basis": "customer_lifetime_value_365d", "days": 365}
+    if not customers:
+        return {**worth, "segments": {}}
     days = np.array([day_of(customer.as_of_us(last_midnight_us)) for customer in customers], dtype=np.int64)
     views = [customer.view() for customer in customers]
     features = build_features(views, np.arange(len(views)), days, model)
@@ -38,7 +42,7 @@ def expected_worth(customers: Sequence[Customer], last_midnight_us: int, model: 
         if rows.any():
             mean = round(float(lifetime[rows].mean()), 6)
             segments[name] = {"customers": int(np.count_nonzero(rows)), "mean": mean}
-    return {"basis": "customer_lifetime_value_365d", "days": 365, "segments": segments}
+    return {**worth, "segments": segments}
 
 
 def later_worth(model: Model) -> Document | None:
@@ -54,10 +58,9 @@ def later_worth(model: Model) -> Document | None:
     return {"basis": "later_margin", "days": max(part.days for part in found.values()), "segments": segments}
 
 
-def with_differences(worth: Document, current: str) -> Document:
+def with_differences(worth: Mapping[str, Any], current: str) -> Document:
     """The worth of segments, with by how much those above `current` differ from it; from the top."""
     segments = worth["segments"]
-    assert isinstance(segments, dict)
     better = SEGMENTS[: SEGMENTS.index(current)]
     differences = {
         name: round(segments[name]["mean"] - segments[current]["mean"], 6)

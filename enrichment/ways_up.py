@@ -44,7 +44,7 @@ def ways_up(
         for action in actions_of(customer, day)
         for one in take(customer, action, as_of_us, horizons or Horizons())
     ]
-    with_actions, without = _on_their_days(customer, taken, model)
+    tables = _on_their_days(customer, taken, model) if taken else None
     found: Document = {}
     for at, dimension in enumerate(DIMENSIONS):
         now = decision.standing
@@ -56,7 +56,7 @@ def ways_up(
             "at_the_top": not can_rise,
             "moves_up_anyway": STANDINGS[at][by_itself] if can_rise and not needed else None,
             "changes": _changes(at, now, tried) if needed else [],
-            "actions": _actions(at, now, taken, with_actions, without, model) if needed else [],
+            "actions": _actions(at, now, taken, *tables, model) if needed and tables else [],
         }
     return found
 
