@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from enrichment.acceptance import MAX_GROSS_MICROS
 from enrichment.customer import View
 from enrichment.features import Features, build_features
 from enrichment.model import METRICS, Model
@@ -95,13 +96,15 @@ def _order_count(now: Columns, model: Model) -> Iterator[Lever]:
 
 def _order_value(now: Columns, model: Model) -> Iterator[Lever]:
     """As many orders, all of them larger by a factor."""
-    if now["counted_365d_micros"] <= 0:
+    counted = now["counted_365d_micros"]
+    # Sums of money stay within the bounds that they have.
+    if not 0 < counted <= MAX_GROSS_MICROS / LARGEST_FACTOR:
         return
-    average = now["counted_365d_micros"] / now["order_count_365d"] / 1e6
+    average = counted / now["order_count_365d"] / 1e6
     factors = _grid(average, average * LARGEST_FACTOR) / average
-    more = np.rint(now["counted_365d_micros"] * (factors - 1)).astype(np.int64)
+    more = np.rint(counted * (factors - 1)).astype(np.int64)
     columns = _brought(now, more)
-    columns["counted_365d_micros"] = now["counted_365d_micros"] + more
+    columns["counted_365d_micros"] = counted + more
     columns["repeat_spend_micros"] = np.rint(now["repeat_spend_micros"] * factors).astype(np.int64)
     columns["revenue_90d_micros"] = np.rint(now["revenue_90d_micros"] * factors).astype(np.int64)
     yield Lever("average_order_value_365d", "with as many orders", columns, len(factors))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -47,45 +48,57 @@ class Roster:
         return len(self.customer_ids)
 
 
-def roster_of(profiles: Iterable[tuple[Mapping[str, Any], int | None]]) -> Roster:
-    """The roster of profiles (contract, section 4), each with the UTC days since its tier last changed, if known."""
-    rows: list[tuple[bool, bool, int, int]] = []
-    points: list[tuple[float, float]] = []
-    money: list[tuple[int, ...]] = []
-    ids: list[str] = []
-    without = 0
-    for profile, tier_age_days in profiles:
+class RosterBuilder:
+    """A roster in the making, of which a customer takes about 150 bytes."""
+
+    def __init__(self) -> None:
+        self._ids: list[str] = []
+        self._rows = array("q")
+        self._points = array("d")
+        self._money = array("q")
+        self._without_standing = 0
+
+    def add(self, profile: Mapping[str, Any], tier_age_days: int | None) -> None:
+        """A profile (contract, section 4), and the UTC days since its tier last changed, if they are known."""
         standing, scores, aggregates = profile["standing"], profile["scores"], profile["aggregates"]
         if standing["tier"] is None or scores["value"] is None:
-            without += 1
-            continue
+            self._without_standing += 1
+            return
         has_order = aggregates["order_count"] > 0
         was_prospect = standing["lifecycle"] == STANDINGS[LIFECYCLE][LIFECYCLE_PROSPECT]
-        ids.append(profile["customer_id"])
-        rows.append(
-            (
-                has_order,
-                has_order == was_prospect,
-                STANDINGS[TIER].index(standing["tier"]),
-                UNKNOWN_AGE if tier_age_days is None else tier_age_days,
-            )
+        age = UNKNOWN_AGE if tier_age_days is None else tier_age_days
+        self._ids.append(profile["customer_id"])
+        self._rows.extend(
+            (has_order, has_order == was_prospect, STANDINGS[TIER].index(standing["tier"]), age)
         )
-        points.append((scores["value"], scores["potential"]))
-        amounts = [(aggregates | profile["traits"])[name] for name in MONEY]
-        money.append(tuple(0 if amount is None else _micros(amount) for amount in amounts))
-    numbers = np.array(rows, dtype=np.int64).reshape(len(ids), 4)
-    scored = np.array(points, dtype=np.float64).reshape(len(ids), 2)
-    return Roster(
-        tuple(ids),
-        has_order=numbers[:, 0].astype(np.bool_),
-        changed_sides=numbers[:, 1].astype(np.bool_),
-        value=scored[:, 0],
-        potential=scored[:, 1],
-        tier=numbers[:, 2],
-        tier_age_days=numbers[:, 3],
-        money_micros=np.array(money, dtype=np.int64).reshape(len(ids), len(MONEY)),
-        without_standing=without,
-    )
+        self._points.extend((scores["value"], scores["potential"]))
+        amounts = ((aggregates if name in aggregates else profile["traits"])[name] for name in MONEY)
+        self._money.extend(0 if amount is None else _micros(amount) for amount in amounts)
+
+    def roster(self) -> Roster:
+        """Everyone added so far."""
+        size = len(self._ids)
+        numbers = np.array(self._rows, dtype=np.int64).reshape(size, 4)
+        points = np.array(self._points, dtype=np.float64).reshape(size, 2)
+        return Roster(
+            tuple(self._ids),
+            has_order=numbers[:, 0].astype(np.bool_),
+            changed_sides=numbers[:, 1].astype(np.bool_),
+            value=points[:, 0],
+            potential=points[:, 1],
+            tier=numbers[:, 2],
+            tier_age_days=numbers[:, 3],
+            money_micros=np.array(self._money, dtype=np.int64).reshape(size, len(MONEY)),
+            without_standing=self._without_standing,
+        )
+
+
+def roster_of(profiles: Iterable[tuple[Mapping[str, Any], int | None]]) -> Roster:
+    """The roster of these profiles; see `RosterBuilder.add`."""
+    builder = RosterBuilder()
+    for profile, tier_age_days in profiles:
+        builder.add(profile, tier_age_days)
+    return builder.roster()
 
 
 def _micros(amount: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,13 @@ import orjson
 from pydantic import ValidationError
 
 from enrichment.calibration.capacity import CapacityError
-from enrichment.customer import Customer
 from enrichment.days import day_of, midnight_us
 from enrichment.enricher import Enricher
 from enrichment.model import Model
 from enrichment.profile import model_document
-from enrichment.roster import roster_of
+from enrichment.roster import RosterBuilder
 from enrichment.standing import TIER
-from enrichment.what_if import what_if as tried
+from enrichment.what_if import what_if as what_if_of
 from enrichment.what_if import what_if_document
 from schemas.profiles import CustomerProfile
 from streams.errors import EbbtideError, UsageError
@@ -27,10 +26,6 @@ from streams.profiles import PAGE_CUSTOMERS
 from streams.replay import read_lines
 from streams.settings import Settings
 from streams.what_if_text import what_if_text
-
-Profile = dict[str, Any]
-Aged = tuple[Profile, int | None]
-"""A profile, and the UTC days since its tier last changed, where they are known."""
 
 
 def what_if(
@@ -49,25 +44,57 @@ def what_if(
         raise UsageError(
             f"model {model.name!r} keeps no capacities to compare with: say some, such as --tier strategic=50"
         )
-    aged = asyncio.run(_held(settings, model)) if profiles is None else [*_read(profiles)]
+    tried = _Tried()
+    if profiles is None:
+        asyncio.run(_read_held(settings, model, tried))
+    else:
+        _read_file(profiles, tried)
     try:
-        document = what_if_document(tried(model, roster_of(aged), asked))
+        document = what_if_document(what_if_of(model, tried.builder.roster(), asked))
     except CapacityError as error:
         raise EbbtideError(str(error)) from error
     document = {
         "model": model_document(model),
-        "as_of": _span([profile["as_of"] for profile, _ in aged]),
+        "as_of": {"from": tried.earliest, "to": tried.latest},
         "dwell_known": profiles is None,
         "hysteresis": model.hysteresis.model_dump(),
         **document,
     }
-    document["warnings"] = [*_other_models(aged, model), *document["warnings"]]
+    document["warnings"] = [*tried.other_models(model), *document["warnings"]]
     if as_json:
         return orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
     return what_if_text(document)
 
 
-def _read(path: Path) -> Iterator[Aged]:
+class _Tried:
+    """Whom the what-if is tried on: what it needs of their profiles, which times they are of, and which models."""
+
+    def __init__(self) -> None:
+        self.builder = RosterBuilder()
+        self.earliest: str | None = None
+        self.latest: str | None = None
+        self.decided_by_another_model = False
+        self._models: set[tuple[str, str]] = set()
+
+    def add(self, profile: Any, tier_age_days: int | None) -> None:
+        self.builder.add(profile, tier_age_days)
+        as_of, model = profile["as_of"], profile["model"]
+        self.earliest = as_of if self.earliest is None else min(self.earliest, as_of)
+        self.latest = as_of if self.latest is None else max(self.latest, as_of)
+        self._models.add((model["name"], model["version"]))
+
+    def other_models(self, model: Model) -> list[str]:
+        """Warnings of other models, by which profiles were made or standings decided."""
+        decided = (
+            ["the standings of now were decided by another model"] if self.decided_by_another_model else []
+        )
+        return decided + [
+            f"profiles are of model {name} {version}, and the thresholds of {model.name} {model.version}"
+            for name, version in sorted(self._models - {(model.name, model.version)})
+        ]
+
+
+def _read_file(path: Path, tried: _Tried) -> None:
     """The profiles of a file, checked line by line."""
     for number, line in enumerate(read_lines(path), start=1):
         try:
@@ -76,39 +103,21 @@ def _read(path: Path) -> Iterator[Aged]:
             first = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(map(str, first["loc"])) or "the whole line"
             raise EbbtideError(f"{path}, line {number}: no profile: {where}: {first['msg']}") from None
-        yield orjson.loads(line), None
+        tried.add(orjson.loads(line), None)
 
 
-async def _held(settings: Settings, model: Model) -> list[Aged]:
+async def _read_held(settings: Settings, model: Model, tried: _Tried) -> None:
     """Everyone's profile as Redis has them, each as of the moment at which they were read."""
     enricher = Enricher(model, settings.change_namespace, settings.horizons)
-    aged: list[Aged] = []
     async with held_partitions(settings, model) as partitions:
         for held in partitions:
+            tried.decided_by_another_model |= held.model_fingerprint != model.fingerprint
             last_midnight_us = midnight_us(held.mark.midnight_day)
             ids = await held.store.all_ids()
             for start in range(0, len(ids), PAGE_CUSTOMERS):
                 loaded = await held.store.load(ids[start : start + PAGE_CUSTOMERS])
-                aged += _aged([c for c in loaded.values() if c.is_known], last_midnight_us, enricher)
-    return aged
-
-
-def _aged(customers: list[Customer], last_midnight_us: int, enricher: Enricher) -> Iterator[Aged]:
-    times_us = [customer.as_of_us(last_midnight_us) for customer in customers]
-    documents: list[Any] = enricher.profiles(customers, times_us)
-    for customer, time_us, document in zip(customers, times_us, documents, strict=True):
-        yield document, day_of(time_us) - customer.decision.changed_days[TIER]
-
-
-def _span(times: list[str]) -> dict[str, str | None]:
-    """The earliest and the latest time that a profile is as of."""
-    return {"from": min(times, default=None), "to": max(times, default=None)}
-
-
-def _other_models(aged: list[Aged], model: Model) -> list[str]:
-    """A warning where profiles were made by a model of another name or version."""
-    others = {(p["model"]["name"], p["model"]["version"]) for p, _ in aged} - {(model.name, model.version)}
-    return [
-        f"profiles are of model {name} {version}, and the thresholds of {model.name} {model.version}"
-        for name, version in sorted(others)
-    ]
+                customers = [customer for customer in loaded.values() if customer.is_known]
+                times_us = [customer.as_of_us(last_midnight_us) for customer in customers]
+                profiles = enricher.profiles(customers, times_us)
+                for customer, time_us, profile in zip(customers, times_us, profiles, strict=True):
+                    tried.add(profile, day_of(time_us) - customer.decision.changed_days[TIER])

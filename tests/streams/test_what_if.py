@@ -151,7 +151,9 @@ def test_of_what_is_held_dwell_is_known(
 ) -> None:
     """The same customers as in the file, but for those whom the days since their last change hold."""
     partition = SimpleNamespace(
-        store=HeldInMemory(replayed.customers), mark=SimpleNamespace(midnight_day=day_of(replayed.end_us))
+        store=HeldInMemory(replayed.customers),
+        mark=SimpleNamespace(midnight_day=day_of(replayed.end_us)),
+        model_fingerprint=load_model().fingerprint,
     )
 
     @asynccontextmanager
@@ -168,6 +170,10 @@ def test_of_what_is_held_dwell_is_known(
     assert [tier["now"] for tier in held["tiers"]] == [tier["now"] for tier in filed["tiers"]]
     moved, would = ({m["customer_id"] for m in document["moved"]} for document in (held, filed))
     assert set() < moved < would
+    assert (held["warnings"][:1], filed["warnings"][:1]) == (
+        ["the standings of now were decided by another model"],
+        [],
+    )
     today = day_of(replayed.end_us)
     dwelling = {name for name in would if today - replayed.customers[name].decision.changed_days[TIER] < 60}
     assert would - moved == dwelling
