@@ -341,12 +341,22 @@ class Reference(_Part):
     missing: Annotated[float, Field(ge=0, le=1)]
 
 
+class SegmentWorth(_Part):
+    """What customers of one segment brought on average in the `days` after a cut; money in base units."""
+
+    days: Annotated[int, Field(ge=1)]
+    customers: Annotated[int, Field(ge=1)]
+    revenue_per_customer: Finite
+    margin_per_customer: Finite
+
+
 class Calibration(_Part):
     """What a fitted model was fitted to: for people, and for telling how far metrics have drifted since."""
 
     until: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
     customers: Annotated[int, Field(ge=0)]
     metrics: dict[str, Reference] = {}
+    segments: dict[Literal["high", "medium", "emerging", "low", "prospect"], SegmentWorth] = {}
 
 
 class Model(_Part):

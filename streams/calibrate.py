@@ -65,7 +65,9 @@ def run_calibration(
     Raises:
         EbbtideError: There is no purchase, or nothing can be fitted; the report then says why too.
     """
-    values = ((topic, value) for topic in TOPICS for path in files.get(topic, ()) for value in read_lines(path))
+    values = (
+        (topic, value) for topic in TOPICS for path in files.get(topic, ()) for value in read_lines(path)
+    )
     log = ordered_log(values, base, until_us)
     try:
         calibrated, report = fit(log, base, until_us, wanted, horizons)
@@ -108,9 +110,14 @@ def fit(
         "model": {"name": wanted.name, "version": version},
         **calibrated.report,
         "engagement_weights": _weights_report(weights, wanted),
-        "data_quality": data_quality(looked[days.end], Model.model_validate(document), _counts(log, outcomes)),
+        "data_quality": data_quality(
+            looked[days.end], Model.model_validate(document), _counts(log, outcomes)
+        ),
     }
-    report["warnings"] = [*calibrated.report["warnings"], *(weights.warnings if wanted.fits_engagement_weights else [])]
+    report["warnings"] = [
+        *calibrated.report["warnings"],
+        *(weights.warnings if wanted.fits_engagement_weights else []),
+    ]
     return Calibrated(document, report), report
 
 
@@ -125,7 +132,11 @@ def _days(log: ReplayLog, until_us: int | None, wanted: Wanted) -> Days:
     )
     if first_us is None:
         refused = Counter(str(rejection.reason) for _, _, rejection in log.dead_letters)
-        told = f"; {sum(refused.values()):,} records were refused, most as {max(refused, key=refused.__getitem__)}" if refused else ""
+        told = (
+            f"; {sum(refused.values()):,} records were refused, most as {max(refused, key=refused.__getitem__)}"
+            if refused
+            else ""
+        )
         raise RefusedError(f"there is no order to fit anything to{told}", {})
     first_day = day_of(first_us)
     end_day = day_of(log.records[-1].occurred_at_us if until_us is None else until_us)
@@ -171,3 +182,23 @@ def model_text(document: Document) -> str:
     calibration = document["calibration"]
     body = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
     return HEADER.format(until=calibration["until"]) + body
+
+
+def calibration_text(report: Document) -> str:
+    """The report in a few lines for people, warnings last."""
+    lifetime, history = report["lifetime_value"], report["history"]
+    chosen = lifetime["models"][lifetime["chosen"]]
+    lines = [
+        f"{history['customers']:,} customers up to {history['until']}; judged by the {history['holdout_days']} days "
+        f"after {history['cut']}",
+        f"lifetime value: {lifetime['chosen']} ({chosen['status']}), times in {lifetime['time_unit']}s; "
+        f"{lifetime['reason']}",
+    ]
+    validation = report["validation"]
+    if validation is not None:
+        purchases = validation["purchases"]
+        lines.append(
+            f"holdout: {purchases['expected']:,.0f} purchases expected, {purchases['actual']:,} made by "
+            f"{validation['customers']:,} customers"
+        )
+    return "\n".join([*lines, *(f"warning: {warning}" for warning in report["warnings"])])

@@ -147,9 +147,7 @@ def _sized_tiers(
     return {"rooms": [asdict(room) for room in found.rooms]}, list(found.warnings)
 
 
-def _held_against_later(
-    base: Document, lifetime: LifetimeValueFit, cut: Snapshot, end: Snapshot
-) -> Document:
+def _held_against_later(base: Document, lifetime: LifetimeValueFit, cut: Snapshot, end: Snapshot) -> Document:
     """What a model that knows nothing after the cut said of it; null where there was too little to fit one."""
     if lifetime.at_cut is None or not len(cut):
         return {"validation": None, "potential": None}

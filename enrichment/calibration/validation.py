@@ -19,7 +19,7 @@ from enrichment.calibration.standing_outcomes import standing_outcomes
 from enrichment.days import format_day
 from enrichment.features import Features
 from enrichment.model import Model
-from enrichment.scores import Scored, _purchase_model, score
+from enrichment.scores import Scored, score
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -112,7 +112,7 @@ def _holdout(model: Model, cut: Snapshot, end: Snapshot, seen: Bools) -> Holdout
     silent, expected = np.zeros(0), np.zeros(0)
     if len(rows):
         _, silent, expected = lifetime_value.predict(
-            _purchase_model(model.lifetime_value), x, histories.t_x[kept], histories.T[kept], days / unit_days
+            model.lifetime_value.purchase_model, x, histories.t_x[kept], histories.T[kept], days / unit_days
         )
     later = between(end, [cut.customer_ids[row] for row in rows], cut.day)
     return Holdout(days, rows, x, expected, 1.0 - silent, later)
