@@ -13,14 +13,19 @@ _MONEY = ("revenue_365d", "cost_to_serve_365d", "customer_lifetime_value_365d")
 
 
 def what_if_text(document: dict[str, Any]) -> str:
-    """Plain text: warnings, sizes, money, moves, who moves, drift, and what to write into the model file."""
+    """Plain text: warnings, sizes, money, moves, who moves, and what to write into the model file.
+
+    Drift from the model's capacities comes first where nothing else was asked for.
+    """
+    drift, asked = _drift(document["drift"]), any(tier["asked"] for tier in document["tiers"])
     sections = [
         _heading(document),
+        [] if asked else drift,
         _sizes(document),
         _money(document),
         _moves(document["moves"]),
         _customers(document["moved"]),
-        _drift(document["drift"]),
+        drift if asked else [],
         _model_lines(document),
     ]
     return "\n\n".join("\n".join(lines) for lines in sections if lines)
@@ -49,7 +54,7 @@ def _sizes(document: dict[str, Any]) -> list[str]:
         rows.append(
             (
                 name,
-                _dash(tier["capacity"]),
+                _capacity(tier),
                 "-" if tier["places"] is None else f"{tier['places']:,}",
                 "-" if now is None else _points(now) if now == then else f"{_points(now)} → {_points(then)}",
                 f"{tier['now']['customers']:,}",
@@ -177,5 +182,8 @@ def _points(points: float) -> str:
     return f"{points:.6f}".rstrip("0").rstrip(".")
 
 
-def _dash(text: str | None) -> str:
-    return "-" if text is None else text
+def _capacity(tier: dict[str, Any]) -> str:
+    """The capacity; one that was not asked for is the model's."""
+    if tier["capacity"] is None:
+        return "-"
+    return str(tier["capacity"]) if tier["asked"] else f"{tier['capacity']} (model's)"

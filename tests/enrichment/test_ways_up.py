@@ -142,6 +142,31 @@ def test_orders_of_the_size_that_is_said_to_be_enough_are_enough() -> None:
     assert short.standing()[TIER] == partition.standing()[TIER]
 
 
+def test_so_many_orders_as_are_said_to_be_enough_are_enough() -> None:
+    """Oracle: the same history with more orders of the same value, between the first one and 90 days ago."""
+    partition = customer_with(used=PLAIN)
+    change = only(ways(partition)["segment"]["changes"], metric="order_count_365d")
+    assert change["from"] == len(REGULAR)
+    for orders in (change["to"], change["to"] - 1):
+        more = tuple(
+            f"2024-0{3 + number % 5}-{11 + number // 5:02d}" for number in range(orders - len(REGULAR))
+        )
+        standing = customer_with(used=PLAIN, dates=(*REGULAR, *more)).standing()[SEGMENT]
+        assert (standing == change["standing"]) == (orders == change["to"])
+
+
+def test_an_order_is_tried_with_the_margin_that_the_customer_had_so_far() -> None:
+    """Five sixths of the price, where the model would say 30%; oracle: the stream with such an order."""
+    fresh = Partition(model(**NO_DWELL))
+    for date in REGULAR[:4]:
+        fresh.pass_midnight(date)
+        fresh.take(order(date, "6.00", cost_of_goods="1.00"))
+    fresh.pass_midnight(TODAY)
+    action = only(ways(fresh)["lifecycle"]["actions"], action="order")
+    live_on(fresh, [order(TODAY, action["amount"], cost_of_goods="1.00")])
+    assert fresh.profile()["scores"]["value"] == action["value"]["with"]
+
+
 def test_a_margin_that_is_said_to_be_enough_is_enough() -> None:
     """Oracle: the same orders with a cost of goods that leaves this margin."""
     partition = customer_with(used=PLAIN)

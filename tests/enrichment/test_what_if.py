@@ -14,7 +14,7 @@ from enrichment.model import Model
 from enrichment.roster import UNKNOWN_AGE, Roster, roster_of
 from enrichment.standing import TIER
 from enrichment.what_if import TIERS, WhatIf, what_if, what_if_document, with_capacities
-from tests.enrichment.driver import Partition
+from tests.enrichment.driver import Document, Partition
 from tests.enrichment.records import consent, day, engagement, model, order
 
 TODAY = "2024-12-20"
@@ -96,6 +96,42 @@ def test_where_dwell_is_not_known_nobody_is_held_by_it(tried: tuple[Partition, W
     assert set(unknown.roster.tier_age_days.tolist()) == {UNKNOWN_AGE}
     assert not unknown.dwelling.any()
     assert np.array_equal(unknown.then != known.then, known.dwelling)
+
+
+def profile_of(value: float, tier: str, lifecycle: str = "active") -> Document:
+    """What a roster needs of a customer with one order."""
+    money = dict.fromkeys(("revenue_365d", "cost_to_serve_365d", "customer_lifetime_value_365d"), "1.00")
+    return {
+        "customer_id": f"{tier}/{value}",
+        "standing": {"segment": "low", "tier": tier, "lifecycle": lifecycle},
+        "scores": {"value": value, "potential": 0.0},
+        "aggregates": {"order_count": 1, **money},
+        "traits": money,
+    }
+
+
+def test_dwell_is_over_on_the_seventh_day() -> None:
+    """As docs/scores.md has it: a dimension changes again `dwell_days` later at the earliest."""
+    found = what_if(
+        model(),
+        roster_of(
+            [(profile_of(80, "inside"), 6), (profile_of(79, "inside"), 7), (profile_of(5, "inside"), 90)]
+        ),
+        {"named": "0"},
+    )
+    assert [TIERS[rank] for rank in found.then] == ["inside", "strategic", "inside"]
+    assert found.dwelling.tolist() == [True, False, False]
+
+
+def test_a_first_order_that_no_standing_knows_of_brings_the_plain_rule_at_once() -> None:
+    """Without margin and dwell, which would keep the other customer of 41 points below the threshold of 40 inside."""
+    profiles = [
+        (profile_of(41, "inside", "prospect"), 1),
+        (profile_of(41, "inside"), 90),
+        (profile_of(5, "inside"), 90),
+    ]
+    found = what_if(model(), roster_of(profiles), {"strategic": "0"})
+    assert [TIERS[rank] for rank in found.then] == ["field", "inside", "inside"]
 
 
 def test_moves_add_up_from_the_sizes_of_now_to_those_of_then(tried: tuple[Partition, WhatIf]) -> None:

@@ -60,7 +60,8 @@ def test_a_tier_that_ties_leave_empty_does_not_move_the_next_one() -> None:
 
 
 def test_a_threshold_has_no_more_decimals_than_it_takes_to_divide_two_customers() -> None:
-    """Between 61.7 and 63.2 it is 63, between 0.100001 and 0.100002 the latter."""
+    """Between 61.7 and 63.2 it is 63, between 63 and 63.28 it is 63.2, between 0.100001 and 0.100002 the latter."""
+    assert fit_tiers(np.array([63.28, 63.0]), {"strategic": "1"}, PRESENT).by_value.strategic == 63.2
     assert fit_tiers(np.array([63.2, 61.7]), {"strategic": "1"}, PRESENT).by_value.strategic == 63.0
     close = fit_tiers(np.array([0.100002, 0.100001]), {"strategic": "1"}, PRESENT)
     assert close.by_value.strategic == 0.100002
