@@ -21,6 +21,7 @@ from streams.report_parts import (
     percent,
     section,
     text,
+    title,
     words,
 )
 from streams.report_sections import data_quality_section, drift_section, stability_section, validation_section
@@ -40,7 +41,7 @@ def page_of(report: Document) -> str:
     """The whole page; the same report gives the same page."""
     drawn = plots.are_available()
     model = report.get("model") or {}
-    title = f"Calibration of {model.get('name', 'a value model')} {model.get('version', '')}".strip()
+    heading = f"Calibration of {model.get('name', 'a value model')} {model.get('version', '')}".strip()
     parts = [
         (key, make(report[key], report, drawn))
         for key, make in SECTIONS.items()
@@ -52,14 +53,14 @@ def page_of(report: Document) -> str:
     scalars = {key: part for key, part in rest.items() if not isinstance(part, (dict, list))}
     for key, part in rest.items():
         if key not in scalars and part:
-            parts.append((key, section(words(key).capitalize(), anything(part), anchor=key)))
-    links = "".join(f'<a href="#{escape(key)}">{text(words(key).capitalize())}</a>' for key, _ in parts)
+            parts.append((key, section(title(key), anything(part), anchor=key)))
+    links = "".join(f'<a href="#{escape(key)}">{text(title(key))}</a>' for key, _ in parts)
     lead = ", ".join(f"{words(key)} {text(value)}" for key, value in scalars.items())
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body><main>"
-        f'<h1>{escape(title)}</h1><p class="lead">{lead}</p>'
+        f"<title>{escape(heading)}</title><style>{STYLE}</style></head><body><main>"
+        f'<h1>{escape(heading)}</h1><p class="lead">{lead}</p>'
         f"{_warnings(report, drawn)}{_tiles(report)}<nav>{links}</nav>{''.join(part for _, part in parts)}"
         "</main></body></html>\n"
     )
@@ -67,13 +68,13 @@ def page_of(report: Document) -> str:
 
 def warnings_of(report: Document) -> list[str]:
     """The report's warnings and those of its sections, each once."""
-    found = list(report.get("warnings") or [])
+    found = [str(warning) for warning in report.get("warnings") or []]
     for key, part in report.items():
         if isinstance(part, dict):
-            found += [
-                f"{words(key)}: {warning}" for warning in part.get("warnings") or [] if warning not in found
-            ]
-    return list(dict.fromkeys(map(str, found)))
+            of = f"{words(key)}: "
+            told = [str(warning).removeprefix(of) for warning in part.get("warnings") or []]
+            found += [f"{of}{warning}" for warning in told if warning not in found]
+    return list(dict.fromkeys(found))
 
 
 def _warnings(report: Document, drawn: bool) -> Markup:
@@ -83,8 +84,8 @@ def _warnings(report: Document, drawn: bool) -> Markup:
             "No warnings", paragraph("Nothing was found that speaks against this model."), anchor="warnings"
         )
     items = "".join(f"<li>{text(warning)}</li>" for warning in warnings)
-    title = f"{len(warnings)} warning{'s' if len(warnings) > 1 else ''}"
-    return Markup(f'<section id="warnings" class="warnings"><h2>{title}</h2><ul>{items}</ul></section>')
+    count = f"{len(warnings)} warning{'s' if len(warnings) > 1 else ''}"
+    return Markup(f'<section id="warnings" class="warnings"><h2>{count}</h2><ul>{items}</ul></section>')
 
 
 def _tiles(report: Document) -> Markup:

@@ -18,6 +18,7 @@ _NAMES: Final = {
     "auc_churn_risk": "AUC of churn risk, reversed",
     "auc_recency": "AUC of recency, reversed",
 }
+LONGEST_CELL: Final = 60
 MAX_ROWS: Final = 100
 """A longer list is cut in the page, which says so; the JSON report has all of it."""
 
@@ -147,37 +148,78 @@ def figures(*drawn: tuple[str, str]) -> Markup:
     return Markup(f'<div class="figures">{parts}</div>')
 
 
+def title(name: object) -> str:
+    """A key as the beginning of a line."""
+    shown = words(name)
+    return shown[:1].upper() + shown[1:]
+
+
 def anything(value: Any, depth: int = 0) -> Markup:
     """A part of the report of which nothing particular is known: nested tables, with nothing left out."""
     if isinstance(value, dict):
-        plain = {key: part for key, part in value.items() if not isinstance(part, (dict, list)) or not part}
+        short = {key: part for key, part in value.items() if _is_short(part)}
         parts = (
-            [table(("measure", "value"), [(words(key), _plain(part)) for key, part in plain.items()])]
-            if plain
+            [table(("measure", "value"), [(words(key), _plain(part)) for key, part in short.items()])]
+            if short
             else []
         )
+        level = min(3 + depth, 6)
         for key, part in value.items():
-            if key not in plain:
-                level = min(3 + depth, 6)
-                parts.append(Markup(f"<h{level}>{text(words(key))}</h{level}>{anything(part, depth + 1)}"))
+            if key in short:
+                continue
+            if _is_grid(part):
+                parts.append(_grid(title(key), part))
+            elif isinstance(part, str):
+                parts.append(Markup(f"<p><b>{text(title(key))}:</b> {text(part)}</p>"))
+            else:
+                parts.append(Markup(f"<h{level}>{text(title(key))}</h{level}>{anything(part, depth + 1)}"))
         return Markup("".join(parts))
     if isinstance(value, list):
         if value and all(isinstance(row, dict) for row in value):
             keys = list(dict.fromkeys(key for row in value for key in row))
-            return table(
-                [words(key) for key in keys], [[_plain(row.get(key)) for key in keys] for row in value]
-            )
-        return paragraph(", ".join(_plain(part) for part in value))
+            rows = [[_plain(row.get(key)) for key in keys] for row in value]
+            return table([words(key) for key in keys], rows)
+        return Markup(f"<p>{_plain(value)}</p>")
     return paragraph(str(value))
 
 
-def _plain(value: Any) -> str:
-    """A value in one cell."""
+def _is_grid(part: Any) -> bool:
+    """Whether a value is several things of one kind by their names, each told in cells."""
+    return (
+        isinstance(part, dict)
+        and len(part) > 1
+        and all(
+            isinstance(row, dict)
+            and row
+            and all(isinstance(cell, str) or _is_short(cell) for cell in row.values())
+            for row in part.values()
+        )
+    )
+
+
+def _grid(caption: str, named: Document) -> Markup:
+    """One row for each of them."""
+    keys = list(dict.fromkeys(key for row in named.values() for key in row))
+    rows = [(words(name), *(_plain(row.get(key)) for key in keys)) for name, row in named.items()]
+    return table(("of", *(words(key) for key in keys)), rows, caption)
+
+
+def _is_short(part: Any) -> bool:
+    """Whether a value fits into one cell."""
+    if isinstance(part, list):
+        return not any(isinstance(one, (dict, list)) for one in part) and len(_plain(part)) <= LONGEST_CELL
+    if isinstance(part, str):
+        return len(part) <= LONGEST_CELL
+    return not isinstance(part, dict) or not part
+
+
+def _plain(value: Any) -> Markup:
+    """A value in one cell; what is text there is aligned as text."""
     if isinstance(value, dict):
-        return Markup(", ".join(f"{text(words(key))} {_plain(part)}" for key, part in value.items()) or "–")
+        return Words(", ".join(f"{text(words(key))} {_plain(part)}" for key, part in value.items()) or "–")
     if isinstance(value, list):
-        return Markup(", ".join(_plain(part) for part in value) or "–")
-    return text(value)
+        return Words(", ".join(_plain(part) for part in value) or "–")
+    return Words(text(_NAMES.get(value, value))) if isinstance(value, str) else text(value)
 
 
 STYLE: Final = """
@@ -200,9 +242,9 @@ a{color:var(--first)}
 .warnings{background:var(--alert);border-color:var(--edge)}
 .warnings li{margin:.3rem 0;overflow-wrap:anywhere}
 .warnings ul{padding-left:1.2rem;margin:.3rem 0}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:.7rem;margin:1rem 0}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(140px,1fr));gap:.6rem;margin:1rem 0}
 .tile{background:var(--card);border:1px solid var(--grid);border-radius:10px;padding:.7rem .8rem}
-.tile b{display:block;font-size:1.35rem;line-height:1.25;font-variant-numeric:tabular-nums;overflow-wrap:anywhere}
+.tile b{display:block;font-size:1.1rem;line-height:1.35;font-variant-numeric:tabular-nums;overflow-wrap:anywhere}
 .tile span{color:var(--muted);font-size:.84rem;display:block;line-height:1.35}
 .figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,400px),1fr));gap:1rem;align-items:start}
 figure{margin:.4rem 0;min-width:0}

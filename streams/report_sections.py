@@ -18,6 +18,7 @@ from streams.report_parts import (
     section,
     table,
     text,
+    title,
     words,
 )
 
@@ -41,9 +42,7 @@ def validation_section(found: Document, report: Document, drawn: bool) -> Markup
         parts += [_decile_table(found, _currency(report)), _ranking_table(found)]
     currency = _currency(report)
     for dimension, rows in found["standings"].items():
-        parts.append(
-            Markup(f"<h3>{text(words(dimension).capitalize())} at the cut, and what came of it</h3>")
-        )
+        parts.append(Markup(f"<h3>{text(title(dimension))} at the cut, and what came of it</h3>"))
         if drawn and any(row["customers"] for row in rows):
             parts.append(
                 figures((plots.standing_plot(dimension, rows, currency), "The line is a 95% interval."))

@@ -189,7 +189,11 @@ def test_text_is_escaped() -> None:
 
 def test_warnings_come_first_each_once_with_its_section() -> None:
     """Before any section, those of the report and of its parts."""
-    report = {"warnings": ["a"], "drift": {"warnings": ["b", "b"]}, "validation": {"warnings": ["a", "c"]}}
+    report = {
+        "warnings": ["a"],
+        "drift": {"warnings": ["b", "drift: b"]},
+        "validation": {"warnings": ["a", "c"]},
+    }
     assert warnings_of(report) == ["a", "drift: b", "validation: c"]
     page = Page(full_page())
     assert page.text.index("lifetime value: BG/NBD is degenerate") < page.text.index("model of purchases")
@@ -228,8 +232,52 @@ def test_what_the_page_knows_nothing_of_is_shown_as_it_is() -> None:
         page_of({"potential": {"verdict": "no", "of": {"emerging": [{"mean": 12.5, "n": 3}, {"n": 4}]}}})
     )
     assert "Potential" in page.text
-    for told in ("verdict no", "emerging", "mean n", "12.50 3", "– 4"):
+    for told in ("verdict no", "Emerging", "mean n", "12.50 3", "– 4"):
         assert told in page.text
+
+
+def test_things_of_one_kind_are_rows_of_one_table() -> None:
+    """By their names, with a column for each of what is said of them; long sentences stay whole."""
+    why = "all zero, and so kept as it was in the model that this calibration began with"
+    page = page_of(
+        {"scales": {"metrics": {"growth": {"action": "fitted", "n": 7}, "spend": {"action": why}}}}
+    )
+    assert Page(page).elements["table"] == 1
+    assert f"Metrics of action n growth fitted 7 spend {why} –" in Page(page).text
+
+
+def test_what_is_said_in_a_sentence_is_no_cell() -> None:
+    """A long text stands below the table of short values; names of models are written as people write them."""
+    why = "a family that is preferred less must be better by more than 2 standard errors"
+    page = Page(
+        page_of({"choice": {"first": "pareto_nbd", "reason": why, "ranking": ["bg_nbd", "empirical"]}})
+    )
+    assert "first Pareto/NBD ranking BG/NBD, empirical" in page.text
+    assert f"Reason: {why}" in page.text
+
+
+def test_tables_of_an_empirical_fit_are_told_by_their_size() -> None:
+    """Their numbers are for the machine, and in the JSON report; naive predictions stand beside the models."""
+    fit = {
+        "parameters": {"silences": [0.0, 1.0], "hazards": [[0.1], [0.2]]},
+        "status": "converged",
+        "customers": 9,
+    }
+    accuracy = {"correlation": 0.5, "mean_absolute_error": 1.25, "top_decile_share": None, "total_bias": -0.5}
+    found = {
+        "chosen": "empirical",
+        "reason": "both models failed",
+        "time_unit": "week",
+        "models": {"empirical": fit},
+        "holdout": {"days": 92, "bg_nbd": None, "empirical": accuracy, "naive": {"constant_rate": accuracy}},
+        "model_file": {"models": {"empirical": fit}, "refused": None},
+    }
+    page = Page(page_of({"lifetime_value": found})).text
+    assert "both models failed." in page
+    assert "empirical silences 2 numbers weeks empirical hazards 2 × 1 numbers purchases per week" in page
+    assert "constant rate 0.5000 1.250 -50.0%" in page
+    assert "Parameters up to the cut" in page
+    assert "Parameters for the model file" in page
 
 
 def test_a_long_list_is_cut_and_says_so() -> None:
