@@ -166,22 +166,32 @@ def _counts(log: ReplayLog, outcomes: Counter[tuple[str, str]]) -> RecordCounts:
 
 
 def _write_reports(report: Document, outputs: Outputs) -> None:
+    # Raises for NaN and infinity, which orjson would turn to null and nobody would notice.
+    text = json.dumps(report, indent=2, allow_nan=False, ensure_ascii=False)
     if outputs.report is not None:
         outputs.report.parent.mkdir(parents=True, exist_ok=True)
-        # Raises for NaN and infinity, which orjson would turn to null and nobody would notice.
-        text = json.dumps(report, indent=2, allow_nan=False, ensure_ascii=False)
         outputs.report.write_text(text + "\n", encoding="utf-8")
     if outputs.html is not None:
         from streams.report_html import write_html
 
-        write_html(report, outputs.html)
+        write_html(json.loads(text), outputs.html)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Lists in one line, as far as they fit."""
+
+    def represent_sequence(
+        self, tag: str, sequence: Any, flow_style: bool | None = None
+    ) -> yaml.SequenceNode:
+        return super().represent_sequence(tag, sequence, flow_style=True)
 
 
 def model_text(document: Document) -> str:
-    """A model document as a file for people: small lists and mappings on one line each."""
-    calibration = document["calibration"]
-    body = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
-    return HEADER.format(until=calibration["until"]) + body
+    """A model document as a file for people: lists and small mappings in one line each."""
+    body = yaml.dump(
+        document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=1_000
+    )
+    return HEADER.format(until=document["calibration"]["until"]) + body
 
 
 def calibration_text(report: Document) -> str:
