@@ -9,6 +9,7 @@ import io
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import cycle
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -129,9 +130,9 @@ def roc_plot(rankings: dict[str, Document]) -> str:
     """ROC curves: the share of buyers found against that of others who are taken for buyers."""
     with _drawing("roc", 3.9, "ROC curves of who purchases in the holdout") as (axes, finish):
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle="--")
-        styles = [(FIRST, "-"), (SECOND, "-"), (THIRD, "--"), (MUTED, ":")]
+        styles = ((FIRST, "-"), (SECOND, "-"), (SECOND, ":"), (THIRD, "--"), (MUTED, ":"))
         told = [(name, ranked) for name, ranked in rankings.items() if ranked["auc"] is not None]
-        for (name, ranked), (colour, line) in zip(told, styles, strict=False):
+        for (name, ranked), (colour, line) in zip(told, cycle(styles), strict=False):
             xs, ys = zip(*ranked["roc"], strict=True)
             axes.plot(xs, ys, line, color=colour, label=f"{name.replace('_', ' ')}, {ranked['auc']:.3f}")
         axes.set_xlim(0, 1)

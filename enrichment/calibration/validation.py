@@ -31,7 +31,15 @@ CURVE_GROUPS = 20
 CONFIDENCE = 0.95
 MOST_FREQUENT = 7
 """By frequency, customers with this many repeat purchase days or more are one group."""
-RANKINGS = ("probability_active", "churn_risk_reversed", "recency_reversed", "frequency")
+RANKINGS = (
+    "probability_active",
+    "churn_risk_reversed",
+    "probability_of_purchase",
+    "recency_reversed",
+    "frequency",
+)
+"""Orders of customers by who is likeliest to purchase. `churn_risk` is the trait, of 365 days; the probability of a
+purchase is that within the holdout, whose complement is churn risk over its days."""
 ROC_POINTS = 100
 """A curve is thinned to about this many points."""
 
@@ -228,6 +236,7 @@ def _rankings(held: Holdout, features: Features, scored: Scored) -> Document:
     orders = (
         scored.probability_active[held.row],
         -scored.churn_risk[held.row],
+        held.buying,
         -scored.recency_days[held.row].astype(np.float64),
         features.purchase_days[held.row].astype(np.float64),
     )

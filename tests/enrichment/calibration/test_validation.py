@@ -53,6 +53,7 @@ def test_churn_risk_and_probability_active_rank_who_purchases_on_cdnow() -> None
     assert found["recency_reversed"]["auc"] == pytest.approx(
         roc_auc_score(bought, -scored.recency_days), abs=1e-6
     )
+    assert found["probability_of_purchase"]["auc"] >= 0.77
     assert found["probability_active"]["auc"] >= 0.72
     assert found["churn_risk_reversed"]["auc"] >= 0.765
 
