@@ -7,6 +7,7 @@ immutable; another rate, weight or threshold is another model.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Callable
 from decimal import Decimal
@@ -211,6 +212,13 @@ class LifetimeValue(_Part):
         ParetoNBDParameters | BGNBDParameters | EmpiricalParameters, Field(discriminator="family")
     ]
     spend: GammaGammaParameters
+    discount_rate_per_year: Annotated[float, Field(ge=0)] = 0.0
+
+    @property
+    def discount_factor(self) -> float:
+        """What a year's money is worth today if it comes evenly: the mean of (1 + rate)^-t for t from 0 to 1."""
+        rate = self.discount_rate_per_year
+        return rate / (1.0 + rate) / math.log1p(rate) if rate > 0.0 else 1.0
 
     @property
     def days_per_unit(self) -> float:
@@ -452,7 +460,10 @@ class Model(_Part):
     @cached_property
     def fingerprint(self) -> str:
         """A digest of everything in the model that decides: two models with one fingerprint score alike."""
-        told = self.model_dump_json(exclude={"calibration": True, "tiers": {"capacities"}})
+        exclude: dict[str, Any] = {"calibration": True, "tiers": {"capacities"}}
+        if self.lifetime_value.discount_rate_per_year == 0.0:  # as in a file that does not name it
+            exclude["lifetime_value"] = {"discount_rate_per_year"}
+        told = self.model_dump_json(exclude=exclude)
         return hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
 
     def is_channel(self, purpose: str) -> bool:

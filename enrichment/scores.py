@@ -75,7 +75,8 @@ def score(features: Features, model: Model) -> Scored:
     recency = np.where(has_order, features.day - features.last_order_day, NO_DAY)
     tenure = np.where(has_order, features.day - features.first_order_day, NO_DAY)
     active, silent, expected = _purchasing(features, has_order, recency, tenure, model.lifetime_value)
-    lifetime = round6(expected * _spend_per_day(features, model) * _margin_rate(features, model))
+    undiscounted = expected * _spend_per_day(features, model) * _margin_rate(features, model)
+    lifetime = round6(undiscounted * model.lifetime_value.discount_factor)
     lifetime[~has_order] = np.nan
     metrics = _metrics(features, has_order, recency, tenure, lifetime, model)
     points = _points(metrics, model)

@@ -36,7 +36,8 @@ LARGEST_CORRELATION = 0.3
 class LifetimeValueFit:
     """`lifetime_value` parts of model documents, fitted up to the cut and to the end; None where one is refused.
 
-    `report` says why, under `model_file` and `at_cut`; it holds numbers, text and None only.
+    They hold what was fitted: `time_unit`, `purchases` and `spend`; a `discount_rate_per_year` is not theirs to say.
+    `report` gives the reasons, under `model_file` and `at_cut`; it holds numbers, text and None only.
     """
 
     at_cut: dict[str, Any] | None
@@ -69,7 +70,7 @@ class _Fitted:
             "purchases": {"family": self.used.family} | _parameters(model),
             "spend": asdict(self.spend.parameters),
         }
-        return LifetimeValue.model_validate(document).model_dump(mode="json")
+        return LifetimeValue.model_validate(document).model_dump(mode="json", exclude_unset=True)
 
     def as_report(self) -> dict[str, Any]:
         return {
