@@ -145,12 +145,16 @@ def cli() -> None:
 
 
 @cli.command()
+@click.option("--model", metavar="FILE", type=_FILES, help="Model file, instead of the built-in model.")
 @_for_all
-def demo() -> int:
+@click.pass_obj
+def demo(options: _Options, model: Path | None) -> int:
     """Stream a real data set through an embedded broker and Redis, and print what came of it."""
+    if model is not None:
+        _model_of(options.settings(), model)  # a file that cannot be used is told before anything starts
     from streams.demo import run_demo
 
-    return int(run_demo())
+    return int(run_demo(model))
 
 
 @cli.command()

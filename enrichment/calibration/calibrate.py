@@ -89,7 +89,8 @@ def calibrate(
 
     1. Lifetime value, to the cut for the report and to the end for the model.
     2. Scales, segments and limits, to the end; and the tiers, where they are given capacities.
-    3. The same to the cut, held against what came after it.
+    3. The same to the cut, held against what came after it. Drift is told since the calibration of `base`, or else
+       since the cut.
 
     `snapshots` are those of `days.all`, taken with `base`.
 
@@ -125,14 +126,19 @@ def calibrate(
         tiers, tier_warnings = _sized_tiers(fitted, end, capacities)
         warnings += tier_warnings
     model = Model.model_validate(fitted)
+    at_cut = _model_at_cut(document, lifetime, cut)  # 3
+    validation = None if at_cut is None else validate(at_cut, cut, end)
+    if validation is not None:
+        fitted["calibration"]["segments"] = _worth(validation)
     report |= {
         "scales": scales.report,
         "tiers": tiers,
-        **_held_against_later(document, lifetime, cut, end),  # 3
+        "validation": validation,
+        "potential": None if at_cut is None else validate_potential(at_cut, cut, end),
         "stability": stability((snapshots[day] for day in days.months), model),
-        "drift": drift(base, end),
+        "drift": drift(at_cut if base.calibration is None and at_cut is not None else base, end),
     }
-    return Calibrated(model.model_dump(mode="json"), {**report, "warnings": warnings})
+    return Calibrated(Model.model_validate(fitted).model_dump(mode="json"), {**report, "warnings": warnings})
 
 
 def _sized_tiers(
@@ -147,9 +153,22 @@ def _sized_tiers(
     return {"rooms": [asdict(room) for room in found.rooms]}, list(found.warnings)
 
 
-def _held_against_later(base: Document, lifetime: LifetimeValueFit, cut: Snapshot, end: Snapshot) -> Document:
-    """What a model that knows nothing after the cut said of it; null where there was too little to fit one."""
+def _model_at_cut(base: Document, lifetime: LifetimeValueFit, cut: Snapshot) -> Model | None:
+    """The model that knows nothing after the cut; None where there was too little to fit one."""
     if lifetime.at_cut is None or not len(cut):
-        return {"validation": None, "potential": None}
-    model = Model.model_validate(fit_scales({**base, "lifetime_value": lifetime.at_cut}, cut).document)
-    return {"validation": validate(model, cut, end), "potential": validate_potential(model, cut, end)}
+        return None
+    return Model.model_validate(fit_scales({**base, "lifetime_value": lifetime.at_cut}, cut).document)
+
+
+def _worth(validation: Document) -> Document:
+    """What customers of each segment brought in the holdout, for the model file: `explain` tells of the differences."""
+    return {
+        found["standing"]: {
+            "days": validation["period"]["days"],
+            "customers": found["customers"],
+            "revenue_per_customer": found["revenue_per_customer"],
+            "margin_per_customer": found["margin_per_customer"],
+        }
+        for found in validation["standings"]["segment"]
+        if found["customers"] > 0
+    }
