@@ -133,6 +133,19 @@ def test_customers_who_never_stop_make_a_degenerate_fit(fit: Callable[[Histories
 
 
 @PURCHASE_FITS
+def test_a_fit_by_which_everyone_is_active_is_degenerate(fit: Callable[[Histories], Fit]) -> None:
+    """Three of 600 regular buyers have left: no parameter runs away, but nothing is learned about leaving."""
+    random = np.random.default_rng(0)
+    rate = random.gamma(4.0, 0.5, 600) + 0.2
+    x = random.poisson(rate * 52.0) + 1.0
+    last = np.round(7 * (52.0 - np.minimum(random.exponential(1 / rate), 10.0) * 0.3)) / 7
+    x[:3], last[:3] = np.maximum(np.round(x[:3] / 5.0), 1.0), [10.0, 11.0, 12.0]
+    result = fit(histories(x, last, 52.0))
+    assert result.status == "degenerate"
+    assert result.reason == "99.5% of the customers are active with a probability above 0.999"
+
+
+@PURCHASE_FITS
 @pytest.mark.parametrize(
     ("nobody", "reason"),
     [
