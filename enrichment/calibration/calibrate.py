@@ -117,9 +117,9 @@ def calibrate(
     }
     if lifetime.at_end is None:
         warnings = lifetime.warnings
-        raise RefusedError(warnings[0], {**report, "warnings": warnings})
+        raise RefusedError(str(lifetime.report["reason"]), {**report, "warnings": warnings})
     document = base.model_dump(mode="json")
-    scales = fit_scales({**document, "lifetime_value": lifetime.at_end}, end)  # 2
+    scales = fit_scales(_with(document, lifetime.at_end), end)  # 2
     fitted, tiers = scales.document, None
     warnings = [*lifetime.warnings, *scales.warnings]
     if capacities:
@@ -157,7 +157,7 @@ def _model_at_cut(base: Document, lifetime: LifetimeValueFit, cut: Snapshot) -> 
     """The model that knows nothing after the cut; None where there was too little to fit one."""
     if lifetime.at_cut is None or not len(cut):
         return None
-    return Model.model_validate(fit_scales({**base, "lifetime_value": lifetime.at_cut}, cut).document)
+    return Model.model_validate(fit_scales(_with(base, lifetime.at_cut), cut).document)
 
 
 def _worth(validation: Document) -> Document:
@@ -172,3 +172,8 @@ def _worth(validation: Document) -> Document:
         for found in validation["standings"]["segment"]
         if found["customers"] > 0
     }
+
+
+def _with(document: Document, lifetime_value: Document) -> Document:
+    """The document with fitted lifetime value; a discount rate, which is nobody's to fit, stays."""
+    return {**document, "lifetime_value": {**document["lifetime_value"], **lifetime_value}}

@@ -46,7 +46,7 @@ def fit_spend(snapshot: Snapshot, histories: Histories) -> Spend:
     if fit.status == "converged" and isinstance(fit.parameters, GammaGamma):
         return Spend(fit, fit.parameters, "gamma_gamma", None)
     customers = [_spends(snapshot, place, after_first=True) for place in histories.at]
-    why = f"Gamma-Gamma is {fit.status}: {fit.reason}"
+    why = f"Gamma-Gamma has {'failed' if fit.status == 'failed' else 'a degenerate fit'}: {fit.reason}"
     if not any(len(days) for days in customers):
         customers = [_spends(snapshot, place, after_first=False) for place in histories.at]
         why += "; spend is that of the first purchase days"

@@ -45,7 +45,7 @@ def test_credibility_weighs_own_days_as_buehlmann_and_straub_do() -> None:
     spend = spend_of(purchases)
     assert spend.family == "credibility"
     assert spend.reason is not None
-    assert spend.reason.startswith("Gamma-Gamma is degenerate: q is ")
+    assert spend.reason.startswith("Gamma-Gamma has a degenerate fit: q is ")
     assert spend.parameters is not None
     days = np.round(np.stack([0.5 * means, 1.5 * means], axis=1), 2)
     days = np.minimum(days, 100 * np.median(days))
@@ -60,7 +60,7 @@ def test_credibility_weighs_own_days_as_buehlmann_and_straub_do() -> None:
 def test_where_all_spend_the_same_everyone_is_expected_to() -> None:
     """Own days count for little beside the population: K is at its largest."""
     spend = spend_of({f"c{customer}": [(0, 9.0), (5, 9.0), (9, 9.0)] for customer in range(30)})
-    assert spend.reason == "Gamma-Gamma is failed: all customers spend the same: there is no spread to fit"
+    assert spend.reason == "Gamma-Gamma has failed: all customers spend the same: there is no spread to fit"
     assert spend.parameters == GammaGamma(p=1.0, q=1.0 + MOST_K, gamma=MOST_K * 9.0)
 
 
