@@ -58,8 +58,35 @@ class _PositiveParameters:
                 raise ValueError(f"{name} must be finite and above 0, not {value}")
 
 
+class Predictor(ABC):
+    """What predicts purchases from histories; not only the models below do (see `empirical_hazard`)."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def _predict(self, x: Floats, t_x: Floats, T: Floats, t: Floats) -> tuple[Floats, Floats, Floats]:
+        """`predict` for one block of flat, valid columns."""
+
+    def probability_active(self, x: ArrayLike, t_x: ArrayLike, T: ArrayLike) -> Floats:
+        """Probability, in [0, 1], that the customer has not dropped out by ``T``."""
+        return predict(self, x, t_x, T, 0.0)[0]
+
+    def expected_purchases(self, t: ArrayLike, x: ArrayLike, t_x: ArrayLike, T: ArrayLike) -> Floats:
+        """Expected number of purchases in ``(T, T + t]``, given the history."""
+        return predict(self, x, t_x, T, t)[2]
+
+    def probability_of_no_purchase(self, t: ArrayLike, x: ArrayLike, t_x: ArrayLike, T: ArrayLike) -> Floats:
+        """Probability, in [0, 1], of no purchase in ``(T, T + t]``, given the history.
+
+        For the models below it is ``L(x, t_x, T + t) / L(x, t_x, T)``. It counts those who dropped out and
+        those who merely pause, so unlike ``probability_active`` it ranks one-time buyers sensibly under
+        BG/NBD too.
+        """
+        return predict(self, x, t_x, T, t)[1]
+
+
 @dataclass(frozen=True, slots=True)
-class PurchaseModel(_PositiveParameters, ABC):
+class PurchaseModel(_PositiveParameters, Predictor):
     """What Pareto/NBD and BG/NBD share: purchases at a customer's own rate, until a silent drop-out."""
 
     @abstractmethod
@@ -90,18 +117,6 @@ class PurchaseModel(_PositiveParameters, ABC):
         for block in _blocks(out.size):
             out[block] = expit(-self._log_odds_inactive(*columns[:, block]))
         return out.reshape(shape)
-
-    def expected_purchases(self, t: ArrayLike, x: ArrayLike, t_x: ArrayLike, T: ArrayLike) -> Floats:
-        """Expected number of purchases in ``(T, T + t]``, given the history."""
-        return predict(self, x, t_x, T, t)[2]
-
-    def probability_of_no_purchase(self, t: ArrayLike, x: ArrayLike, t_x: ArrayLike, T: ArrayLike) -> Floats:
-        """Probability, in [0, 1], of no purchase in ``(T, T + t]``: ``L(x, t_x, T + t) / L(x, t_x, T)``.
-
-        It counts those who dropped out and those who merely pause, so unlike ``probability_active`` it ranks
-        one-time buyers sensibly under BG/NBD too.
-        """
-        return predict(self, x, t_x, T, t)[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,7 +371,7 @@ class GammaGamma(_PositiveParameters):
 
 
 def predict(
-    model: PurchaseModel, x: ArrayLike, t_x: ArrayLike, T: ArrayLike, horizon: ArrayLike
+    model: Predictor, x: ArrayLike, t_x: ArrayLike, T: ArrayLike, horizon: ArrayLike
 ) -> tuple[Floats, Floats, Floats]:
     """(probability_active, probability_of_no_purchase, expected_purchases), all three in one pass.
 

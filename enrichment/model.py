@@ -7,6 +7,9 @@ immutable; another rate, weight or threshold is another model.
 from __future__ import annotations
 
 import hashlib
+import math
+import re
+from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
 from functools import cached_property
@@ -28,6 +31,8 @@ from pydantic import (
     model_validator,
 )
 
+from enrichment.empirical_hazard import EmpiricalHazard
+from enrichment.lifetime_value import BGNBD, ParetoNBD, Predictor
 from enrichment.money import MICROS_PER_UNIT, minor_unit_digits
 
 METRIC_GROUPS: dict[str, str] = {
@@ -48,6 +53,10 @@ METRIC_GROUPS: dict[str, str] = {
 """Every metric that a score is made of, and the score it belongs to. docs/scores.md defines each."""
 METRICS: tuple[str, ...] = tuple(METRIC_GROUPS)
 GROUPS: tuple[str, ...] = ("business", "engagement", "cost", "potential")
+
+TimeUnit = Literal["day", "week", "month"]
+DAYS_PER_UNIT: dict[TimeUnit, float] = {"day": 1.0, "week": 7.0, "month": 365.25 / 12}
+"""A month is a twelfth of a year."""
 
 
 class ModelError(ValueError):
@@ -166,6 +175,27 @@ class BGNBDParameters(_Part):
     b: Annotated[float, Field(gt=0)]
 
 
+class EmpiricalParameters(_Part):
+    """Hazards of buying again, counted from a history, for customers whom neither model above describes.
+
+    `EmpiricalHazard` says what each is: `typical_gap`, `active_within`, `silences` and `paces` in the time unit, the
+    hazards per time unit.
+    """
+
+    family: Literal["empirical"]
+    typical_gap: float
+    active_within: float
+    silences: tuple[float, ...]
+    after_first: tuple[float, ...]
+    paces: tuple[float, ...]
+    hazards: tuple[tuple[float, ...], ...]
+
+    @model_validator(mode="after")
+    def _usable(self) -> EmpiricalParameters:
+        EmpiricalHazard(**self.model_dump(exclude={"family"}))
+        return self
+
+
 class GammaGammaParameters(_Part):
     """Gamma-Gamma: spend per purchase day; `gamma` in base units. The mean exists for `q` above 1 only."""
 
@@ -177,14 +207,33 @@ class GammaGammaParameters(_Part):
 class LifetimeValue(_Part):
     """What predicts purchases and spend; times in `time_unit`."""
 
-    time_unit: Literal["day", "week", "month"]
-    purchases: Annotated[ParetoNBDParameters | BGNBDParameters, Field(discriminator="family")]
+    time_unit: TimeUnit
+    purchases: Annotated[
+        ParetoNBDParameters | BGNBDParameters | EmpiricalParameters, Field(discriminator="family")
+    ]
     spend: GammaGammaParameters
+    discount_rate_per_year: Annotated[float, Field(ge=0)] = 0.0
+
+    @property
+    def discount_factor(self) -> float:
+        """What a year's money is worth today if it comes evenly: the mean of (1 + rate)^-t for t from 0 to 1."""
+        rate = self.discount_rate_per_year
+        return rate / (1.0 + rate) / math.log1p(rate) if rate > 0.0 else 1.0
 
     @property
     def days_per_unit(self) -> float:
         """Days in one `time_unit`; a month is a twelfth of a year."""
-        return {"day": 1.0, "week": 7.0, "month": 365.25 / 12}[self.time_unit]
+        return DAYS_PER_UNIT[self.time_unit]
+
+    @cached_property
+    def purchase_model(self) -> Predictor:
+        """What predicts purchases, by `purchases`; its times are in `time_unit`."""
+        families: dict[str, Callable[..., Predictor]] = {
+            "pareto_nbd": ParetoNBD,
+            "bg_nbd": BGNBD,
+            "empirical": EmpiricalHazard,
+        }
+        return families[self.purchases.family](**self.purchases.model_dump(exclude={"family"}))
 
 
 class RfmQuintiles(_Part):
@@ -231,11 +280,29 @@ class TierThresholds(_Part):
         return self
 
 
+def _capacity(value: object) -> str:
+    """A count, such as `50`, or a share of the customers with an order, such as `5%`."""
+    text = str(value).strip()
+    if isinstance(value, bool) or not re.fullmatch(r"[0-9]+|[0-9]+(\.[0-9]+)?%", text):
+        raise ValueError("must be a count, such as 50, or a share, such as 5%")
+    if text.endswith("%") and float(text[:-1]) > 100:
+        raise ValueError("must not be above 100%")
+    return text
+
+
+Capacity = Annotated[str, BeforeValidator(_capacity)]
+
+
 class Tiers(_Part):
-    """Thresholds on value, and on potential for customers without an order."""
+    """Thresholds on value, and on potential for customers without an order.
+
+    `capacities` are what `by_value` was made from, where it was: how many customers with an order each tier has room
+    for. Nothing is decided by them.
+    """
 
     by_value: TierThresholds
     by_potential: TierThresholds
+    capacities: dict[Literal["strategic", "named", "field"], Capacity] = {}
 
 
 class Lifecycle(_Part):
@@ -272,6 +339,34 @@ class Reactivation(_Part):
     control_share: Annotated[float, Field(ge=0, le=1)]
 
 
+class Reference(_Part):
+    """How a metric was spread over the customers at a calibration: minimum, deciles and maximum where it is defined.
+
+    `missing` is the share of customers for whom it was not.
+    """
+
+    deciles: tuple[Finite, ...] = ()
+    missing: Annotated[float, Field(ge=0, le=1)]
+
+
+class SegmentWorth(_Part):
+    """What customers of one segment brought on average in the `days` after a cut; money in base units."""
+
+    days: Annotated[int, Field(ge=1)]
+    customers: Annotated[int, Field(ge=1)]
+    revenue_per_customer: Finite
+    margin_per_customer: Finite
+
+
+class Calibration(_Part):
+    """What a fitted model was fitted to: for people, and for telling how far metrics have drifted since."""
+
+    until: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+    customers: Annotated[int, Field(ge=0)]
+    metrics: dict[str, Reference] = {}
+    segments: dict[Literal["high", "medium", "emerging", "low", "prospect"], SegmentWorth] = {}
+
+
 class Model(_Part):
     """One version of the value model. Raises `ModelError` from `load_model` when a file does not fit."""
 
@@ -295,6 +390,7 @@ class Model(_Part):
     lifecycle: Lifecycle
     hysteresis: Hysteresis
     reactivation: Reactivation
+    calibration: Calibration | None = None
 
     @model_validator(mode="after")
     def _complete(self) -> Model:
@@ -363,8 +459,12 @@ class Model(_Part):
 
     @cached_property
     def fingerprint(self) -> str:
-        """A digest of everything in the model: two models with one fingerprint score alike."""
-        return hashlib.blake2b(self.model_dump_json().encode(), digest_size=8).hexdigest()
+        """A digest of everything in the model that decides: two models with one fingerprint score alike."""
+        exclude: dict[str, Any] = {"calibration": True, "tiers": {"capacities"}}
+        if self.lifetime_value.discount_rate_per_year == 0.0:  # as in a file that does not name it
+            exclude["lifetime_value"] = {"discount_rate_per_year"}
+        told = self.model_dump_json(exclude=exclude)
+        return hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
 
     def is_channel(self, purpose: str) -> bool:
         """Whether a consent purpose names a way to reach the customer."""

@@ -7,14 +7,13 @@ decimals before anything is decided by it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 from enrichment import lifetime_value
 from enrichment.features import NO_DAY, Features
-from enrichment.model import GROUPS, METRICS, LifetimeValue, Model, ParetoNBDParameters
+from enrichment.model import GROUPS, METRICS, LifetimeValue, Model
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -76,7 +75,8 @@ def score(features: Features, model: Model) -> Scored:
     recency = np.where(has_order, features.day - features.last_order_day, NO_DAY)
     tenure = np.where(has_order, features.day - features.first_order_day, NO_DAY)
     active, silent, expected = _purchasing(features, has_order, recency, tenure, model.lifetime_value)
-    lifetime = round6(expected * _spend_per_day(features, model) * _margin_rate(features, model))
+    undiscounted = expected * _spend_per_day(features, model) * _margin_rate(features, model)
+    lifetime = round6(undiscounted * model.lifetime_value.discount_factor)
     lifetime[~has_order] = np.nan
     metrics = _metrics(features, has_order, recency, tenure, lifetime, model)
     points = _points(metrics, model)
@@ -119,7 +119,7 @@ def _purchasing(
     if has_order.any():
         unit_days = model.days_per_unit
         predicted = lifetime_value.predict(
-            _purchase_model(model),
+            model.purchase_model,
             (features.purchase_days[has_order] - 1).astype(np.float64),
             (tenure - recency)[has_order] / unit_days,
             tenure[has_order] / unit_days,
@@ -128,14 +128,6 @@ def _purchasing(
         for result, values in zip(results, predicted, strict=True):
             result[has_order] = round6(values)
     return results[0], results[1], results[2]
-
-
-@lru_cache(maxsize=8)
-def _purchase_model(model: LifetimeValue) -> lifetime_value.ParetoNBD | lifetime_value.BGNBD:
-    parameters = model.purchases
-    if isinstance(parameters, ParetoNBDParameters):
-        return lifetime_value.ParetoNBD(parameters.r, parameters.alpha, parameters.s, parameters.beta)
-    return lifetime_value.BGNBD(parameters.r, parameters.alpha, parameters.a, parameters.b)
 
 
 def _spend_per_day(features: Features, model: Model) -> Floats:

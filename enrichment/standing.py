@@ -89,8 +89,8 @@ def _ranks(
             _segment(scored, has_order, model, score_margin, risk_margin),
             np.where(
                 has_order,
-                _tier(scored.value, model.tiers.by_value, score_margin),
-                _tier(scored.potential, model.tiers.by_potential, score_margin),
+                tier_ranks(scored.value, model.tiers.by_value, score_margin),
+                tier_ranks(scored.potential, model.tiers.by_potential, score_margin),
             ),
             _lifecycle(scored, has_order, model, risk_margin),
         ],
@@ -114,7 +114,8 @@ def _segment(
     )
 
 
-def _tier(points: Floats, thresholds: TierThresholds, margin: float) -> Ranks:
+def tier_ranks(points: Floats, thresholds: TierThresholds, margin: float = 0.0) -> Ranks:
+    """Ranks of the tiers that these points come to, every threshold raised by a margin."""
     return np.select(
         [
             points >= threshold + margin

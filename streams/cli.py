@@ -14,13 +14,14 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
 from streams.errors import EbbtideError, UsageError, one_line
 
 if TYPE_CHECKING:
+    from enrichment.model import Model
     from streams.settings import Settings
     from streams.topics import TopicReport
 
@@ -60,6 +61,25 @@ class _Time(click.ParamType):
             self.fail(f"{value!r}: {error}{hint}", param, ctx)
 
 
+class _Tier(click.ParamType):
+    """A tier and its room, such as `strategic=50` or `named=5%`."""
+
+    name = "tier"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        from enrichment.calibration.capacity import CapacityError, capacity_of
+
+        if isinstance(value, tuple):
+            return value
+        tier, _, room = value.partition("=")
+        try:
+            return capacity_of(tier.strip(), room.strip())
+        except CapacityError as error:
+            self.fail(f"{value!r}: {error}", param, ctx)
+
+
 def _set_config(ctx: click.Context, _: click.Parameter, value: Path | None) -> None:
     if value is not None:
         ctx.ensure_object(_Options).config = value
@@ -86,10 +106,35 @@ def _for_all(command: Callable[..., Any]) -> Callable[..., Any]:
     return config(debug(click.help_option("-h", "--help")(command)))
 
 
+_LINES: Final = "JSON Lines; may repeat."
+_NEW_FILE: Final = click.Path(dir_okay=False, path_type=Path)
 _FILES: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 _until = click.option(
     "--until", metavar="T", type=_Time(), help="RFC 3339 time, or a date (its first instant, UTC)."
 )
+_capacities = click.option(
+    "--tier",
+    "tiers",
+    metavar="TIER=N|N%",
+    type=_Tier(),
+    multiple=True,
+    help="Room of a tier: customers, or a share of those with an order; may repeat. Else the model's capacities.",
+)
+
+
+def _once_each(tiers: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    """Capacities by tier; wrong use where one is given twice."""
+    twice = [name for name in dict(tiers) if sum(name == other for other, _ in tiers) > 1]
+    if twice:
+        raise click.UsageError(f"--tier {twice[0]} is given more than once")
+    return dict(tiers)
+
+
+def _model_of(settings: Settings, given: Path | None) -> Model:
+    """The model of the option `--model`, or else of the settings."""
+    if given is None:
+        return settings.load_model()
+    return settings.model_copy(update={"model": given}).load_model("--model")
 
 
 @click.group()
@@ -100,12 +145,16 @@ def cli() -> None:
 
 
 @cli.command()
+@click.option("--model", metavar="FILE", type=_FILES, help="Model file, instead of the built-in model.")
 @_for_all
-def demo() -> int:
+@click.pass_obj
+def demo(options: _Options, model: Path | None) -> int:
     """Stream a real data set through an embedded broker and Redis, and print what came of it."""
+    if model is not None:
+        _model_of(options.settings(), model)  # a file that cannot be used is told before anything starts
     from streams.demo import run_demo
 
-    return int(run_demo())
+    return int(run_demo(model))
 
 
 @cli.command()
@@ -174,9 +223,9 @@ def describe(options: _Options) -> int:
 
 
 @cli.command()
-@click.option("--purchases", metavar="FILE", type=_FILES, multiple=True, help="JSON Lines; may repeat.")
-@click.option("--engagements", metavar="FILE", type=_FILES, multiple=True, help="JSON Lines; may repeat.")
-@click.option("--consents", metavar="FILE", type=_FILES, multiple=True, help="JSON Lines; may repeat.")
+@click.option("--purchases", metavar="FILE", type=_FILES, multiple=True, help=_LINES)
+@click.option("--engagements", metavar="FILE", type=_FILES, multiple=True, help=_LINES)
+@click.option("--consents", metavar="FILE", type=_FILES, multiple=True, help=_LINES)
 @click.option("--model", metavar="FILE", type=_FILES, help="Model file, instead of the setting's.")
 @_until
 @click.option(
@@ -201,10 +250,7 @@ def replay(
     if not (purchases or engagements or consents):
         raise click.UsageError("at least one of --purchases, --engagements and --consents is needed")
     settings = options.settings()
-    if model is None:
-        loaded = settings.load_model()
-    else:
-        loaded = settings.model_copy(update={"model": model}).load_model("--model")
+    loaded = _model_of(settings, model)
     from streams.progress import reporting
     from streams.replay import run_replay
 
@@ -253,6 +299,114 @@ def explain(options: _Options, customer_id: str, as_json: bool) -> None:
     from streams.explain import explain as explain_customer
 
     click.echo(explain_customer(settings, customer_id, as_json))
+
+
+@cli.command()
+@click.option("--purchases", metavar="FILE", type=_FILES, multiple=True, required=True, help=_LINES)
+@click.option("--engagements", metavar="FILE", type=_FILES, multiple=True, help=_LINES)
+@click.option("--consents", metavar="FILE", type=_FILES, multiple=True, help=_LINES)
+@click.option(
+    "--model", metavar="FILE", type=_FILES, help="Model file to begin with, instead of the setting's."
+)
+@_until
+@click.option(
+    "--holdout-days",
+    metavar="D",
+    type=click.IntRange(1),
+    help="Days before --until that fits are judged by; 90, or a third of the history if that is less.",
+)
+@click.option(
+    "--time-unit",
+    type=click.Choice(["day", "week", "month"]),
+    default="week",
+    show_default=True,
+    help="Of the lifetime-value parameters.",
+)
+@_capacities
+@click.option(
+    "--fit-engagement-weights", is_flag=True, help="Put fitted weights into the model, not only the report."
+)
+@click.option("--name", default="calibrated", show_default=True, help="The new model's name.")
+@click.option("--model-version", metavar="VERSION", help="The new model's version; the last day if left out.")
+@click.option("--out", metavar="FILE", type=_NEW_FILE, required=True, help="The model file (YAML).")
+@click.option("--report", metavar="FILE", type=_NEW_FILE, help="How good it is, as JSON.")
+@click.option("--html", metavar="FILE", type=_NEW_FILE, help="The report as a page to look at.")
+@_for_all
+@click.pass_obj
+def calibrate(
+    options: _Options,
+    purchases: tuple[Path, ...],
+    engagements: tuple[Path, ...],
+    consents: tuple[Path, ...],
+    model: Path | None,
+    until: int | None,
+    holdout_days: int | None,
+    time_unit: Literal["day", "week", "month"],
+    tiers: tuple[tuple[str, str], ...],
+    fit_engagement_weights: bool,
+    name: str,
+    model_version: str | None,
+    out: Path,
+    report: Path | None,
+    html: Path | None,
+) -> None:
+    """Fit a model file to a history of purchases and engagement, and say how good it is."""
+    settings = options.settings()
+    loaded = _model_of(settings, model)
+    from streams.calibrate import Outputs, Wanted, calibration_text, run_calibration
+
+    told = run_calibration(
+        {"purchases": purchases, "engagements": engagements, "consents": consents},
+        loaded,
+        until,
+        Wanted(holdout_days, time_unit, _once_each(tiers), fit_engagement_weights, name, model_version),
+        Outputs(out, report, html),
+        settings.horizons,
+    )
+    click.echo(calibration_text(told))
+    click.echo(f"the model is in {out}")
+
+
+@cli.command()
+@click.option("--by", metavar="ATTRIBUTE", required=True, help="Of the profiles, such as region.")
+@click.option(
+    "--profiles", metavar="FILE", type=_FILES, help="As `profiles` and `replay` write it; Redis if left out."
+)
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@_for_all
+@click.pass_obj
+def audit(options: _Options, by: str, profiles: Path | None, as_json: bool) -> None:
+    """Tell whether groups of customers fare alike: shares per tier and segment, and the 80% rule."""
+    settings = options.settings()
+    from streams.audit import run_audit
+
+    click.echo(run_audit(settings, by, profiles, as_json))
+
+
+@cli.command()
+@_capacities
+@click.option("--profiles", metavar="FILE", type=_FILES, help="JSON Lines of profiles, instead of Redis.")
+@click.option("--model", metavar="FILE", type=_FILES, help="Model file, instead of the setting's.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, with everyone who would move.")
+@_for_all
+@click.pass_obj
+def whatif(
+    options: _Options,
+    tiers: tuple[tuple[str, str], ...],
+    profiles: Path | None,
+    model: Path | None,
+    as_json: bool,
+) -> None:
+    """Tell who would move if tiers had this much room, and which costs and values with them; changes nothing.
+
+    Without --tier: how far the tiers have drifted from the capacities that the model was made for.
+    """
+    asked = _once_each(tiers)
+    settings = options.settings()
+    loaded = _model_of(settings, model)
+    from streams.what_if import what_if
+
+    click.echo(what_if(settings, loaded, asked, profiles, as_json))
 
 
 @cli.command()

@@ -1,6 +1,7 @@
 """The demo: a real data set through the real worker, on an embedded broker and Redis, and what came of it.
 
-Nothing is taken from the environment's settings: the demo brings its own services, topics and model.
+Nothing is taken from the environment's settings: the demo brings its own services and topics, and its own model unless
+it is given one.
 """
 
 from __future__ import annotations
@@ -59,13 +60,13 @@ Events = list[tuple[Topic, int, bytes, bytes]]
 """(topic, partition, key, value)."""
 
 
-def run_demo() -> int:
+def run_demo(model: Path | None = None) -> int:
     """Run the demo on all of its households; gives the exit code: 0 if the stream and replay agree."""
-    return run_demo_on()
+    return run_demo_on(model=model)
 
 
-def run_demo_on(percent_of_households: int = 100) -> int:
-    """Run the demo on a share of its households.
+def run_demo_on(percent_of_households: int = 100, model: Path | None = None) -> int:
+    """Run the demo on a share of its households, by a model file or the built-in model.
 
     1. Start a broker and Redis, and create the topics.
     2. Produce the events.
@@ -79,7 +80,7 @@ def run_demo_on(percent_of_households: int = 100) -> int:
     """
     events = load_events(percent_of_households)
     with EmbeddedBroker() as broker, EmbeddedRedis() as redis:
-        settings = demo_settings(broker.bootstrap_servers, redis.url)
+        settings = demo_settings(broker.bootstrap_servers, redis.url, model)
         create_topics(settings, PARTITIONS, 1)
         with reporting("produce") as report:
             asyncio.run(produce(settings, events, report))
@@ -98,7 +99,7 @@ def run_demo_on(percent_of_households: int = 100) -> int:
     return 0 if compared.is_equal else 1
 
 
-def demo_settings(bootstrap_servers: str, redis_url: str) -> Settings:
+def demo_settings(bootstrap_servers: str, redis_url: str, model: Path | None = None) -> Settings:
     """Every setting's default, but for what the embedded services and events of the past need."""
     defaults: dict[str, Any] = {name: field.default for name, field in Settings.model_fields.items()}
     own: dict[str, Any] = {
@@ -108,6 +109,7 @@ def demo_settings(bootstrap_servers: str, redis_url: str) -> Settings:
         "clock": "event",
         "allow_create_time": True,
         "web_port": free_port(),
+        "model": model,
     }
     return Settings(**{**defaults, **own})
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import orjson
@@ -18,20 +19,27 @@ from enrichment.model import METRIC_GROUPS, METRICS, Model
 from enrichment.profile import Document, profile_document
 from enrichment.results import Table
 from enrichment.scores import SCORES, Scored, score
-from enrichment.standing import STANDINGS, candidates
+from enrichment.segment_worth import expected_worth, later_worth, with_differences
+from enrichment.standing import SEGMENT, STANDINGS, candidates
+from enrichment.ways_up import ways_up
 from schemas.profiles import DIMENSIONS
 from streams.errors import EbbtideError
 from streams.explain_text import explanation_text
-from streams.held_state import held_partitions
+from streams.held_state import HeldPartition, held_partitions
 from streams.settings import Settings
+
+MOST_PEERS: Final = 2_000
+"""Customers read to compare segments by: enough for a mean, few enough to wait for."""
+IN_SHORT: Final = 3
 
 
 class _Found(NamedTuple):
-    """A customer, where they are held, and the last midnight of that partition."""
+    """A customer, where they are held, the last midnight of that partition, and others of it to compare with."""
 
     customer: Customer
     partition: int
     midnight_us: int
+    peers: list[Customer]
 
 
 def explain(settings: Settings, customer_id: str, as_json: bool) -> str:
@@ -43,6 +51,7 @@ def explain(settings: Settings, customer_id: str, as_json: bool) -> str:
     model = settings.load_model()
     found = asyncio.run(_find(settings, customer_id, model))
     document = explanation(found.customer, found.partition, found.midnight_us, model)
+    document |= outlook(found.customer, found.midnight_us, model, found.peers)
     if as_json:
         return orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
     return explanation_text(document)
@@ -55,7 +64,8 @@ async def _find(settings: Settings, customer_id: str, model: Model) -> _Found:
         for held in partitions:
             customer = (await held.store.load([customer_id]))[customer_id]
             if customer.is_known:
-                found.append(_Found(customer, held.partition, midnight_us(held.mark.midnight_day)))
+                peers = await _peers(held) if later_worth(model) is None else []
+                found.append(_Found(customer, held.partition, midnight_us(held.mark.midnight_day), peers))
     if not found:
         raise EbbtideError(f"no customer {customer_id!r} in Redis at {settings.redis_address}")
     if len(found) > 1:
@@ -64,6 +74,26 @@ async def _find(settings: Settings, customer_id: str, model: Model) -> _Found:
             f"customer {customer_id!r} is in partitions {where}: the producers of the inputs use different partitioners"
         )
     return found[0]
+
+
+async def _peers(held: HeldPartition) -> list[Customer]:
+    """At most so many customers of a partition, evenly spread over their ids: the same ones each time."""
+    ids = await held.store.all_ids()
+    chosen = ids[:: -(-len(ids) // MOST_PEERS) or 1]
+    return [customer for customer in (await held.store.load(chosen)).values() if customer.is_known]
+
+
+def outlook(customer: Customer, last_midnight_us: int, model: Model, peers: Sequence[Customer]) -> Document:
+    """What would move the customer up, and what segments are worth; null each where there is no standing.
+
+    Worth is what the model's calibration found of later margin, else the mean lifetime value expected of `peers`.
+    """
+    ways = ways_up(customer, customer.as_of_us(last_midnight_us), model)
+    standing = customer.decision.standing
+    if ways is None or standing is None:
+        return {"ways_up": None, "worth": None}
+    worth = later_worth(model) or expected_worth(peers, last_midnight_us, model)
+    return {"ways_up": ways, "worth": with_differences(worth, STANDINGS[SEGMENT][standing[SEGMENT]])}
 
 
 def explanation(customer: Customer, partition: int, last_midnight_us: int, model: Model) -> Document:
@@ -82,6 +112,7 @@ def explanation(customer: Customer, partition: int, last_midnight_us: int, model
             dimension: _standing(at, table, decision, model, allowed)
             for at, dimension in enumerate(DIMENSIONS)
         },
+        "value_in_short": _in_short(scored, model) if allowed else None,
         "hysteresis": model.hysteresis.model_dump(),
         "since_last_change": _since_last_change(scored, decision) if allowed else None,
         "pending_trigger": (
@@ -119,6 +150,52 @@ def _score(name: str, scored: Scored, model: Model, allowed: bool) -> Document:
     return {"score": float(scored.scores[0, SCORES.index(name)]), "metrics": metrics}
 
 
+def _in_short(scored: Scored, model: Model) -> Document:
+    """The metrics that add most to value, and those in which most points of it are missing.
+
+    `above_tenths`: than how many in 10 customers of the model's calibration the metric is higher; null where not known.
+    """
+    weights = 100.0 * model.value_weights
+    parts: list[dict[str, Any]] = []
+    for at, metric in enumerate(METRICS):
+        adds, value = float(scored.contributions[0, at]), _number(scored.metrics[0, at])
+        parts.append(
+            {
+                "metric": metric,
+                "value": value,
+                "adds": round(adds, 6),
+                "lacks": round(float(weights[at]) - adds, 6),
+                "above_tenths": _above_tenths(metric, value, model),
+            }
+        )
+    most = sorted(parts, key=lambda part: -part["adds"])[:IN_SHORT]
+    least = sorted(parts, key=lambda part: -part["lacks"])[:IN_SHORT]
+    return {
+        "value": float(scored.value[0]),
+        "carried_by": [part for part in most if part["adds"] > 0],
+        "held_back_by": [part for part in least if part["lacks"] > 0],
+    }
+
+
+def _above_tenths(metric: str, value: float | int | None, model: Model) -> int | None:
+    reference = None if model.calibration is None else model.calibration.metrics.get(metric)
+    if value is None or reference is None or len(reference.deciles) != 11:
+        return None
+    return min(int(np.searchsorted(reference.deciles[1:], value, side="left")), 9)
+
+
+def _held_by(at: int, table: Table, decision: Decision, model: Model) -> str | None:
+    """What keeps a standing that the plain rule would change: the margins, or the days that it lasts at least."""
+    assert decision.standing is not None
+    rank, found = decision.standing[at], table.candidates
+    if found.plain[0, at] == rank:
+        return None
+    if found.easy[0, at] <= rank <= found.hard[0, at]:
+        return "hysteresis"
+    is_dwelling = int(table.features.day[0]) - decision.changed_days[at] < model.hysteresis.dwell_days
+    return "dwell" if is_dwelling else None
+
+
 def _standing(at: int, table: Table, decision: Decision, model: Model, allowed: bool) -> Document:
     """One dimension: where the customer stands since when, what the rules say now, and what they go by."""
     current, found = decision.standing, table.candidates
@@ -136,6 +213,7 @@ def _standing(at: int, table: Table, decision: Decision, model: Model, allowed: 
             None if changed_day is None else format_day(changed_day + model.hysteresis.dwell_days)
         ),
         **ruled,
+        "held_by": _held_by(at, table, decision, model) if current is not None and allowed else None,
         "measured": _measured(at, table, allowed),
         "thresholds": _thresholds(at, table, model),
     }

@@ -6,13 +6,23 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
+from streams.explain_words import words
+
 WIDTH = 110
 
 
 def explanation_text(document: dict[str, Any]) -> str:
     """Plain text: who the customer is, where they stand and why, and each score with its metrics."""
     profile = document["profile"]
-    lines = [*_heading(document), "", *_standing(document), "", *_scores(document["scores"])]
+    lines = [
+        *_heading(document),
+        "",
+        *_in_words(document),
+        "",
+        *_standing(document),
+        "",
+        *_scores(document["scores"]),
+    ]
     lines += ["", *_pairs("Aggregates", profile["aggregates"]), "", *_pairs("Traits", profile["traits"])]
     return "\n".join(lines)
 
@@ -36,6 +46,14 @@ def _heading(document: dict[str, Any]) -> list[str]:
         lines.append(f"  if nothing else comes, looked at again on {due_on}")
     if document["decided_by_another_model"]:
         lines.append("  the standing was decided by another model than the scores below")
+    return lines
+
+
+def _in_words(document: dict[str, Any]) -> list[str]:
+    lines = ["In words"]
+    for sentence in words(document):
+        indent = "    " if sentence.startswith("- ") else "  "
+        lines += textwrap.wrap(sentence, WIDTH, initial_indent=indent, subsequent_indent=f"{indent}  ")
     return lines
 
 

@@ -114,7 +114,7 @@ def replay(
     `values` may come in any order. Records after `until_us` are ignored and counted.
     """
     started_s = time.perf_counter()
-    log = _ordered(values, model, until_us)
+    log = ordered_log(values, model, until_us)
     enricher = Enricher(model, NAMESPACE, horizons)
     results, customers = Results(model), dict[str, Customer]()
     index = _DueIndex(customers)
@@ -190,7 +190,10 @@ def summary_of(replayed: Replayed, model: Model) -> Document:
     }
 
 
-def _ordered(values: Iterator[tuple[Topic, bytes]], model: Model, until_us: int | None) -> ReplayLog:
+def ordered_log(
+    values: Iterator[tuple[Topic, bytes]], model: Model, until_us: int | None = None
+) -> ReplayLog:
+    """The acceptable records of a log in replay order; `values` may come in any order."""
     log = ReplayLog()
     for topic, value in values:
         event = decode(topic, value)

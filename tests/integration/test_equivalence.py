@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pandas as pd
 import pytest
+import yaml
 
 from enrichment.acceptance import TOPICS, Topic
 from enrichment.days import midnight_us
 from enrichment.model import Model
 from schemas.timestamps import parse_timestamp
+from streams.calibrate import Outputs, Wanted, run_calibration
 from streams.replay import NAMESPACE, Replayed, read_lines, replay
 from streams.settings import Settings
 from tests.enrichment.records import SEEDED_MODEL
@@ -34,6 +37,8 @@ from tests.integration.harness import (
     until_idle,
     write_model,
 )
+from tests.oracles.recount import read_log
+from tests.oracles.rescore import rescore
 from tests.oracles.seeded_log import make_log
 from tests.services import KafkaService, RedisService
 
@@ -161,3 +166,43 @@ async def test_the_split_into_steps_changes_nothing_but_left_out_profiles(
         for change_id, change in expected.items()
         if change["reason"]["trigger"] != "time"  # type: ignore[index]
     )
+
+
+async def test_a_demo_fitted_model_scores_alike_live_in_replay_and_in_one_pandas_batch(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """Every customer of the demo, by the model that `ebbtide calibrate` fits to them, to a millionth."""
+    folder = resources.files("streams").joinpath("demo_data")
+    files: dict[Topic, list[Path]] = {topic: [Path(str(folder / f"{topic}.jsonl.gz"))] for topic in TOPICS}
+    path = tmp_path / "fitted.yaml"
+    run_calibration(files, settings.load_model(), None, Wanted(), Outputs(path))
+    settings = settings.model_copy(update={"clock": "event", "model": path})
+    log = demo_log()
+    await make_topics(settings, PARTITIONS)
+    await produce(settings, records_of(log, *TOPICS))
+    await run_to_the_end(settings)
+    of_replay = replayed(log, settings.load_model())
+    live = await stored_profiles(settings, of_replay.end_us)
+    oracle = rescore(
+        read_log(**{topic: files[topic][0] for topic in TOPICS}), yaml.safe_load(path.read_text())
+    )
+    assert len(oracle) > 2_000
+    for profiles in (live.values(), of_replay.profiles):
+        found = scores_of(profiles)
+        expected = oracle[list(found.columns)].fillna(-1.0).sort_index()
+        assert list(found.index) == list(expected.index)
+        assert float((found - expected).abs().to_numpy().max()) <= 1e-6
+
+
+def scores_of(profiles: Iterable[Document]) -> pd.DataFrame:
+    """What `rescore` computes, of everyone who has scores, by customer id."""
+    rows = {
+        str(profile["customer_id"]): profile["scores"]
+        | {
+            name: profile["traits"][name]
+            for name in ("probability_active", "churn_risk", "expected_orders_365d")
+        }
+        for profile in profiles
+        if profile["scores"]["value"] is not None
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").astype(float).fillna(-1.0).sort_index()

@@ -339,6 +339,12 @@ def _fully_refunded(known: pd.DataFrame, terms: Terms) -> set[tuple[str, str]]:
     return {key for key, total in totals.items() if total > 0 and refunded[key] >= total}
 
 
+def standing_orders(purchases: pd.DataFrame, terms: Terms) -> pd.DataFrame:
+    """The counted orders, one row each, by customer and day."""
+    ledger = order_ledger(_priced(purchases, terms), terms)
+    return ledger[ledger["counted"]].sort_values(["customer_id", "day"], kind="stable")
+
+
 def standing_refunds(priced: pd.DataFrame, ledger: pd.DataFrame) -> pd.DataFrame:
     """The refunds that count: not those of cancelled orders; at once those of orders not seen (yet)."""
     refunds = priced[priced["kind"] == "refund"]
@@ -417,6 +423,35 @@ def engagement_columns(engagements: pd.DataFrame, terms: Terms, as_of_day: int) 
     }
 
 
+def end_us(log: Log, until: str | int | None) -> int:
+    """The as-of time in microseconds: `until`, or that of the log's last record."""
+    if until is None:
+        frames = (log.purchases, log.engagements, log.consents)
+        return max((int(frame["at_us"].max()) for frame in frames if not frame.empty), default=0)
+    return time_us(until) if isinstance(until, str) else until
+
+
+def accepted(log: Log, until_us: int) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """The records that count up to a time: neither repeated nor from before an erasure."""
+    frames = (log.purchases, log.engagements, log.consents)
+    purchases, engagements, consents = (frame[frame["at_us"] <= until_us] for frame in frames)
+    erased = erased_up_to(consents)
+    purchases, engagements, consents = (
+        without_repeats(dated_after(frame, erased, BEFORE_ALL_US), REMEMBERED_US[topic])
+        for topic, frame in (("purchases", purchases), ("engagements", engagements), ("consents", consents))
+    )
+    return purchases, engagements, consents
+
+
+def kept_engagements(
+    engagements: pd.DataFrame, consents: pd.DataFrame, terms: Terms, until_us: int
+) -> pd.DataFrame:
+    """Engagement that may be kept: dated after the last time at which profiling was not allowed."""
+    dropped = engagement_dropped_up_to(consents, terms.profiling_allowed_by_default, until_us)
+    unspoken = BEFORE_ALL_US if terms.profiling_allowed_by_default else AFTER_ALL_US
+    return dated_after(engagements, dropped, unspoken)
+
+
 def recount(log: Log, model: Mapping[str, Any], until: str | int | None = None) -> dict[str, Aggregates]:
     """The complete `aggregates` object of every customer who has a profile, by customer id, as of `until`.
 
@@ -430,21 +465,10 @@ def recount(log: Log, model: Mapping[str, Any], until: str | int | None = None) 
     not be kept has an empty one.
     """
     terms = read_terms(model)
-    frames = (log.purchases, log.engagements, log.consents)
-    if until is None:
-        until = max((int(frame["at_us"].max()) for frame in frames if not frame.empty), default=0)
-    until_us = time_us(until) if isinstance(until, str) else until
-    purchases, engagements, consents = (frame[frame["at_us"] <= until_us] for frame in frames)
-
-    erased = erased_up_to(consents)
-    purchases, engagements, consents = (
-        without_repeats(dated_after(frame, erased, BEFORE_ALL_US), REMEMBERED_US[topic])
-        for topic, frame in (("purchases", purchases), ("engagements", engagements), ("consents", consents))
-    )
+    until_us = end_us(log, until)
+    purchases, engagements, consents = accepted(log, until_us)
     customers = sorted({*purchases["customer_id"], *engagements["customer_id"], *consents["customer_id"]})
-    dropped = engagement_dropped_up_to(consents, terms.profiling_allowed_by_default, until_us)
-    unspoken = BEFORE_ALL_US if terms.profiling_allowed_by_default else AFTER_ALL_US
-    engagements = dated_after(engagements, dropped, unspoken)
+    engagements = kept_engagements(engagements, consents, terms, until_us)
 
     as_of_day = until_us // DAY_US
     columns = {

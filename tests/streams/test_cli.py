@@ -68,7 +68,21 @@ def test_python_m_streams_is_ebbtide() -> None:
     assert done.stdout.startswith("Usage: ebbtide ")
     listed = done.stdout.partition("Commands:\n")[2].split("\n")
     names = [line.split()[0] for line in listed if line.startswith("  ") and line[2] != " "]
-    assert names == ["demo", "doctor", "explain", "profiles", "replay", "run", "schemas", "topics"]
+    assert names == [
+        *(
+            "audit",
+            "calibrate",
+            "demo",
+            "doctor",
+            "explain",
+            "profiles",
+            "replay",
+            "run",
+            "schemas",
+            "topics",
+        ),
+        "whatif",
+    ]
 
 
 def test_help_loads_none_of_the_heavy_packages() -> None:

@@ -114,7 +114,37 @@ def test_of_who_denied_profiling_no_score_is_told(group: HeldGroup) -> None:
     assert {part["plain"] for part in document["standing"].values()} == {None}
     assert {value for part in document["standing"].values() for value in part["measured"].values()} == {None}
     assert document["since_last_change"] is None
+    assert (document["ways_up"], document["worth"], document["value_in_short"]) == (None, None, None)
     assert "profiling is not allowed" in explain(group.settings, customer_id, as_json=False)
+
+
+def test_worth_is_the_mean_lifetime_value_of_the_customers_beside_them(group: HeldGroup) -> None:
+    """Oracle: the replayed profiles of the partition, here of fewer than 2,000 customers, as cents."""
+    customer_id = next(name for name in ids(group) if group.profile_of(name)["standing"]["segment"] == "low")
+    document = explained(group, customer_id)
+    partition = group.partition_of[customer_id]
+    worth: dict[str, list[float]] = {}
+    for name in ids(group):
+        profile = group.profile_of(name)
+        if group.partition_of[name] == partition and profile["aggregates"]["order_count"] > 0:
+            amount = float(profile["traits"]["customer_lifetime_value_365d"])
+            worth.setdefault(profile["standing"]["segment"], []).append(amount)
+    assert {name: part["customers"] for name, part in document["worth"]["segments"].items()} == {
+        name: len(amounts) for name, amounts in worth.items()
+    }
+    for name, difference in document["worth"]["differences"].items():
+        means = [sum(worth[segment]) / len(worth[segment]) for segment in (name, "low")]
+        assert difference == pytest.approx(means[0] - means[1], abs=0.01)
+    assert document["worth"]["differences"]
+
+
+def test_the_words_say_what_would_move_a_customer_up(group: HeldGroup) -> None:
+    """From the fields that JSON has, between who the customer is and the numbers."""
+    customer_id = next(name for name in ids(group) if explained(group, name)["ways_up"]["segment"]["changes"])
+    text = explain(group.settings, customer_id, as_json=False)
+    in_words = text.partition("\nIn words\n")[2].partition("\nStanding\n")[0]
+    assert f"For a better segment than {group.profile_of(customer_id)['standing']['segment']}" in in_words
+    assert "These are differences" in " ".join(in_words.split())
 
 
 def test_an_unknown_customer_is_one_line_and_exit_code_1(

@@ -1,0 +1,209 @@
+"""Which family of purchases goes into a model file: by a holdout, if there is one, and by what each fit is worth."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from enrichment.calibration.empirical import fit_empirical_hazard
+from enrichment.calibration.fitting import Fit, fit_bg_nbd, fit_pareto_nbd
+from enrichment.calibration.holdout import (
+    Holdout,
+    Predicted,
+    area_under_curve,
+    hold_out,
+    holdout_report,
+    poisson_deviance,
+    predictions,
+)
+from enrichment.calibration.snapshot import Histories, Snapshot
+from enrichment.lifetime_value import BGNBD, Floats, ParetoNBD, Predictor
+
+Family = Literal["pareto_nbd", "bg_nbd", "empirical"]
+FAMILIES: tuple[Family, ...] = ("pareto_nbd", "bg_nbd", "empirical")
+"""In the order of preference, where nothing tells them apart. Pareto/NBD comes first since its probability of being
+active ranks one-time buyers; the empirical hazard last since it knows nothing beyond what was observed."""
+
+NAMES: dict[Family, str] = {
+    "pareto_nbd": "Pareto/NBD",
+    "bg_nbd": "BG/NBD",
+    "empirical": "the empirical hazard",
+}
+
+LEAST_REPEAT_BUYERS = 20
+"""With fewer customers who have bought on two days, nothing is fitted: four parameters need some evidence."""
+
+LEAST_HOLDOUT_PURCHASES = 50
+"""A holdout with fewer purchases decides nothing."""
+
+STANDARD_ERRORS = 2.0
+"""By so many, of the mean difference in Poisson deviance, a family must be better than one that is preferred to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Every family fitted to one snapshot. `refused` says why none of them is to be used."""
+
+    histories: Histories
+    fits: dict[Family, Fit]
+    models: dict[Family, Predictor]
+    """Those that have parameters, degenerate ones included."""
+    hazard_reason: str | None
+    refused: str | None
+
+    def why_not(self, family: Family) -> str | None:
+        """What is wrong with a family's fit; None where it converged."""
+        if family == "empirical":
+            return self.hazard_reason
+        fit = self.fits[family]
+        return None if fit.status == "converged" else f"{fit.status}: {fit.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The families from the best on, and those that may be used even with a degenerate fit: the `held` ones.
+
+    Their predictions were better than those of the empirical hazard, which would take their place.
+    """
+
+    ranking: tuple[Family, ...]
+    held: frozenset[Family]
+    reason: str
+    report: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """The family used with one snapshot's fits, and why; None, with the reason, where there is none to use."""
+
+    family: Family | None
+    reason: str
+    set_aside: tuple[str, ...] = ()
+
+
+def fit_candidates(snapshot: Snapshot, unit_days: float) -> Candidates:
+    """Fit every family to a snapshot, times in units of so many days."""
+    histories = Histories.of(snapshot, unit_days)
+    fits: dict[Family, Fit] = {"pareto_nbd": fit_pareto_nbd(histories), "bg_nbd": fit_bg_nbd(histories)}
+    models: dict[Family, Predictor] = {
+        family: fit.parameters
+        for family, fit in fits.items()
+        if isinstance(fit.parameters, (ParetoNBD, BGNBD))
+    }
+    hazard = fit_empirical_hazard(snapshot, unit_days)
+    if not isinstance(hazard, str):
+        models["empirical"] = hazard
+    repeat_buyers = int((histories.x > 0).sum())
+    refused = None
+    if len(histories) == 0:
+        refused = "no customer has a counted order"
+    elif repeat_buyers < LEAST_REPEAT_BUYERS:
+        refused = (
+            f"{repeat_buyers} of {len(histories)} customers with a counted order have bought on a second day; "
+            f"at least {LEAST_REPEAT_BUYERS} are needed to tell how customers come back"
+        )
+    return Candidates(histories, fits, models, hazard if isinstance(hazard, str) else None, refused)
+
+
+def choose(choice: Snapshot | None, cut: Snapshot, unit_days: float) -> Choice:
+    """Rank the families by how their fits to `choice` predict what came until `cut`."""
+    if choice is None or choice.day >= cut.day:
+        return _without_holdout("there is no earlier holdout to choose by")
+    candidates, holdout = fit_candidates(choice, unit_days), hold_out(choice, cut, unit_days)
+    if candidates.refused is not None:
+        return _without_holdout(f"the holdout to choose by cannot be used: before it, {candidates.refused}")
+    if holdout.purchases.sum() < LEAST_HOLDOUT_PURCHASES:
+        return _without_holdout(
+            f"the holdout to choose by has only {holdout.purchases.sum():.0f} purchases; "
+            f"at least {LEAST_HOLDOUT_PURCHASES} are needed"
+        )
+    predicted = {family: predictions(candidates.models[family], holdout) for family in candidates.models}
+    deviance = {
+        family: poisson_deviance(each.expected_purchases, holdout.purchases)
+        for family, each in predicted.items()
+    }
+    order, why = _ranked(predicted, deviance, holdout)
+    # Those with repeat buyers have an empirical hazard.
+    held = frozenset(family for family in order if deviance[family].mean() < deviance["empirical"].mean())
+    report = {
+        **holdout_report(predictions_of(candidates.models, holdout), holdout),
+        "status": {family: candidates.why_not(family) or "converged" for family in FAMILIES},
+        "ranking": list(order),
+        "better_than_empirical": sorted(held),
+        "reason": why,
+    }
+    return Choice(order, held, why, report)
+
+
+def predictions_of(models: dict[Family, Predictor], holdout: Holdout) -> dict[str, Predicted | None]:
+    """Every family's predictions for a holdout; None for one without a model."""
+    return {family: predictions(models[family], holdout) if family in models else None for family in FAMILIES}
+
+
+def use(choice: Choice, candidates: Candidates) -> Used:
+    """The best family whose fit converged, or is degenerate while the predictions of the family held."""
+    if candidates.refused is not None:
+        return Used(None, candidates.refused)
+    set_aside: list[str] = []
+    for family in (*choice.ranking, *(family for family in FAMILIES if family not in choice.ranking)):
+        fault = candidates.why_not(family)
+        if fault is None:
+            return Used(family, choice.reason, tuple(set_aside))
+        if family in candidates.models and family in choice.held:
+            why = (
+                f"{choice.reason}; the fit is {fault}, but over the days to choose by its predictions were better than "
+                "those of the empirical hazard, which would take its place, so they are used"
+            )
+            return Used(family, why, tuple(set_aside))
+        set_aside.append(f"{NAMES[family]} is set aside: {fault}")
+    return Used(None, "; ".join(set_aside), tuple(set_aside))
+
+
+def _without_holdout(why: str) -> Choice:
+    reason = f"{why}: the first of {', '.join(NAMES[family] for family in FAMILIES)} that converges is used"
+    return Choice(FAMILIES, frozenset(), reason, {"reason": reason})
+
+
+def _ranked(
+    predicted: dict[Family, Predicted], deviance: dict[Family, Floats], holdout: Holdout
+) -> tuple[tuple[Family, ...], str]:
+    """The families from the best on, and why the first is."""
+    backwards = [family for family in predicted if _ranks_backwards(predicted[family], holdout)]
+    left = [family for family in FAMILIES if family in predicted and family not in backwards]
+    order: list[Family] = []
+    while left:
+        best = left[0]
+        for other in left[1:]:
+            difference = deviance[best] - deviance[other]
+            error = float(np.std(difference, ddof=1)) / math.sqrt(len(difference))
+            if difference.mean() > STANDARD_ERRORS * error:
+                best = other
+        order.append(best)
+        left.remove(best)
+    first = order[0] if order else backwards[0]
+    figures = ", ".join(f"{NAMES[family]} {deviance[family].mean():.3f}" for family in predicted)
+    reason = (
+        f"{NAMES[first]} is first, by the mean Poisson deviance over the {holdout.days} days to choose by ({figures}); "
+        f"a family preferred less must be better by more than {STANDARD_ERRORS:g} standard errors of the difference"
+    )
+    for family in backwards:
+        reason += (
+            f"; {NAMES[family]} comes last: among these customers, its probability of being active ranks those who "
+            "bought below those who did not"
+        )
+    return (*order, *backwards), reason
+
+
+def _ranks_backwards(predicted: Predicted, holdout: Holdout) -> bool:
+    area = area_under_curve(predicted.probability_active, holdout.purchases > 0)
+    return area is not None and area < 0.5
+
+
+def better_than(own: dict[str, float | None], other: dict[str, float | None]) -> bool:
+    """Whether predictions are better than others by both their correlation and their mean absolute error."""
+    return (own["correlation"] or 0.0) > (other["correlation"] or 0.0) and (
+        own["mean_absolute_error"] or 0.0
+    ) < (other["mean_absolute_error"] or 0.0)

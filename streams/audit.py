@@ -1,0 +1,184 @@
+"""Whether groups of customers fare alike: `ebbtide audit`, from profiles in a file or from Redis."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from enrichment.fairness import audit
+from schemas.changes import LEVELS
+from streams.errors import EbbtideError, UsageError
+from streams.replay import read_lines
+from streams.settings import Settings
+
+MAX_ATTRIBUTES_NAMED = 20
+
+
+class _Audited(NamedTuple):
+    """The columns that the audit looks at, one element per customer with a standing, and who has none."""
+
+    groups: list[str | None]
+    tiers: list[str]
+    segments: list[str]
+    without_standing: int
+
+
+def run_audit(settings: Settings, by: str, profiles: Path | None, as_json: bool) -> str:
+    """The audit by an attribute, as text for people or as JSON, of the profiles in a file or else in Redis.
+
+    Raises:
+        UsageError: no customer has the attribute.
+        EbbtideError: the file holds something else than profiles, or Redis does not answer or holds nothing.
+        OSError: the file cannot be read.
+    """
+    if profiles is not None:
+        document = audit_of(profiles, by)
+    else:
+        from streams.profiles import export_profiles
+
+        with tempfile.TemporaryDirectory(prefix="ebbtide-audit-") as directory:
+            held = Path(directory) / "profiles.jsonl"
+            export_profiles(settings, held, None)
+            document = audit_of(held, by)
+    if as_json:
+        return orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
+    return audit_text(document)
+
+
+def audit_of(profiles: Path, by: str) -> dict[str, Any]:
+    """The audit as one document, of a file of profiles, one a line and one a customer."""
+    found = _read(profiles, by.removeprefix("attributes."))
+    if not found.tiers:
+        told = f", only {found.without_standing:,} without a standing" if found.without_standing else ""
+        raise EbbtideError(f"{profiles}: there is no profile with a standing to audit{told}")
+    document = audit(by.removeprefix("attributes."), found.groups, found.tiers, found.segments)
+    return {**document, "without_standing": found.without_standing}
+
+
+def _read(path: Path, by: str) -> _Audited:
+    found = _Audited([], [], [], 0)
+    without_standing, seen, attributes = 0, set[str](), set[str]()
+    for number, profile in _profiles(path):
+        try:
+            customer_id, standing = profile["customer_id"], profile["standing"]
+            of_customer: dict[str, str] = profile["traits"]["attributes"] or {}
+            tier, segment = standing["tier"], standing["segment"]
+            known = tier is None or (tier in LEVELS["tier"] and segment in LEVELS["segment"])
+        except (KeyError, TypeError) as error:
+            raise EbbtideError(f"{path}, line {number}: not a profile ({error!r})") from None
+        if not known:
+            raise EbbtideError(f"{path}, line {number}: tier {tier!r} or segment {segment!r} is not known")
+        if customer_id in seen:
+            raise EbbtideError(f"{path}, line {number}: a customer of an earlier line is there again")
+        seen.add(customer_id)
+        if tier is None:
+            without_standing += 1
+            continue
+        attributes.update(of_customer)
+        found.groups.append(of_customer.get(by))
+        found.tiers.append(tier)
+        found.segments.append(segment)
+    if found.tiers and by not in attributes:
+        raise UsageError(f"--by {by}: no customer has this attribute; {_there_are(attributes)}")
+    return found._replace(without_standing=without_standing)
+
+
+def _profiles(path: Path) -> Iterator[tuple[int, Any]]:
+    """The documents of a file with their line numbers; empty lines are passed over."""
+    for number, line in enumerate(read_lines(path), start=1):
+        if not line.strip():
+            continue
+        try:
+            yield number, orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            raise EbbtideError(f"{path}, line {number}: not JSON: {error}") from None
+
+
+def _there_are(attributes: set[str]) -> str:
+    if not attributes:
+        return "there are no attributes at all"
+    names = sorted(attributes)
+    more = len(names) - MAX_ATTRIBUTES_NAMED
+    return f"there are: {', '.join(names[:MAX_ATTRIBUTES_NAMED])}{f' and {more} more' if more > 0 else ''}"
+
+
+def audit_text(document: dict[str, Any]) -> str:
+    """Warnings first; then each favourable outcome by group, and the shares per tier and segment."""
+    lines = [
+        f"Customers by {document['by']}: {document['customers']:,} with a standing, in "
+        f"{len(document['groups'])} groups; {document['without_standing']:,} without a standing are not looked at",
+        "",
+        *(f"warning: {warning}" for warning in document["warnings"]),
+    ]
+    if not document["warnings"]:
+        lines.append(f"No group is below {document['rule']:g} times the share of the most favoured one.")
+    for outcome in document["outcomes"]:
+        lines += ["", *_outcome_table(outcome)]
+    for dimension in ("tier", "segment"):
+        lines += ["", *_share_table(dimension, document["groups"])]
+    if any(group["small"] for group in document["groups"]):
+        lines += ["", f"* fewer than {document['small_below']} customers: the share may well be chance."]
+    return "\n".join(lines)
+
+
+def _outcome_table(outcome: dict[str, Any]) -> list[str]:
+    best = outcome["most_favoured"]
+    rows = [("group", "customers", "favoured", "share", "95% interval", "ratio", "95% interval", "80% rule")]
+    for row in outcome["groups"]:
+        rows.append(
+            (
+                row["label"] + " *" * row["small"],
+                f"{row['customers']:,}",
+                f"{row['favoured']:,}",
+                f"{row['share']:.1%}",
+                f"{row['low']:.1%} – {row['high']:.1%}",
+                *_ratio(row),
+                row["verdict"] or "-",
+            )
+        )
+    title = f"Favoured: {outcome['outcome']}; most favoured: {best if best is not None else 'nobody'}"
+    other = outcome["most_favoured_not_small"]
+    lines = [title, *_aligned(rows)]
+    if other is None:
+        return lines
+    compared = [("group", "ratio", "95% interval", "80% rule")]
+    for row in outcome["groups"]:
+        to_other = row["to_most_favoured_not_small"]
+        compared.append((row["label"] + " *" * row["small"], *_ratio(to_other), to_other["verdict"] or "-"))
+    return [*lines, f"  Against {other}, the most favoured group that is not small:", *_aligned(compared)]
+
+
+def _ratio(row: dict[str, Any]) -> tuple[str, str]:
+    if row["ratio"] is None:
+        return "-", "-"
+    if row["ratio_low"] is None:
+        return f"{row['ratio']:.2f}", "-"
+    high = "∞" if row["ratio_high"] is None else f"{row['ratio_high']:.2f}"
+    return f"{row['ratio']:.2f}", f"{row['ratio_low']:.2f} – {high}"
+
+
+def _share_table(dimension: str, groups: list[dict[str, Any]]) -> list[str]:
+    names = [
+        name for name in groups[0][dimension] if any(group[dimension][name]["customers"] for group in groups)
+    ]
+    rows = [("group", "customers", *names)]
+    for group in groups:
+        shares = (f"{group[dimension][name]['share']:.1%}" for name in names)
+        rows.append((group["label"] + " *" * group["small"], f"{group['customers']:,}", *shares))
+    return [f"Shares per {dimension}", *_aligned(rows)]
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Columns two spaces apart: the first to the left, all others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            ["  " + row[0].ljust(widths[0])]
+            + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        ).rstrip()
+        for row in rows
+    ]

@@ -1,0 +1,123 @@
+"""`ebbtide whatif`: other sizes of tiers, tried on everyone's profile from a file or from Redis."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+
+from enrichment.calibration.capacity import CapacityError
+from enrichment.days import day_of, midnight_us
+from enrichment.enricher import Enricher
+from enrichment.model import Model
+from enrichment.profile import model_document
+from enrichment.roster import RosterBuilder
+from enrichment.standing import TIER
+from enrichment.what_if import what_if as what_if_of
+from enrichment.what_if import what_if_document
+from schemas.profiles import CustomerProfile
+from streams.errors import EbbtideError, UsageError
+from streams.held_state import held_partitions
+from streams.profiles import PAGE_CUSTOMERS
+from streams.replay import read_lines
+from streams.settings import Settings
+from streams.what_if_text import what_if_text
+
+
+def what_if(
+    settings: Settings, model: Model, asked: Mapping[str, str], profiles: Path | None, as_json: bool
+) -> str:
+    """Who would move if tiers had this much room, as text for people or as JSON; nothing is changed.
+
+    Customers are those of `profiles` (JSON Lines, as `ebbtide profiles` and `replay` write them), else those that Redis
+    holds. A file does not say when a tier last changed, so that there nobody is held by dwell.
+
+    Raises:
+        EbbtideError: The file or Redis cannot be read, or no threshold meets a capacity.
+        UsageError: Neither `asked` nor the model has a capacity.
+    """
+    if not asked and not model.tiers.capacities:
+        raise UsageError(
+            f"model {model.name!r} keeps no capacities to compare with: say some, such as --tier strategic=50"
+        )
+    tried = _Tried()
+    if profiles is None:
+        asyncio.run(_read_held(settings, model, tried))
+    else:
+        _read_file(profiles, tried)
+    try:
+        document = what_if_document(what_if_of(model, tried.builder.roster(), asked))
+    except CapacityError as error:
+        raise EbbtideError(str(error)) from error
+    document = {
+        "model": model_document(model),
+        "as_of": {"from": tried.earliest, "to": tried.latest},
+        "dwell_known": profiles is None,
+        "hysteresis": model.hysteresis.model_dump(),
+        **document,
+    }
+    document["warnings"] = [*tried.other_models(model), *document["warnings"]]
+    if as_json:
+        return orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
+    return what_if_text(document)
+
+
+class _Tried:
+    """Whom the what-if is tried on: what it needs of their profiles, which times they are of, and which models."""
+
+    def __init__(self) -> None:
+        self.builder = RosterBuilder()
+        self.earliest: str | None = None
+        self.latest: str | None = None
+        self.decided_by_another_model = False
+        self._models: set[tuple[str, str]] = set()
+
+    def add(self, profile: Any, tier_age_days: int | None) -> None:
+        self.builder.add(profile, tier_age_days)
+        as_of, model = profile["as_of"], profile["model"]
+        self.earliest = as_of if self.earliest is None else min(self.earliest, as_of)
+        self.latest = as_of if self.latest is None else max(self.latest, as_of)
+        self._models.add((model["name"], model["version"]))
+
+    def other_models(self, model: Model) -> list[str]:
+        """Warnings of other models, by which profiles were made or standings decided."""
+        decided = (
+            ["the standings of now were decided by another model"] if self.decided_by_another_model else []
+        )
+        return decided + [
+            f"profiles are of model {name} {version}, and the thresholds of {model.name} {model.version}"
+            for name, version in sorted(self._models - {(model.name, model.version)})
+        ]
+
+
+def _read_file(path: Path, tried: _Tried) -> None:
+    """The profiles of a file, checked line by line."""
+    for number, line in enumerate(read_lines(path), start=1):
+        try:
+            CustomerProfile.model_validate_json(line)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(map(str, first["loc"])) or "the whole line"
+            raise EbbtideError(f"{path}, line {number}: no profile: {where}: {first['msg']}") from None
+        tried.add(orjson.loads(line), None)
+
+
+async def _read_held(settings: Settings, model: Model, tried: _Tried) -> None:
+    """Everyone's profile as Redis has them, each as of the moment at which they were read."""
+    enricher = Enricher(model, settings.change_namespace, settings.horizons)
+    async with held_partitions(settings, model) as partitions:
+        for held in partitions:
+            tried.decided_by_another_model |= held.model_fingerprint != model.fingerprint
+            last_midnight_us = midnight_us(held.mark.midnight_day)
+            ids = await held.store.all_ids()
+            for start in range(0, len(ids), PAGE_CUSTOMERS):
+                loaded = await held.store.load(ids[start : start + PAGE_CUSTOMERS])
+                customers = [customer for customer in loaded.values() if customer.is_known]
+                times_us = [customer.as_of_us(last_midnight_us) for customer in customers]
+                profiles = enricher.profiles(customers, times_us)
+                for customer, time_us, profile in zip(customers, times_us, profiles, strict=True):
+                    tried.add(profile, day_of(time_us) - customer.decision.changed_days[TIER])

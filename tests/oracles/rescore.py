@@ -1,0 +1,253 @@
+"""An independent computation of every customer's scores, in pandas, from docs/scores.md: one batch, no state.
+
+Nothing of the product is imported; purchases and engagement are counted by `recount`. Lifetime value is by the
+equations of Fader and Hardie (2005) as they are printed, with Gaussian hypergeometric functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.special import hyp2f1
+
+from tests.oracles.recount import (
+    Log,
+    Terms,
+    accepted,
+    end_us,
+    engagement_columns,
+    engagement_dropped_up_to,
+    kept_engagements,
+    purchase_columns,
+    read_terms,
+    standing_orders,
+)
+
+Floats = npt.NDArray[np.float64]
+DAY_US = 86_400_000_000
+DAYS_PER_UNIT = {"day": 1.0, "week": 7.0, "month": 365.25 / 12}
+GROUP_OF = {
+    "recency_days": "business",
+    "order_count_365d": "business",
+    "revenue_365d": "business",
+    "margin_365d": "business",
+    "average_order_value_365d": "business",
+    "customer_lifetime_value_365d": "business",
+    "weighted_engagement_90d": "engagement",
+    "consent_breadth": "engagement",
+    "cost_to_serve_ratio": "cost",
+    "cost_to_acquire_ratio": "cost",
+    "declared_intent": "potential",
+    "engagement_ahead_of_spend": "potential",
+    "growth": "potential",
+}
+
+
+def rescore(log: Log, model: Mapping[str, Any], until: str | int | None = None) -> pd.DataFrame:
+    """The scores and the predictions of every customer for whom profiling is allowed at `until`, by customer id.
+
+    Columns: the four scores and `value`; `probability_active`, `churn_risk`, `expected_orders_365d` and the unrounded
+    `customer_lifetime_value_365d`, which are missing without a counted order. Declared answers are not looked at.
+    """
+    terms, until_us = read_terms(model), end_us(log, until)
+    day = until_us // DAY_US
+    purchases, engagements, consents = accepted(log, until_us)
+    customers = sorted({*purchases["customer_id"], *engagements["customer_id"], *consents["customer_id"]})
+    denied = {
+        customer
+        for customer, last_us in engagement_dropped_up_to(
+            consents, terms.profiling_allowed_by_default, until_us
+        ).items()
+        if last_us > until_us
+    }
+    engagements = kept_engagements(engagements, consents, terms, until_us)
+    frame = pd.DataFrame(index=pd.Index([customer for customer in customers if customer not in denied]))
+    for name, column in {
+        **purchase_columns(purchases, terms, day),
+        **engagement_columns(engagements, terms, day),
+        **_repeat_spend(purchases, terms),
+        "weighted_engagement": _weighted_engagement(engagements, model, day),
+        "consent_breadth": _breadth(consents, model, until_us),
+    }.items():
+        frame[name] = column
+    numbers = [name for name in frame.columns if name != "engagements_90d" and not name.endswith("_day")]
+    frame = frame.assign(**{name: frame[name].fillna(0) for name in numbers})
+    lifetime = _lifetime_value(frame, model, day)
+    metrics = _metrics(frame, lifetime["customer_lifetime_value_365d"], model, day)
+    return pd.concat([_scores(metrics, model), lifetime.round(6)], axis=1)
+
+
+def _repeat_spend(purchases: pd.DataFrame, terms: Terms) -> dict[str, pd.Series[Any]]:
+    """Purchase days after the first on which counted orders came to more than zero, and what they came to."""
+    counted = standing_orders(purchases, terms)
+    by_day = counted.groupby(["customer_id", "day"])["total_micros"].sum().reset_index()
+    by_day = by_day[by_day.groupby("customer_id").cumcount() > 0]
+    spent = by_day[by_day["total_micros"] > 0].groupby("customer_id")["total_micros"]
+    return {"repeat_spend_days": spent.size(), "repeat_spend": spent.sum()}
+
+
+def _weighted_engagement(engagements: pd.DataFrame, model: Mapping[str, Any], day: int) -> pd.Series[float]:
+    """Σ weight × 2^(−age ÷ half-life) over the interactions of 90 days that are not automated."""
+    kinds = {kind: part.get("weight", 0) for kind, part in model["engagement"]["kinds"].items()}
+    recent = engagements[(engagements["day"] > day - 90) & ~engagements["automated"].map(bool).astype(bool)]
+    age_days = day - recent["day"].astype(float)
+    points = recent["kind"].map(kinds).astype(float) * 2 ** (
+        -age_days / model["engagement"]["half_life_days"]
+    )
+    weighted: pd.Series[float] = points.groupby(recent["customer_id"]).sum()
+    return weighted
+
+
+def _breadth(consents: pd.DataFrame, model: Mapping[str, Any], until_us: int) -> pd.Series[int]:
+    """How many channels have a grant that holds; per channel the latest answer wins, a denial at the same time."""
+    no_channels = {"profiling", *model.get("other_purposes", ())}
+    said = consents[(consents["kind"] == "consent") & ~consents["purpose"].isin(no_channels)].copy()
+    assert said["expires_at"].isna().all(), "consents that end are not looked at here"
+    said["denied"] = ~said["granted"].map(bool).astype(bool)
+    latest = said.sort_values(["at_us", "denied", "event_id"]).drop_duplicates(
+        ["customer_id", "purpose"], keep="last"
+    )
+    return latest[~latest["denied"]].groupby("customer_id").size()
+
+
+def _lifetime_value(frame: pd.DataFrame, model: Mapping[str, Any], day: int) -> pd.DataFrame:
+    """Predictions for 365 days."""
+    part = model["lifetime_value"]
+    unit_days = DAYS_PER_UNIT[part["time_unit"]]
+    bought = frame[frame["order_count"] > 0]
+    x = (bought["purchase_days"] - 1).to_numpy(float)
+    first, last = bought["first_order_day"].to_numpy(float), bought["last_order_day"].to_numpy(float)
+    predict: Callable[..., tuple[Floats, Floats, Floats]] = {"pareto_nbd": _pareto_nbd, "bg_nbd": _bg_nbd}[
+        part["purchases"]["family"]
+    ]
+    active, silent, expected = (
+        np.round(values, 6)
+        for values in predict(
+            part["purchases"], x, (last - first) / unit_days, (day - first) / unit_days, 365 / unit_days
+        )
+    )
+    p, q, gamma = (part["spend"][name] for name in ("p", "q", "gamma"))
+    days, spent = bought["repeat_spend_days"], bought["repeat_spend"] / 1e6
+    spend = p * (gamma + spent) / (p * days + q - 1)
+    revenue = bought["revenue"].to_numpy(float)
+    rate = np.where(
+        revenue > 0, bought["margin"] / np.where(revenue > 0, revenue, 1), 1 - float(model["cost_ratio"])
+    )
+    lifetime = expected * spend * np.clip(rate, -1, 1)
+    told = pd.DataFrame(
+        {
+            "probability_active": active,
+            "churn_risk": silent,
+            "expected_orders_365d": expected,
+            "customer_lifetime_value_365d": lifetime,
+        },
+        index=bought.index,
+    )
+    return told.reindex(frame.index)
+
+
+def _pareto_nbd(
+    parameters: Mapping[str, float], x: Floats, t_x: Floats, T: Floats, t: float
+) -> tuple[Floats, Floats, Floats]:
+    """(probability active, of no purchase in t, expected purchases in t): equations 18–22 and 41 of the note."""
+    r, alpha, s, beta = (parameters[name] for name in ("r", "alpha", "s", "beta"))
+
+    def likelihood_parts(to: Floats) -> tuple[Floats, Floats]:
+        """Of being active at a time, and of having dropped out before; without their common factor."""
+        at = (alpha + to) ** -(r + x) * (beta + to) ** -s
+        larger, power = max(alpha, beta), s + 1 if alpha >= beta else r + x
+        whole = r + s + x
+
+        def term(u: Floats) -> Floats:
+            gap = abs(alpha - beta) / (larger + u)
+            return np.asarray(hyp2f1(whole, power, whole + 1, gap) / (larger + u) ** whole, float)
+
+        return at, s / whole * (term(t_x) - term(to))
+
+    active, gone = likelihood_parts(T)
+    later, gone_later = likelihood_parts(T + t)
+    probability = active / (active + gone)
+    silent = (later + gone_later) / (active + gone)
+    expected = (r + x) * (beta + T) / ((alpha + T) * (s - 1)) * (1 - ((beta + T) / (beta + T + t)) ** (s - 1))
+    return probability, silent, expected * probability
+
+
+def _bg_nbd(
+    parameters: Mapping[str, float], x: Floats, t_x: Floats, T: Floats, t: float
+) -> tuple[Floats, Floats, Floats]:
+    """The same for BG/NBD: equations 6, 10 and 11 of Fader, Hardie and Lee (2005)."""
+    r, alpha, a, b = (parameters[name] for name in ("r", "alpha", "a", "b"))
+    odds = np.where(
+        x > 0, a / (b + np.maximum(x, 1) - 1) * np.exp((r + x) * np.log((alpha + T) / (alpha + t_x))), 0.0
+    )
+    probability = 1 / (1 + odds)
+    silent = 1 - probability + probability * ((alpha + T) / (alpha + T + t)) ** (r + x)
+    z = t / (alpha + T + t)
+    unfinished = ((alpha + T) / (alpha + T + t)) ** (r + x) * hyp2f1(r + x, b + x, a + b + x - 1, z)
+    return probability, silent, (a + b + x - 1) / (a - 1) * (1 - unfinished) * probability
+
+
+def _metrics(
+    frame: pd.DataFrame, lifetime: pd.Series[float], model: Mapping[str, Any], day: int
+) -> pd.DataFrame:
+    """The thirteen metrics, rounded to six decimals; missing where not defined."""
+    has_order = frame["order_count"] > 0
+    orders = frame["order_count_365d"]
+    cost = frame["touch_cost_365d"] + frame["refund_cost_365d"]
+    tenure: pd.Series[float] = (day - frame["first_order_day"]).astype(float)
+    revenue = frame["revenue_365d"]
+    is_long_enough = has_order & (tenure >= 90) & (revenue > 0)
+    growth = (frame["revenue_90d"] / 90) / (revenue / (tenure + 1).clip(upper=365)).where(is_long_enough)
+    metrics = pd.DataFrame(
+        {
+            "recency_days": (day - frame["last_order_day"]).where(has_order),
+            "order_count_365d": orders,
+            "revenue_365d": revenue / 1e6,
+            "margin_365d": frame["margin_365d"] / 1e6,
+            "average_order_value_365d": (frame["counted_total_365d"] / 1e6 / orders.where(orders > 0)),
+            "customer_lifetime_value_365d": lifetime.round(6),
+            "weighted_engagement_90d": frame["weighted_engagement"],
+            "consent_breadth": frame["consent_breadth"],
+            "cost_to_serve_ratio": _ratio(cost, revenue),
+            "cost_to_acquire_ratio": _ratio(frame["cost_to_acquire"], frame["margin"]),
+            "declared_intent": np.nan,
+            "growth": growth.clip(-10, 10),
+        },
+        index=frame.index,
+    ).astype(float)
+    metrics = metrics.round(6)
+    ahead = _curve(metrics["weighted_engagement_90d"], model) - _curve(metrics["revenue_365d"], model)
+    metrics["engagement_ahead_of_spend"] = ahead.clip(lower=0).round(6)
+    return metrics
+
+
+def _ratio(cost: pd.Series[Any], brought: pd.Series[Any]) -> pd.Series[float]:
+    """Cost against what came in, at most 10; 0 without cost."""
+    ratio = (cost / brought.where(brought > 0)).fillna(10).clip(upper=10)
+    return ratio.where(cost > 0, 0.0)
+
+
+def _curve(metric: pd.Series[Any], model: Mapping[str, Any]) -> pd.Series[float]:
+    """Points by the metric's breakpoints."""
+    part = model["metrics"][metric.name]
+    at, points = zip(*part["breakpoints"], strict=True)
+    found = np.interp(metric.to_numpy(float), at, points)
+    return pd.Series(np.where(metric.isna(), part["missing"], found), index=metric.index)
+
+
+def _scores(metrics: pd.DataFrame, model: Mapping[str, Any]) -> pd.DataFrame:
+    """Weighted means of points per group, and of the groups, cost counted inverted."""
+    points = pd.DataFrame({name: _curve(metrics[name], model).round(6) for name in GROUP_OF})
+    shares = pd.Series({name: float(model["metrics"][name]["weight"]) for name in GROUP_OF})
+    scores = pd.DataFrame(index=metrics.index)
+    value = pd.Series(0.0, index=metrics.index)
+    for group, weight in model["groups"].items():
+        of_group = shares[[name for name in GROUP_OF if GROUP_OF[name] == group]]
+        scores[group] = (points[of_group.index] * (of_group / of_group.sum())).sum(axis=1)
+        good = 100 - scores[group] if group == "cost" else scores[group]
+        value += weight / sum(model["groups"].values()) * good
+    return scores.assign(value=value).round(6)

@@ -1,0 +1,264 @@
+"""`ebbtide calibrate`: from files of records to a model file and a report, on the command line."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import random
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from enrichment.model import load_model
+from streams.cli import main
+
+CDNOW = Path(__file__).parents[1] / "data" / "cdnow" / "CDNOW_sample.txt"
+Document = dict[str, Any]
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.upper().startswith("EBBTIDE_")]:
+        monkeypatch.delenv(name)
+
+
+def record(number: int, customer: str, on: dt.date, total: str, kind: str = "order") -> Document:
+    return {
+        "event_id": f"e{number}",
+        "customer_id": customer,
+        "occurred_at": f"{on.isoformat()}T12:00:00Z",
+        "kind": kind,
+        "order_id": f"o{number}",
+        "currency": "USD",
+        "total": total,
+    }
+
+
+def write(path: Path, records: Iterable[Document]) -> Path:
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in records), encoding="utf-8")
+    return path
+
+
+def cdnow() -> list[Document]:
+    """The orders of the sample, by its own ids."""
+    records = []
+    for number, line in enumerate(CDNOW.read_text().splitlines()):
+        _, customer, date, _, dollars = line.split()
+        records.append(record(number, customer, dt.date.fromisoformat(date), dollars))
+    return records
+
+
+def strictly(path: Path) -> Document:
+    """JSON without NaN and infinity, which Python would otherwise read."""
+
+    def refuse(constant: str) -> NoReturn:
+        raise AssertionError(f"{constant} in {path.name}")
+
+    found: Document = json.loads(path.read_text("utf-8"), parse_constant=refuse)
+    return found
+
+
+def calibrate(folder: Path, purchases: Path, *options: str) -> int:
+    outputs = ["--out", str(folder / "model.yaml"), "--report", str(folder / "report.json")]
+    return main(["calibrate", "--purchases", str(purchases), *outputs, *options])
+
+
+CDNOW_OPTIONS = ("--until", "1998-06-30T23:59:59Z", "--holdout-days", "273", "--time-unit", "week")
+
+
+@pytest.fixture(scope="module")
+def of_cdnow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with what calibrate makes of CDNOW."""
+    folder = tmp_path_factory.mktemp("cdnow")
+    purchases = write(folder / "purchases.jsonl", cdnow())
+    assert calibrate(folder, purchases, *CDNOW_OPTIONS, "--html", str(folder / "report.html")) == 0
+    return folder
+
+
+def test_cdnow_gets_the_published_figures(of_cdnow: Path) -> None:
+    """Fader, Hardie and Lee (2005) for BG/NBD and Pareto/NBD; Fader and Hardie (2013), note 025, for Gamma-Gamma."""
+    lifetime = strictly(of_cdnow / "report.json")["lifetime_value"]
+    published = {
+        "bg_nbd": ({"r": 0.243, "alpha": 4.414, "a": 0.793, "b": 2.426}, -9582.429),
+        "pareto_nbd": ({"r": 0.553, "alpha": 10.578, "s": 0.606, "beta": 11.669}, -9594.976),
+        "gamma_gamma": ({"p": 6.25, "q": 3.74, "gamma": 15.44}, -4055.918),
+    }
+    within = {"alpha": 0.02, "beta": 0.02, "gamma": 0.02, "p": 0.005, "q": 0.005}
+    for family, (parameters, log_likelihood) in published.items():
+        fit = lifetime["models"][family]
+        assert fit["status"] == "converged"
+        assert fit["log_likelihood"] == pytest.approx(log_likelihood, abs=0.01)
+        for name, value in parameters.items():
+            assert fit["parameters"][name] == pytest.approx(value, abs=within.get(name, 0.002)), (
+                family,
+                name,
+            )
+    holdout = lifetime["holdout"]
+    assert holdout["days"] == 273
+    assert holdout["bg_nbd"]["correlation"] >= 0.625
+    assert holdout["pareto_nbd"]["correlation"] >= 0.629
+    assert min(holdout[family]["top_decile_share"] for family in ("bg_nbd", "pareto_nbd")) >= 0.46
+    assert holdout["auc_probability_active"] >= 0.72
+    assert holdout["auc_churn_risk"] >= 0.765
+    assert holdout["auc_recency"] == pytest.approx(0.771, abs=0.001)
+
+
+def test_the_model_file_is_a_model_that_says_what_it_was_fitted_to(of_cdnow: Path) -> None:
+    """It is fitted up to `--until`, not to the cut, so its parameters are not those of the report's models."""
+    model = load_model(of_cdnow / "model.yaml")
+    report = strictly(of_cdnow / "report.json")
+    assert (model.name, model.version) == ("calibrated", "1998-06-30")
+    assert model.fingerprint != load_model().fingerprint
+    assert model.calibration is not None
+    assert (model.calibration.until, model.calibration.customers) == ("1998-06-30", 2357)
+    assert model.calibration.segments["high"].days == 273
+    assert model.lifetime_value.time_unit == "week"
+    assert model.lifetime_value.purchases.family == report["lifetime_value"]["chosen"] == "pareto_nbd"
+    assert (
+        model.lifetime_value.purchases.r
+        != report["lifetime_value"]["models"]["pareto_nbd"]["parameters"]["r"]
+    )
+
+
+def test_the_page_needs_nothing_from_elsewhere(of_cdnow: Path) -> None:
+    """One file, with its plots in it, that runs nothing."""
+    page = (of_cdnow / "report.html").read_text("utf-8")
+    assert page.count("<svg") >= 3
+    assert "<script" not in page
+    assert not any(f'{attribute}="http' in page for attribute in ("src", "href"))
+
+
+def test_the_order_of_the_lines_changes_no_byte(of_cdnow: Path, tmp_path: Path) -> None:
+    """Neither of the model file nor of the report."""
+    records = cdnow()
+    random.Random(1).shuffle(records)
+    assert calibrate(tmp_path, write(tmp_path / "purchases.jsonl", records), *CDNOW_OPTIONS) == 0
+    for name in ("model.yaml", "report.json"):
+        assert (tmp_path / name).read_bytes() == (of_cdnow / name).read_bytes()
+
+
+def test_capacities_become_thresholds(tmp_path: Path) -> None:
+    """No more customers than there is room for, and the file keeps what its thresholds were made from."""
+    purchases = write(tmp_path / "purchases.jsonl", cdnow())
+    options = (*CDNOW_OPTIONS, "--tier", "strategic=50", "--tier", "named=5%")
+    assert calibrate(tmp_path, purchases, *options) == 0
+    rooms = {room["tier"]: room for room in strictly(tmp_path / "report.json")["tiers"]["rooms"]}
+    assert rooms["strategic"]["customers"] <= 50
+    assert rooms["named"]["customers"] <= 0.05 * 2357
+    model = load_model(tmp_path / "model.yaml")
+    assert model.tiers.capacities == {"strategic": "50", "named": "5%"}
+    assert model.tiers.by_value.strategic == rooms["strategic"]["threshold"]
+
+
+FIRST = dt.date(2024, 1, 1)
+
+
+def five_customers() -> list[Document]:
+    return [
+        record(
+            10 * customer + at, f"c{customer}", FIRST + dt.timedelta(days=23 * at + customer), f"{10 + at}.00"
+        )
+        for customer in range(5)
+        for at in range(1 + 2 * customer)
+    ]
+
+
+def one_order_each() -> list[Document]:
+    return [record(at, f"c{at}", FIRST + dt.timedelta(days=at % 200), "10.00") for at in range(300)]
+
+
+def only_returns() -> list[Document]:
+    return [record(at, f"c{at}", FIRST + dt.timedelta(days=at), "10.00", "refund") for at in range(100)]
+
+
+def everything_returned() -> list[Document]:
+    """Each order is refunded two days later."""
+    orders = one_order_each()
+    back = [
+        {
+            **order,
+            "event_id": f"r{at}",
+            "kind": "refund",
+            "occurred_at": order["occurred_at"].replace("T12", "T13"),
+        }
+        for at, order in enumerate(orders)
+    ]
+    return orders + back
+
+
+def one_whale() -> list[Document]:
+    """One customer spends 10,000 times the median."""
+    rng = random.Random(2)
+    return [
+        record(
+            1_000 * customer + at,
+            f"c{customer}",
+            FIRST + dt.timedelta(days=rng.randrange(360)),
+            "200000.00" if customer == 0 else f"{rng.randint(10, 30)}.00",
+        )
+        for customer in range(200)
+        for at in range(rng.randint(1, 8))
+    ]
+
+
+def nobody_ever_stops() -> list[Document]:
+    """Everyone buys each week for two years: BG/NBD finds no dropping out, and its `b` runs away."""
+    rng = random.Random(3)
+    return [
+        record(
+            1_000 * customer + week,
+            f"c{customer}",
+            FIRST + dt.timedelta(days=7 * week + rng.randrange(7)),
+            "9.00",
+        )
+        for customer in range(60)
+        for week in range(customer % 20, 104)
+    ]
+
+
+ODD = (
+    five_customers,
+    one_order_each,
+    only_returns,
+    everything_returned,
+    one_whale,
+    nobody_ever_stops,
+)
+
+
+@pytest.mark.parametrize("history", ODD, ids=lambda history: history.__name__.replace("_", " "))
+def test_an_odd_history_gets_a_model_or_a_refusal_with_its_reason(
+    history: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No exception, and no NaN in any file."""
+    code = calibrate(tmp_path, write(tmp_path / "purchases.jsonl", history()))
+    told = capsys.readouterr()
+    if code == 0:
+        load_model(tmp_path / "model.yaml")
+        report = strictly(tmp_path / "report.json")
+        assert report["lifetime_value"]["reason"]
+        assert "nan" not in (tmp_path / "model.yaml").read_text().lower()
+    else:
+        assert code == 1
+        assert told.err.startswith("ebbtide: error: no model was fitted: ")
+        assert len(told.err.splitlines()) == 1
+        assert not (tmp_path / "model.yaml").exists()
+
+
+def test_a_holdout_that_leaves_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With how long the history is."""
+    purchases = write(tmp_path / "purchases.jsonl", five_customers())
+    assert calibrate(tmp_path, purchases, "--holdout-days", "900") == 1
+    assert "--holdout-days 900 leaves nothing to fit: the history has" in capsys.readouterr().err
+
+
+def test_files_without_an_order_are_refused_with_what_was_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Records that could not be read are counted, with the reason of most."""
+    purchases = write(tmp_path / "purchases.jsonl", [{"event_id": "e1"}, {"event_id": "e2"}])
+    assert calibrate(tmp_path, purchases) == 1
+    assert "2 records were refused, most as" in capsys.readouterr().err
