@@ -176,7 +176,10 @@ def passed(case: FaultCase, steps: Mapping[int, int]) -> bool:
 
 @pytest.mark.fault_case("workers", "SIGSTOP past the session timeout, SIGCONT", short=True)
 def test_a_worker_that_wakes_after_losing_its_partitions_publishes_nothing(case: FaultCase) -> None:
-    """The zombie has persisted a step, which the next owner publishes; it goes on to publish it too, and is fenced."""
+    """The zombie has persisted a step, which the next owner publishes; it goes on to publish it too, and is fenced.
+
+    Or, if it slept while Redis answered, it takes that for a timeout, and takes the partition over once more.
+    """
     case.begin()
     with ExitStack() as ends:
         workers = [ends.enter_context(case.worker(case.folder / f"{name}.log")) for name in ("one", "two")]
@@ -184,7 +187,7 @@ def test_a_worker_that_wakes_after_losing_its_partitions_publishes_nothing(case:
             case.until(lambda: shared(*workers), "two partitions each", *workers)
             case.until_steps(2, *workers)
             zombie, other = workers if number % 2 == 0 else reversed(workers)
-            fenced_before = fenced(zombie)
+            shut_out_before = shut_out(zombie)
             steps = stop_between_persist_and_publish(case, zombie)
             try:
                 case.assert_mid_stream()
@@ -193,14 +196,14 @@ def test_a_worker_that_wakes_after_losing_its_partitions_publishes_nothing(case:
             finally:
                 os.kill(zombie.process.pid, signal.SIGCONT)
             case.injected()
-            case.until(lambda: fenced(zombie) > fenced_before, "the zombie fenced", *workers)  # noqa: B023
+            case.until(lambda: shut_out(zombie) > shut_out_before, "the zombie shut out", *workers)  # noqa: B023
         case.finish(*workers)
     case.check()
 
 
-def fenced(worker: WorkerProcess) -> int:
-    """How often a worker has logged that it was shut out, by Redis or by Kafka."""
-    return len(re.findall(r"Redis refused to|ProducerFenced|InvalidProducerEpoch", worker.log_text()))
+def shut_out(worker: WorkerProcess) -> int:
+    """How often a worker could not go on with a partition: refused by Redis or by Kafka, or without an answer."""
+    return worker.log_text().count("taking over again")
 
 
 @pytest.mark.fault_case("workers", "growing 1→3 and shrinking 3→1")
@@ -243,9 +246,9 @@ def test_a_member_stays_in_the_group_through_a_long_rebuild(case: FaultCase, own
         while time.monotonic() < started + 1.5 * case.settings.session_timeout_s:
             assert "rebuilt" not in worker.log_text(), "the rebuild was too short"
             os.kill(worker.process.pid, signal.SIGSTOP)
-            time.sleep(0.5)
+            time.sleep(0.3)
             os.kill(worker.process.pid, signal.SIGCONT)
-            time.sleep(0.1)
+            time.sleep(0.15)  # enough for a heartbeat, also where other processes take their share
         case.assert_mid_stream()
         case.until(lambda: worker.log_text().count("rebuilt") == 4, "rebuilt", worker)
         case.injected()
