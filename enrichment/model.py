@@ -342,10 +342,11 @@ class Reactivation(_Part):
 class Reference(_Part):
     """How a metric was spread over the customers at a calibration: minimum, deciles and maximum where it is defined.
 
-    `missing` is the share of customers for whom it was not.
+    `zero` is the share of these for whom it was 0, `missing` the share of all customers for whom it was not defined.
     """
 
     deciles: tuple[Finite, ...] = ()
+    zero: Annotated[float, Field(ge=0, le=1)] | None = None
     missing: Annotated[float, Field(ge=0, le=1)]
 
 

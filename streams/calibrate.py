@@ -12,20 +12,21 @@ from typing import Any, Final
 import yaml
 
 from enrichment.acceptance import TOPICS, Horizons, Topic
-from enrichment.calibration.calibrate import Calibrated, Days, RefusedError, calibrate
+from enrichment.calibration.calibrate import Days, RefusedError, calibrate
 from enrichment.calibration.capacity import CapacityError
 from enrichment.calibration.data_quality import RecordCounts, data_quality
-from enrichment.calibration.engagement_weights import EngagementWeights, fit_engagement_weights, with_weights
+from enrichment.calibration.engagement_weights import EngagementWeights, fit_engagement_weights
 from enrichment.calibration.snapshot import Snapshot, take_snapshots
 from enrichment.days import day_of, format_day
 from enrichment.model import Model, TimeUnit
 from schemas.events import Purchase
-from streams.errors import EbbtideError
+from streams.errors import EbbtideError, UsageError
 from streams.replay import ReplayLog, ordered_log, read_lines
 
 Document = dict[str, Any]
 
 HOLDOUT_DAYS: Final = 90
+NOBODY: Final = Snapshot(0, (), (), 0, 0)
 HEADER: Final = """\
 # A value model fitted by `ebbtide calibrate` to the records up to {until}; docs/scores.md explains every number.
 """
@@ -60,65 +61,74 @@ def run_calibration(
     outputs: Outputs,
     horizons: Horizons | None = None,
 ) -> Document:
-    """Fit a model to JSON Lines (`.jsonl`, `.jsonl.gz`) and write it, with its reports; gives the report.
+    """Fit a model to JSON Lines (`.jsonl`, `.jsonl.gz`) and write it, after its reports; gives the report.
 
     Raises:
-        EbbtideError: There is no purchase, or nothing can be fitted; the report then says why too.
+        EbbtideError: There is no order, or nothing can be fitted; the report then says why too.
+        UsageError: The holdout leaves nothing to fit to.
     """
     values = (
         (topic, value) for topic in TOPICS for path in files.get(topic, ()) for value in read_lines(path)
     )
     log = ordered_log(values, base, until_us)
     try:
-        calibrated, report = fit(log, base, until_us, wanted, horizons)
+        document, report = fit(log, base, until_us, wanted, horizons)
     except CapacityError as error:
         raise EbbtideError(str(error)) from error
     except RefusedError as error:
-        _write_reports(error.report, outputs)
-        raise EbbtideError(f"no model was fitted: {error}") from error
-    outputs.model.parent.mkdir(parents=True, exist_ok=True)
-    outputs.model.write_text(model_text(calibrated.document), encoding="utf-8")
+        refusal = f"no model was fitted: {error}"
+        _write_reports({"refused": str(error), **error.report, "warnings": [refusal]}, outputs)
+        raise EbbtideError(refusal) from error
     _write_reports(report, outputs)
+    outputs.model.parent.mkdir(parents=True, exist_ok=True)
+    outputs.model.write_text(model_text(document), encoding="utf-8")
     return report
 
 
 def fit(
     log: ReplayLog, base: Model, until_us: int | None, wanted: Wanted, horizons: Horizons | None = None
-) -> tuple[Calibrated, Document]:
-    """The model and the report.
+) -> tuple[Document, Document]:
+    """The model document and the report.
 
     1. Look at the history at the ends of some days.
-    2. Fit engagement weights beside the model's; where they are asked for, look at the history again by them.
+    2. Fit engagement weights beside the model's.
     3. Fit all else.
+
+    Raises:
+        RefusedError: Nothing can be fitted; its report says what was found in the records.
     """
-    days = _days(log, until_us, wanted)
-
-    def snapshots(model: Model, outcomes: Counter[tuple[str, str]] | None = None) -> dict[int, Snapshot]:
-        events = (record.event for record in log.records)
-        return {taken.day: taken for taken in take_snapshots(events, days.all, model, horizons, outcomes)}
-
     outcomes = Counter[tuple[str, str]](log.outcomes)
-    looked = snapshots(base, outcomes)  # 1
-    weights = fit_engagement_weights(looked[days.cut], looked[days.end], base)  # 2
-    if wanted.fits_engagement_weights and weights.weights is not None:
-        base = Model.model_validate(with_weights(base.model_dump(mode="json"), weights.weights))
-        looked = snapshots(base)
-    calibrated = calibrate(base, looked, days, wanted.time_unit, wanted.capacities or {})  # 3
-    version = wanted.version or format_day(days.end)
-    document = {**calibrated.document, "name": wanted.name, "version": version}
-    report = {
-        "model": {"name": wanted.name, "version": version},
-        **calibrated.report,
-        "engagement_weights": _weights_report(weights, wanted),
-        "data_quality": data_quality(
-            looked[days.end], Model.model_validate(document), _counts(log, outcomes)
-        ),
+    reasons = Counter(str(refused.reason) for _, _, refused in log.dead_letters)
+    try:
+        days = _days(log, until_us, wanted)
+    except RefusedError as error:
+        told = {"data_quality": data_quality(NOBODY, base, _counts(outcomes, reasons))}
+        raise RefusedError(str(error), told) from None
+    events = (record.event for record in log.records)
+    looked = {  # 1
+        taken.day: taken for taken in take_snapshots(events, days.all, base, horizons, outcomes, reasons)
     }
-    report["warnings"] = [
-        *calibrated.report["warnings"],
-        *(weights.warnings if wanted.fits_engagement_weights else []),
-    ]
-    return Calibrated(document, report), report
+    quality = data_quality(looked[days.end], base, _counts(outcomes, reasons))
+    weights = fit_engagement_weights(looked[days.cut], looked[days.end], base)  # 2
+    used = weights.weights if wanted.fits_engagement_weights else None
+    try:
+        found = calibrate(base, looked, days, wanted.time_unit, wanted.capacities or {}, used)  # 3
+    except RefusedError as error:
+        raise RefusedError(str(error), {**error.report, "data_quality": quality}) from None
+    version = wanted.version or format_day(days.end)
+    warnings = [*found.report["warnings"], *(weights.warnings if used is not None else [])]
+    if used is not None:
+        warnings.append(
+            "fitted engagement weights are in the model; what is held against later purchases has the weights before"
+        )
+    report = {
+        "model": {"name": wanted.name, "version": version, "base_currency": base.base_currency},
+        **found.report,
+        "engagement_weights": _weights_report(weights, wanted),
+        "data_quality": quality,
+        "warnings": warnings,
+    }
+    return {**found.document, "name": wanted.name, "version": version}, report
 
 
 def _days(log: ReplayLog, until_us: int | None, wanted: Wanted) -> Days:
@@ -131,13 +141,7 @@ def _days(log: ReplayLog, until_us: int | None, wanted: Wanted) -> Days:
         None,
     )
     if first_us is None:
-        refused = Counter(str(rejection.reason) for _, _, rejection in log.dead_letters)
-        told = (
-            f"; {sum(refused.values()):,} records were refused, most as {max(refused, key=refused.__getitem__)}"
-            if refused
-            else ""
-        )
-        raise RefusedError(f"there is no order to fit anything to{told}", {})
+        raise RefusedError(f"there is no order to fit anything to{_why_none(log)}", {})
     first_day = day_of(first_us)
     end_day = day_of(log.records[-1].occurred_at_us if until_us is None else until_us)
     longest = end_day - first_day - 1
@@ -145,11 +149,19 @@ def _days(log: ReplayLog, until_us: int | None, wanted: Wanted) -> Days:
         raise RefusedError("all orders are of one day or two: nothing came after them to judge a fit by", {})
     holdout_days = wanted.holdout_days or max(min(HOLDOUT_DAYS, (end_day - first_day) // 3), 1)
     if holdout_days > longest:
-        raise EbbtideError(
+        raise UsageError(
             f"--holdout-days {holdout_days} leaves nothing to fit: the history has {end_day - first_day} days, "
             f"from {format_day(first_day)} to {format_day(end_day)}"
         )
     return Days.of(first_day, end_day, holdout_days)
+
+
+def _why_none(log: ReplayLog) -> str:
+    """What became of the records instead, as the end of a sentence."""
+    refused = Counter(str(rejection.reason) for _, _, rejection in log.dead_letters).most_common(1)
+    told = f"; {len(log.dead_letters):,} records were refused, most as {refused[0][0]}" if refused else ""
+    later = sum(count for (_, outcome), count in log.outcomes.items() if outcome == "after_until")
+    return f"{told}; {later:,} records are later than --until" if later else told
 
 
 def _weights_report(weights: EngagementWeights, wanted: Wanted) -> Document:
@@ -157,12 +169,12 @@ def _weights_report(weights: EngagementWeights, wanted: Wanted) -> Document:
     return {"used": used, "asked_for": wanted.fits_engagement_weights, **weights.report}
 
 
-def _counts(log: ReplayLog, outcomes: Counter[tuple[str, str]]) -> RecordCounts:
-    """What became of the records, by topic."""
+def _counts(outcomes: Counter[tuple[str, str]], reasons: Counter[str]) -> RecordCounts:
+    """What became of the records, by topic, and why some were refused."""
     by_topic: dict[str, dict[str, int]] = {topic: {} for topic in TOPICS}
     for (topic, outcome), count in sorted(outcomes.items()):
         by_topic[topic][outcome] = count
-    return RecordCounts(by_topic, Counter(str(refused.reason) for _, _, refused in log.dead_letters))
+    return RecordCounts(by_topic, reasons)
 
 
 def _write_reports(report: Document, outputs: Outputs) -> None:
@@ -195,9 +207,11 @@ def model_text(document: Document) -> str:
 
 
 def calibration_text(report: Document) -> str:
-    """The report in a few lines for people, warnings last."""
+    """The report in a few lines for people, the warnings of all its sections last."""
+    from streams.report_html import warnings_of
+
     lifetime, history = report["lifetime_value"], report["history"]
-    chosen = lifetime["models"][lifetime["chosen"]]
+    chosen = lifetime["model_file"]["models"][lifetime["chosen"]]
     lines = [
         f"{history['customers']:,} customers up to {history['until']}; judged by the {history['holdout_days']} days "
         f"after {history['cut']}",
@@ -211,4 +225,4 @@ def calibration_text(report: Document) -> str:
             f"holdout: {purchases['expected']:,.0f} purchases expected, {purchases['actual']:,} made by "
             f"{validation['customers']:,} customers"
         )
-    return "\n".join([*lines, *(f"warning: {warning}" for warning in report["warnings"])])
+    return "\n".join([*lines, *(f"warning: {warning}" for warning in warnings_of(report))])

@@ -312,7 +312,7 @@ def explain(options: _Options, customer_id: str, as_json: bool) -> None:
 @click.option(
     "--holdout-days",
     metavar="D",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 800),
     help="Days before --until that fits are judged by; 90, or a third of the history if that is less.",
 )
 @click.option(

@@ -8,14 +8,15 @@ from typing import Any, Final
 
 from enrichment.calibration.capacity import fit_tiers
 from enrichment.calibration.drift import drift
-from enrichment.calibration.lifetime import LifetimeValueFit, fit_lifetime_value
+from enrichment.calibration.engagement_weights import reweighted, with_weights
+from enrichment.calibration.lifetime import fit_lifetime_value
 from enrichment.calibration.potential import validate_potential
 from enrichment.calibration.scales import fit_scales
 from enrichment.calibration.snapshot import Snapshot
 from enrichment.calibration.stability import stability
 from enrichment.calibration.validation import validate
 from enrichment.days import format_day
-from enrichment.model import Model, TierThresholds, TimeUnit
+from enrichment.model import Model, TimeUnit
 from enrichment.scores import score
 
 Document = dict[str, Any]
@@ -84,13 +85,15 @@ def calibrate(
     days: Days,
     time_unit: TimeUnit,
     capacities: Mapping[str, str],
+    weights: Mapping[str, float] | None = None,
 ) -> Calibrated:
     """Fit what a history can tell; what it says too little about stays as it is in `base`, and the report says so.
 
     1. Lifetime value, to the cut for the report and to the end for the model.
-    2. Scales, segments and limits, to the end; and the tiers, where they are given capacities.
-    3. The same to the cut, held against what came after it. Drift is told since the calibration of `base`, or else
-       since the cut.
+    2. Scales, segments and limits, to the end, with the engagement `weights` that were asked for; and the tiers, by
+       `capacities` and those that `base` keeps.
+    3. The same to the cut, held against what came after it; engagement weights, which were fitted to that, are left out
+       there. Drift is told since the calibration of `base`.
 
     `snapshots` are those of `days.all`, taken with `base`.
 
@@ -99,11 +102,6 @@ def calibrate(
         RefusedError: No lifetime value can be fitted: nobody's future could be told.
     """
     cut, end = snapshots[days.cut], snapshots[days.end]
-    if not len(end):
-        raise RefusedError("there is no customer to fit anything to", {})
-    lifetime = fit_lifetime_value(  # 1
-        None if days.choice is None else snapshots[days.choice], cut, end, time_unit
-    )
     report: Document = {
         "history": {
             "choice": None if days.choice is None else format_day(days.choice),
@@ -112,52 +110,73 @@ def calibrate(
             "holdout_days": days.end - days.cut,
             "customers_at_cut": len(cut),
             "customers": len(end),
-        },
-        "lifetime_value": lifetime.report,
+        }
     }
+    if not len(end):
+        raise RefusedError("there is no customer to fit anything to", report)
+    choice = None if days.choice is None else snapshots[days.choice]
+    lifetime = fit_lifetime_value(choice, cut, end, time_unit)  # 1
+    report["lifetime_value"] = lifetime.report
     if lifetime.at_end is None:
-        warnings = lifetime.warnings
-        raise RefusedError(str(lifetime.report["reason"]), {**report, "warnings": warnings})
+        raise RefusedError(str(lifetime.report["reason"]), report)
     document = base.model_dump(mode="json")
-    scales = fit_scales(_with(document, lifetime.at_end), end)  # 2
-    fitted, tiers = scales.document, None
-    warnings = [*lifetime.warnings, *scales.warnings]
-    if capacities:
-        tiers, tier_warnings = _sized_tiers(fitted, end, capacities)
-        warnings += tier_warnings
-    model = Model.model_validate(fitted)
-    at_cut = _model_at_cut(document, lifetime, cut)  # 3
+    room: dict[str, str] = {str(tier): size for tier, size in base.tiers.capacities.items()} | dict(
+        capacities
+    )
+
+    def weighted(snapshot: Snapshot) -> Snapshot:
+        return snapshot if weights is None else reweighted(snapshot, reweighting)
+
+    reweighting = base if weights is None else Model.model_validate(with_weights(document, dict(weights)))
+    fitted = _fitted(reweighting.model_dump(mode="json"), lifetime.at_end, weighted(end), room)  # 2
+    model = Model.model_validate(fitted.document)
+    at_cut = None  # 3
+    if lifetime.at_cut is not None and len(cut):
+        at_cut = Model.model_validate(_fitted(document, lifetime.at_cut, cut, room).document)
     validation = None if at_cut is None else validate(at_cut, cut, end)
     if validation is not None:
-        fitted["calibration"]["segments"] = _worth(validation)
+        fitted.document["calibration"]["segments"] = _worth(validation)
     report |= {
-        "scales": scales.report,
-        "tiers": tiers,
+        "scales": fitted.scales,
+        "tiers": fitted.tiers,
         "validation": validation,
         "potential": None if at_cut is None else validate_potential(at_cut, cut, end),
-        "stability": stability((snapshots[day] for day in days.months), model),
-        "drift": drift(at_cut if base.calibration is None and at_cut is not None else base, end),
+        "stability": stability((weighted(snapshots[day]) for day in days.months), model),
+        "drift": drift(base, end),
+        "warnings": [*lifetime.warnings, *fitted.warnings],
     }
-    return Calibrated(Model.model_validate(fitted).model_dump(mode="json"), {**report, "warnings": warnings})
+    return Calibrated(Model.model_validate(fitted.document).model_dump(mode="json"), report)
 
 
-def _sized_tiers(
-    document: Document, snapshot: Snapshot, capacities: Mapping[str, str]
-) -> tuple[Document, list[str]]:
-    """Put thresholds that keep to the capacities into a document; gives how they came about."""
-    model = Model.model_validate(document)
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    """A document with everything fitted to a snapshot, and how its scales and tiers came about."""
+
+    document: Document
+    scales: Document
+    tiers: Document | None
+    warnings: list[str]
+
+
+def _fitted(
+    document: Document, lifetime_value: Document, snapshot: Snapshot, capacities: Mapping[str, str]
+) -> _Fitted:
+    """Put lifetime value into a document, then scales, then tiers; a discount rate, which is nobody's to fit, stays."""
+    document = {**document, "lifetime_value": {**document["lifetime_value"], **lifetime_value}}
+    scales = fit_scales(document, snapshot)
+    if not capacities:
+        return _Fitted(scales.document, scales.report, None, list(scales.warnings))
+    model = Model.model_validate(scales.document)
     features = snapshot.features(model)
     values = score(features, model).value[features.order_count > 0]
-    found = fit_tiers(values, capacities, TierThresholds.model_validate(document["tiers"]["by_value"]))
-    document["tiers"] |= {"by_value": found.by_value.model_dump(mode="json"), "capacities": dict(capacities)}
-    return {"rooms": [asdict(room) for room in found.rooms]}, list(found.warnings)
-
-
-def _model_at_cut(base: Document, lifetime: LifetimeValueFit, cut: Snapshot) -> Model | None:
-    """The model that knows nothing after the cut; None where there was too little to fit one."""
-    if lifetime.at_cut is None or not len(cut):
-        return None
-    return Model.model_validate(fit_scales(_with(base, lifetime.at_cut), cut).document)
+    found = fit_tiers(values, capacities, model.tiers.by_value)
+    scales.document["tiers"] |= {
+        "by_value": found.by_value.model_dump(mode="json"),
+        "capacities": dict(capacities),
+    }
+    report = {**scales.report, "tiers": {"action": "sized", "reason": "by capacities: see `tiers`"}}
+    rooms = {"rooms": [asdict(room) for room in found.rooms]}
+    return _Fitted(scales.document, report, rooms, [*scales.warnings, *found.warnings])
 
 
 def _worth(validation: Document) -> Document:
@@ -172,8 +191,3 @@ def _worth(validation: Document) -> Document:
         for found in validation["standings"]["segment"]
         if found["customers"] > 0
     }
-
-
-def _with(document: Document, lifetime_value: Document) -> Document:
-    """The document with fitted lifetime value; a discount rate, which is nobody's to fit, stays."""
-    return {**document, "lifetime_value": {**document["lifetime_value"], **lifetime_value}}

@@ -64,15 +64,18 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The families from the best on, and those that may be used even with a degenerate fit: the `held` ones.
-
-    Their predictions were better than those of the empirical hazard, which would take their place.
-    """
+    """The families from the best on, and the mean Poisson deviance of those that were held against the holdout."""
 
     ranking: tuple[Family, ...]
-    held: frozenset[Family]
+    deviance: dict[Family, float]
     reason: str
     report: dict[str, Any]
+
+    def is_better(self, family: Family, other: Family | None) -> bool:
+        """Whether the holdout says so; without another, whether it says anything of the family."""
+        if family not in self.deviance:
+            return False
+        return other is None or (other in self.deviance and self.deviance[family] < self.deviance[other])
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,16 +129,13 @@ def choose(choice: Snapshot | None, cut: Snapshot, unit_days: float) -> Choice:
         for family, each in predicted.items()
     }
     order, why = _ranked(predicted, deviance, holdout)
-    # Those with repeat buyers have an empirical hazard.
-    held = frozenset(family for family in order if deviance[family].mean() < deviance["empirical"].mean())
     report = {
         **holdout_report(predictions_of(candidates.models, holdout), holdout),
         "status": {family: candidates.why_not(family) or "converged" for family in FAMILIES},
         "ranking": list(order),
-        "better_than_empirical": sorted(held),
         "reason": why,
     }
-    return Choice(order, held, why, report)
+    return Choice(order, {family: float(each.mean()) for family, each in deviance.items()}, why, report)
 
 
 def predictions_of(models: dict[Family, Predictor], holdout: Holdout) -> dict[str, Predicted | None]:
@@ -144,19 +144,25 @@ def predictions_of(models: dict[Family, Predictor], holdout: Holdout) -> dict[st
 
 
 def use(choice: Choice, candidates: Candidates) -> Used:
-    """The best family whose fit converged, or is degenerate while the predictions of the family held."""
+    """The best family whose fit converged; a degenerate one if it predicted better than the next that converged."""
     if candidates.refused is not None:
         return Used(None, candidates.refused)
     set_aside: list[str] = []
-    for family in (*choice.ranking, *(family for family in FAMILIES if family not in choice.ranking)):
+    families = [*choice.ranking, *(family for family in FAMILIES if family not in choice.ranking)]
+    for at, family in enumerate(families):
         fault = candidates.why_not(family)
         if fault is None:
             return Used(family, choice.reason, tuple(set_aside))
-        if family in candidates.models and family in choice.held:
-            why = (
-                f"{choice.reason}; the fit is {fault}, but over the days to choose by its predictions were better than "
-                "those of the empirical hazard, which would take its place, so they are used"
+        converged = [other for other in families[at + 1 :] if candidates.why_not(other) is None]
+        other = converged[0] if converged else None
+        if family in candidates.models and choice.is_better(family, other):
+            instead = (
+                "and there is no other to take its place"
+                if other is None
+                else f"but over the days to choose by its predictions were better than those of {NAMES[other]}, which "
+                "would take its place"
             )
+            why = f"{choice.reason}; the fit is {fault}, {instead}, so its predictions are used"
             return Used(family, why, tuple(set_aside))
         set_aside.append(f"{NAMES[family]} is set aside: {fault}")
     return Used(None, "; ".join(set_aside), tuple(set_aside))
@@ -164,7 +170,7 @@ def use(choice: Choice, candidates: Candidates) -> Used:
 
 def _without_holdout(why: str) -> Choice:
     reason = f"{why}: the first of {', '.join(NAMES[family] for family in FAMILIES)} that converges is used"
-    return Choice(FAMILIES, frozenset(), reason, {"reason": reason})
+    return Choice(FAMILIES, {}, reason, {"reason": reason})
 
 
 def _ranked(

@@ -27,9 +27,10 @@ def drift(model: Model, snapshot: Snapshot) -> Document:
 
     The measure is the population stability index over bins, PSI = Σ (now − then) × ln(now ÷ then) of their shares
     (N. Siddiqi (2006), Credit Risk Scorecards, Wiley, with the limits 0.1 and 0.25). Bins are the tenths between the
-    reference's deciles, and one for customers for whom the metric is not defined. Without any drift, PSI is about
-    χ²(bins − 1) × (1/n + 1/N) for n customers now and N then (B. Yurdakul (2018), Statistical Properties of Population
-    Stability Index); `chance` is its 95% quantile: an index below it says nothing.
+    reference's deciles, and one for customers for whom the metric is not defined; or, if that shows more, those who
+    have none of it, and all others. Without any drift, PSI is about χ²(bins − 1) × (1/n + 1/N) for n customers now and
+    N then (B. Yurdakul (2018), Statistical Properties of Population Stability Index); `chance` is its 95% quantile: an
+    index below it says nothing.
 
     A model that was not calibrated has nothing to drift from: then `metrics` is empty, and `review` says why. A metric
     of which the calibration keeps nothing is named in `warnings`.
@@ -101,6 +102,9 @@ def _metric(values: Floats, reference: Reference, customers_then: int) -> Docume
     freedom = int(np.count_nonzero(told)) - 1
     scale = 1.0 / len(values) + 1.0 / max(customers_then, 1)
     chance = float(stats.chi2.ppf(CONFIDENCE, freedom)) * scale if freedom > 0 else 0.0
+    of_zero = _index_of_zero(defined, reference, customers_then)
+    if of_zero > index:
+        index, chance = of_zero, float(stats.chi2.ppf(CONFIDENCE, 1)) * scale
     return {
         "psi": round(index, 6) + 0.0,
         "chance": round(chance, 6),
@@ -114,6 +118,17 @@ def _metric(values: Floats, reference: Reference, customers_then: int) -> Docume
         "missing_then": reference.missing,
         "missing_now": round(missing, 6) + 0.0,
     }
+
+
+def _index_of_zero(defined: Floats, reference: Reference, customers_then: int) -> float:
+    """The index over two bins, zero and everything else: tenths do not see what fewer than a tenth have any of."""
+    if reference.zero is None or not len(defined):
+        return 0.0
+    zero = float(np.mean(defined == 0))
+    now, then = np.array([zero, 1.0 - zero]), np.array([reference.zero, 1.0 - reference.zero])
+    return population_stability_index(
+        now, then, len(defined), round(customers_then * (1.0 - reference.missing))
+    )
 
 
 def _bin_shares(defined: Floats, reference: Reference) -> Floats:

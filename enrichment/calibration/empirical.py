@@ -63,6 +63,8 @@ def fit_empirical_hazard(snapshot: Snapshot, unit_days: float) -> EmpiricalHazar
     gaps = Gaps.of(snapshot)
     purchases = int(gaps.bought.sum())
     if purchases == 0:
+        if any(view.money.totals.purchase_days > 1 for view in snapshot.views):
+            return "all purchases that followed another are too long ago to be held by day (800 days)"
         return "no customer has bought on a second day"
     longest = float(gaps.length.max())
     silences = np.array([days for days in SILENCES_DAYS if days < longest], dtype=np.float64)

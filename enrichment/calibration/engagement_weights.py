@@ -54,6 +54,7 @@ def fit_engagement_weights(cut: Snapshot, end: Snapshot, model: Model) -> Engage
 
     Needs scikit-learn; without it, as with too few customers, weights are None and the report has the reason.
     """
+    cut = cut.also_in(end)
     kinds = sorted(model.scored_kinds)
     counts = _decayed_counts(cut, kinds, model)
     bought = between(end, cut.customer_ids, cut.day).purchase_days > 0

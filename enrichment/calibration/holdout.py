@@ -156,8 +156,13 @@ def holdout_report(predicted: dict[str, Predicted | None], holdout: Holdout) -> 
             for family, each in predicted.items()
         },
         "naive": {name: accuracy(expected, actual) for name, expected in holdout.naive.items()},
-        "auc_recency": area_under_curve(histories.t_x - histories.T, actual > 0),
+        "auc_recency": area_under_curve(_recency_days(histories), actual > 0),
     }
+
+
+def _recency_days(histories: Histories) -> Floats:
+    """Minus the whole days since the last purchase; in another unit, equals would differ by rounding."""
+    return np.rint((histories.t_x - histories.T) * histories.unit_days)
 
 
 def _only(histories: Histories, rows: Bools) -> Histories:

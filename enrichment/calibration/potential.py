@@ -36,6 +36,7 @@ def validate_potential(model: Model, cut: Snapshot, end: Snapshot) -> Document:
     was made to be `emerging`.
     """
     days = end.day - cut.day
+    cut = cut.also_in(end)
     if not len(cut):
         nobody = compare_means(np.zeros(0), np.zeros(0))
         return {"days": days, "with_order": nobody, "before_first_order": nobody}

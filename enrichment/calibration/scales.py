@@ -151,7 +151,8 @@ def _reason_to_keep(name: str, defined: Floats, used: Floats) -> str | None:
 def _reference(column: Floats) -> Document:
     defined = column[~np.isnan(column)]
     deciles = np.round(np.quantile(defined, np.linspace(0.0, 1.0, 11)), 6).tolist() if len(defined) else []
-    return {"deciles": deciles, "missing": round(1.0 - len(defined) / len(column), 6)}
+    zero = round(float(np.mean(defined == 0)), 6) if len(defined) else None
+    return {"deciles": deciles, "zero": zero, "missing": round(1.0 - len(defined) / len(column), 6)}
 
 
 def _warnings(actions: dict[str, Document]) -> list[str]:

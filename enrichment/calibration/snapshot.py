@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,15 @@ class Snapshot:
 
     def __len__(self) -> int:
         return len(self.views)
+
+    def also_in(self, later: Snapshot) -> Snapshot:
+        """Those of its customers who are in a later one too: of the others it is not known what they did since."""
+        kept = [place for place, found in enumerate(later.positions(self.customer_ids)) if found >= 0]
+        return replace(
+            self,
+            customer_ids=tuple(self.customer_ids[place] for place in kept),
+            views=tuple(self.views[place] for place in kept),
+        )
 
     def features(self, model: Model) -> Features:
         """One row per customer, in the order of `customer_ids`, as seen on the snapshot's day."""
@@ -134,11 +143,13 @@ def take_snapshots(
     model: Model,
     horizons: Horizons | None = None,
     outcomes: Counter[tuple[str, str]] | None = None,
+    reasons: Counter[str] | None = None,
 ) -> Iterator[Snapshot]:
     """Snapshots at the ends of these days, ascending, from records in the order of replay.
 
-    Nothing is decided on the way; duplicates, late records and erasures are treated as live, and what became of each
-    record is counted in `outcomes`, by topic and outcome. Records after the last day are not looked at.
+    Nothing is decided on the way; duplicates, late records and erasures are treated as live. What became of each record
+    is counted in `outcomes`, by topic and outcome, and why it was refused in `reasons`. Records after the last day are
+    not looked at.
     """
     customers: dict[str, Customer] = {}
     pending = list(days)
@@ -154,6 +165,8 @@ def take_snapshots(
         effect = customer.apply(event, horizons, 0)
         if outcomes is not None:
             outcomes[topic_of(event), "dead_letter" if isinstance(effect, Rejection) else effect.outcome] += 1
+        if reasons is not None and isinstance(effect, Rejection):
+            reasons[str(effect.reason)] += 1
     for day in pending:
         yield _snapshot(day, customers)
 

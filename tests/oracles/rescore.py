@@ -156,15 +156,20 @@ def _pareto_nbd(
     """(probability active, of no purchase in t, expected purchases in t): equations 18–22 and 41 of the note."""
     r, alpha, s, beta = (parameters[name] for name in ("r", "alpha", "s", "beta"))
 
+    scale = (r + x) * np.log(alpha + T) + s * np.log(beta + T)  # else powers of large parameters overflow
+
     def likelihood_parts(to: Floats) -> tuple[Floats, Floats]:
-        """Of being active at a time, and of having dropped out before; without their common factor."""
-        at = (alpha + to) ** -(r + x) * (beta + to) ** -s
+        """Of being active at a time, and of having dropped out before; both in terms of being active at T."""
+        at = np.exp(scale - (r + x) * np.log(alpha + to) - s * np.log(beta + to))
         larger, power = max(alpha, beta), s + 1 if alpha >= beta else r + x
         whole = r + s + x
 
         def term(u: Floats) -> Floats:
             gap = abs(alpha - beta) / (larger + u)
-            return np.asarray(hyp2f1(whole, power, whole + 1, gap) / (larger + u) ** whole, float)
+            return np.asarray(
+                np.exp(scale - whole * np.log(larger + u) + np.log(hyp2f1(whole, power, whole + 1, gap))),
+                float,
+            )
 
         return at, s / whole * (term(t_x) - term(to))
 

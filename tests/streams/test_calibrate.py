@@ -251,14 +251,85 @@ def test_an_odd_history_gets_a_model_or_a_refusal_with_its_reason(
 def test_a_holdout_that_leaves_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With how long the history is."""
     purchases = write(tmp_path / "purchases.jsonl", five_customers())
-    assert calibrate(tmp_path, purchases, "--holdout-days", "900") == 1
-    assert "--holdout-days 900 leaves nothing to fit: the history has" in capsys.readouterr().err
+    assert calibrate(tmp_path, purchases, "--holdout-days", "700") == 2
+    assert "--holdout-days 700 leaves nothing to fit: the history has" in capsys.readouterr().err
 
 
 def test_files_without_an_order_are_refused_with_what_was_wrong(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Records that could not be read are counted, with the reason of most."""
+    """Records that could not be read are counted, with the reason of most; the report says it too."""
     purchases = write(tmp_path / "purchases.jsonl", [{"event_id": "e1"}, {"event_id": "e2"}])
     assert calibrate(tmp_path, purchases) == 1
     assert "2 records were refused, most as" in capsys.readouterr().err
+    report = strictly(tmp_path / "report.json")
+    assert "there is no order" in report["refused"]
+    assert report["warnings"]
+    assert report["data_quality"]["records"]["outcomes"]["purchases"] == {"dead_letter": 2}
+    assert not (tmp_path / "model.yaml").exists()
+
+
+def test_records_later_than_until_are_named_where_none_is_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A date before everything is a likely slip."""
+    assert calibrate(tmp_path, write(tmp_path / "p.jsonl", one_order_each()), "--until", "2020-01-01") == 1
+    assert "300 records are later than --until" in capsys.readouterr().err
+
+
+def test_warnings_of_all_sections_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Half of the records are in a currency without a rate: nobody should have to open the report for that."""
+    records = [{**line, "currency": "EUR" if at % 2 else "USD"} for at, line in enumerate(one_whale())]
+    assert calibrate(tmp_path, write(tmp_path / "purchases.jsonl", records)) == 0
+    assert "warning: data quality: " in capsys.readouterr().out
+
+
+def test_a_model_calibrated_again_keeps_to_its_capacities(tmp_path: Path) -> None:
+    """On twice the customers the same room gives other thresholds; a new capacity leaves the other one as it was."""
+    few, many = cdnow()[:3_000], cdnow()
+    assert (
+        calibrate(
+            tmp_path, write(tmp_path / "few.jsonl", few), "--tier", "strategic=20", "--tier", "named=40"
+        )
+        == 0
+    )
+    before = (tmp_path / "model.yaml").rename(tmp_path / "before.yaml")
+    options = ("--model", str(before), "--tier", "named=10%")
+    assert calibrate(tmp_path, write(tmp_path / "many.jsonl", many), *options) == 0
+    old, new = load_model(before), load_model(tmp_path / "model.yaml")
+    assert new.tiers.capacities == {"strategic": "20", "named": "10%"}
+    assert new.tiers.by_value.strategic != old.tiers.by_value.strategic
+    rooms = {room["tier"]: room for room in strictly(tmp_path / "report.json")["tiers"]["rooms"]}
+    assert 0 < rooms["strategic"]["customers"] <= 20
+
+
+def test_fitted_engagement_weights_are_not_judged_by_what_they_were_fitted_to(tmp_path: Path) -> None:
+    """What is held against later purchases, and drift, is the same with them and without; the model is not."""
+    rng = random.Random(4)
+    records = one_whale()
+    purchases = write(tmp_path / "purchases.jsonl", records)
+    touches = [
+        {
+            "event_id": f"t{customer}-{number}",
+            "customer_id": f"c{customer}",
+            "occurred_at": f"{FIRST + dt.timedelta(days=rng.randrange(360))}T08:00:00Z",
+            "kind": kind,
+            "channel": "email",
+        }
+        for customer in range(200)
+        for kind in ("opened", "clicked")
+        for number in range(rng.randint(0, 12))
+    ]
+    engagements = ("--engagements", str(write(tmp_path / "engagements.jsonl", touches)))
+    found = {}
+    for name, options in (("plain", ()), ("fitted", ("--fit-engagement-weights",))):
+        folder = tmp_path / name
+        folder.mkdir()
+        assert calibrate(folder, purchases, *engagements, *options) == 0
+        found[name] = strictly(folder / "report.json"), load_model(folder / "model.yaml")
+    (plain, plain_model), (fitted, fitted_model) = found["plain"], found["fitted"]
+    assert fitted["engagement_weights"]["used"] == "fitted"
+    assert plain["engagement_weights"]["used"] == "default"
+    assert fitted_model.scored_kinds != plain_model.scored_kinds
+    for section in ("validation", "potential", "drift"):
+        assert fitted[section] == plain[section], section

@@ -52,8 +52,10 @@ def with_statuses(
     return replace(candidates, fits=fits, models=models, hazard_reason=hazard)
 
 
-def chosen(*ranking: Family, held: tuple[Family, ...] = ()) -> Choice:
-    return Choice(ranking, frozenset(held), "for a test", {})
+def chosen(*ranking: Family, better: tuple[Family, ...] = ()) -> Choice:
+    """A choice by a holdout in which these families predicted better than the others."""
+    deviance = {family: 1.0 if family in better else 2.0 for family in FAMILIES} if better else {}
+    return Choice(ranking, deviance, "for a test", {})
 
 
 @pytest.mark.parametrize(
@@ -65,15 +67,17 @@ def chosen(*ranking: Family, held: tuple[Family, ...] = ()) -> Choice:
         (chosen(*FAMILIES), "degenerate", "converged", "bg_nbd"),
         (chosen(*FAMILIES), "degenerate", "degenerate", "empirical"),
         (chosen(*FAMILIES), "failed", "failed", "empirical"),
-        (chosen(*FAMILIES, held=("pareto_nbd",)), "degenerate", "converged", "pareto_nbd"),
-        (chosen(*FAMILIES, held=("pareto_nbd",)), "failed", "degenerate", "empirical"),
-        (chosen("bg_nbd", held=("bg_nbd",)), "converged", "failed", "pareto_nbd"),
+        (chosen(*FAMILIES, better=("pareto_nbd",)), "degenerate", "converged", "pareto_nbd"),
+        (chosen(*FAMILIES, better=("pareto_nbd",)), "failed", "degenerate", "empirical"),
+        (chosen(*FAMILIES, better=("empirical",)), "degenerate", "degenerate", "empirical"),
+        (chosen(*FAMILIES, better=("pareto_nbd", "bg_nbd")), "degenerate", "converged", "bg_nbd"),
+        (chosen("bg_nbd", better=("bg_nbd",)), "converged", "failed", "pareto_nbd"),
     ],
 )
 def test_the_best_usable_family_is_used(
     candidates: Candidates, choice: Choice, pareto: Status, bg: Status, family: Family
 ) -> None:
-    """In the order of the ranking; a degenerate fit only of a family whose predictions held; then the others."""
+    """In the order of the ranking; a degenerate fit only of a family that predicted better than who would follow it."""
     used = use(choice, with_statuses(candidates, pareto, bg))
     assert used.family == family
 
@@ -85,6 +89,24 @@ def test_who_is_passed_over_is_named_with_the_reason(candidates: Candidates) -> 
         "Pareto/NBD is set aside: degenerate: degenerate for a test",
         "BG/NBD is set aside: failed: failed for a test",
     )
+
+
+def test_a_degenerate_fit_that_was_tested_is_better_than_none(candidates: Candidates) -> None:
+    """Where no family converged: used with its reason; one that no holdout has seen is not."""
+    nobody = with_statuses(candidates, "degenerate", "failed", "no gaps")
+    used = use(chosen(*FAMILIES, better=("pareto_nbd",)), nobody)
+    assert used.family == "pareto_nbd"
+    assert "there is no other to take its place" in used.reason
+    assert use(chosen(*FAMILIES), nobody).family is None
+
+
+def test_purchases_too_far_apart_to_be_held_by_day_need_no_empirical_hazard() -> None:
+    """Nothing older than 800 days is counted by day; the other families still are fitted and chosen from."""
+    far_apart = {f"c{number}": [(number, 10.0), (number + 900, 12.0)] for number in range(120)}
+    before, after = pair(far_apart, 960, 1_060)
+    choice = choose(before, after, 7.0)
+    assert "empirical" not in choice.deviance
+    assert "too long ago to be held by day" in (fit_candidates(before, 7.0).hazard_reason or "")
 
 
 def test_where_nothing_is_left_there_is_a_reason_instead(candidates: Candidates) -> None:
@@ -130,7 +152,7 @@ def test_a_holdout_in_which_next_to_nothing_happens_decides_nothing() -> None:
     over = {customer_id: [day for day in days if day[0] <= 200] for customer_id, days in everyone.items()}
     choice = choose(*pair(over, 200, 290), 7.0)
     assert choice.ranking == FAMILIES
-    assert choice.held == frozenset()
+    assert choice.deviance == {}
     assert choice.reason.startswith("the holdout to choose by has only 0 purchases")
 
 
