@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
 
 from enrichment.fairness import audit
-from schemas.changes import LEVELS
 from streams.errors import EbbtideError, UsageError
-from streams.replay import read_lines
+from streams.profile_lines import read_profiles
 from streams.settings import Settings
 
 MAX_ATTRIBUTES_NAMED = 20
@@ -61,41 +60,20 @@ def audit_of(profiles: Path, by: str) -> dict[str, Any]:
 
 def _read(path: Path, by: str) -> _Audited:
     found = _Audited([], [], [], 0)
-    without_standing, seen, attributes = 0, set[str](), set[str]()
-    for number, profile in _profiles(path):
-        try:
-            customer_id, standing = profile["customer_id"], profile["standing"]
-            of_customer: dict[str, str] = profile["traits"]["attributes"] or {}
-            tier, segment = standing["tier"], standing["segment"]
-            known = tier is None or (tier in LEVELS["tier"] and segment in LEVELS["segment"])
-        except (KeyError, TypeError) as error:
-            raise EbbtideError(f"{path}, line {number}: not a profile ({error!r})") from None
-        if not known:
-            raise EbbtideError(f"{path}, line {number}: tier {tier!r} or segment {segment!r} is not known")
-        if customer_id in seen:
-            raise EbbtideError(f"{path}, line {number}: a customer of an earlier line is there again")
-        seen.add(customer_id)
-        if tier is None:
+    without_standing, attributes = 0, set[str]()
+    for profile in read_profiles(path):
+        standing = profile["standing"]
+        if standing["tier"] is None:
             without_standing += 1
             continue
+        of_customer: dict[str, str] = profile["traits"]["attributes"] or {}
         attributes.update(of_customer)
         found.groups.append(of_customer.get(by))
-        found.tiers.append(tier)
-        found.segments.append(segment)
+        found.tiers.append(standing["tier"])
+        found.segments.append(standing["segment"])
     if found.tiers and by not in attributes:
         raise UsageError(f"--by {by}: no customer has this attribute; {_there_are(attributes)}")
     return found._replace(without_standing=without_standing)
-
-
-def _profiles(path: Path) -> Iterator[tuple[int, Any]]:
-    """The documents of a file with their line numbers; empty lines are passed over."""
-    for number, line in enumerate(read_lines(path), start=1):
-        if not line.strip():
-            continue
-        try:
-            yield number, orjson.loads(line)
-        except orjson.JSONDecodeError as error:
-            raise EbbtideError(f"{path}, line {number}: not JSON: {error}") from None
 
 
 def _there_are(attributes: set[str]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import time
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from schemas.decode import decode
 from schemas.events import Event
 from schemas.profiles import DIMENSIONS
 from schemas.timestamps import parse_timestamp
+from streams.errors import EbbtideError
 
 NAMESPACE = "replay"
 LONGEST_GAP_DAYS = 400
@@ -96,10 +98,18 @@ def run_replay(
 
 
 def read_lines(path: Path) -> Iterator[bytes]:
-    """The lines of a file as they are, without their ends; raises `OSError` where it cannot be read."""
-    with gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb") as lines:
-        for line in lines:
-            yield line.rstrip(b"\r\n")
+    """The lines of a file as they are, without their ends.
+
+    Raises:
+        EbbtideError: A compressed file is cut off or damaged, or is not compressed at all.
+        OSError: The file cannot be read.
+    """
+    try:
+        with gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb") as lines:
+            for line in lines:
+                yield line.rstrip(b"\r\n")
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise EbbtideError(f"{path}: cannot be decompressed: {error}") from error
 
 
 def replay(

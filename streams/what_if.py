@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from pydantic import ValidationError
 
 from enrichment.calibration.capacity import CapacityError
 from enrichment.days import day_of, midnight_us
@@ -19,11 +18,10 @@ from enrichment.roster import RosterBuilder
 from enrichment.standing import TIER
 from enrichment.what_if import what_if as what_if_of
 from enrichment.what_if import what_if_document
-from schemas.profiles import CustomerProfile
 from streams.errors import EbbtideError, UsageError
 from streams.held_state import held_partitions
+from streams.profile_lines import read_profiles
 from streams.profiles import PAGE_CUSTOMERS
-from streams.replay import read_lines
 from streams.settings import Settings
 from streams.what_if_text import what_if_text
 
@@ -48,7 +46,8 @@ def what_if(
     if profiles is None:
         asyncio.run(_read_held(settings, model, tried))
     else:
-        _read_file(profiles, tried)
+        for profile in read_profiles(profiles):
+            tried.add(profile, None)
     try:
         document = what_if_document(what_if_of(model, tried.builder.roster(), asked))
     except CapacityError as error:
@@ -92,18 +91,6 @@ class _Tried:
             f"profiles are of model {name} {version}, and the thresholds of {model.name} {model.version}"
             for name, version in sorted(self._models - {(model.name, model.version)})
         ]
-
-
-def _read_file(path: Path, tried: _Tried) -> None:
-    """The profiles of a file, checked line by line."""
-    for number, line in enumerate(read_lines(path), start=1):
-        try:
-            CustomerProfile.model_validate_json(line)
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(map(str, first["loc"])) or "the whole line"
-            raise EbbtideError(f"{path}, line {number}: no profile: {where}: {first['msg']}") from None
-        tried.add(orjson.loads(line), None)
 
 
 async def _read_held(settings: Settings, model: Model, tried: _Tried) -> None:

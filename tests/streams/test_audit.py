@@ -15,6 +15,7 @@ import streams.profiles
 from streams.cli import main
 from streams.errors import EbbtideError, UsageError
 from streams.settings import Settings, load_settings
+from tests.streams.some_profiles import profile, write_profiles
 
 Document = dict[str, Any]
 
@@ -23,15 +24,6 @@ Document = dict[str, Any]
 def _no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.upper().startswith("EBBTIDE_")]:
         monkeypatch.delenv(name)
-
-
-def profile(customer_id: str, tier: str | None, segment: str | None, **attributes: str) -> Document:
-    """The parts of a profile that the audit reads; without a standing, traits are null as in the contract."""
-    return {
-        "customer_id": customer_id,
-        "traits": {"attributes": attributes if tier is not None else None},
-        "standing": {"segment": segment, "tier": tier, "lifecycle": None if tier is None else "active"},
-    }
 
 
 def crowd() -> Iterator[Document]:
@@ -48,9 +40,7 @@ def crowd() -> Iterator[Document]:
 
 @pytest.fixture
 def profiles(tmp_path: Path) -> Path:
-    path = tmp_path / "profiles.jsonl"
-    path.write_text("".join(f"{json.dumps(one)}\n" for one in crowd()))
-    return path
+    return write_profiles(tmp_path / "profiles.jsonl", crowd())
 
 
 def audited(capsys: pytest.CaptureFixture[str], *arguments: object) -> Document:
@@ -100,17 +90,9 @@ def test_text_begins_with_the_warnings(profiles: Path, capsys: pytest.CaptureFix
 
 def test_where_all_groups_fare_alike_that_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Ten thousand customers each, and shares that are the same."""
-    path = tmp_path / "profiles.jsonl"
-    with path.open("w") as lines:
-        for at in range(4000):
-            favoured = at % 4 < 2
-            one = profile(
-                f"c{at}",
-                "named" if favoured else "inside",
-                "high" if favoured else "low",
-                region="ab"[at % 2],
-            )
-            lines.write(f"{json.dumps(one)}\n")
+    standings = (("named", "high"), ("inside", "low"))
+    everyone = (profile(f"c{at}", *standings[at % 4 // 2], region="ab"[at % 2]) for at in range(4000))
+    path = write_profiles(tmp_path / "profiles.jsonl", everyone)
     assert main(["audit", "--by", "region", "--profiles", str(path)]) == 0
     assert "No group is below 0.8 times the share of the most favoured one." in capsys.readouterr().out
 
@@ -198,41 +180,12 @@ def test_an_attribute_that_nobody_has_is_a_wrong_use_that_names_the_others(
 
 
 @pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("{", "line 2: not JSON: "),
-        ("{}", "line 2: not a profile (KeyError('customer_id'))"),
-        (
-            json.dumps(profile("c", "gold", "low", region="a")),
-            "line 2: tier 'gold' or segment 'low' is not known",
-        ),
-        (
-            json.dumps(profile("first", "named", "low")),
-            "line 2: a customer of an earlier line is there again",
-        ),
-    ],
-    ids=["no JSON", "no profile", "unknown tier", "repeated"],
-)
-def test_a_line_that_is_no_profile_is_refused_by_its_number(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, message: str
-) -> None:
-    """Exit code 1, in one line."""
-    path = tmp_path / "profiles.jsonl"
-    path.write_text(f"{json.dumps(profile('first', 'named', 'low', region='a'))}\n{line}\n")
-    assert main(["audit", "--by", "region", "--profiles", str(path)]) == EbbtideError.exit_code
-    output = capsys.readouterr()
-    assert output.err.startswith(f"ebbtide: error: {path}, {message}")
-    assert output.out == ""
-
-
-@pytest.mark.parametrize(
     ("lines", "told"), [([], ""), ([profile("a", None, None)], ", only 1 without a standing")]
 )
 def test_a_file_without_a_standing_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], lines: list[Document], told: str
 ) -> None:
     """There is nothing to audit, and the reason is said."""
-    path = tmp_path / "profiles.jsonl"
-    path.write_text("".join(f"{json.dumps(one)}\n" for one in lines))
+    path = write_profiles(tmp_path / "profiles.jsonl", lines)
     assert main(["audit", "--by", "region", "--profiles", str(path)]) == EbbtideError.exit_code
     assert capsys.readouterr().err.endswith(f": there is no profile with a standing to audit{told}\n")

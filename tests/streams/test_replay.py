@@ -22,6 +22,7 @@ from schemas.dead_letters import DeadLetterLine
 from schemas.profiles import DIMENSIONS, CustomerProfile
 from schemas.timestamps import parse_timestamp
 from schemas.triggers import ReactivationTrigger
+from streams.cli import main
 from streams.replay import run_replay
 from tests.enrichment.records import DEFAULT_MODEL, SEEDED_MODEL
 from tests.oracles.recount import read_log, recount
@@ -360,6 +361,44 @@ def test_a_file_that_is_missing_is_an_error(tmp_path: Path) -> None:
     """It is not taken for an empty one."""
     with pytest.raises(OSError, match=r"none\.jsonl"):
         run_replay([tmp_path / "none.jsonl"], [], [], tmp_path / "out", load_model(), None)
+
+
+PACKED = gzip.compress(bytes(random.Random(1).choices(b" \t\n", k=20_000)))
+"""Blank lines: no profiles that could be refused, and records that are."""
+BROKEN = {
+    "cut off": (PACKED[:-20], "Compressed file ended before"),
+    "cut off in its header": (PACKED[:5], "Compressed file ended before"),
+    "not compressed": (b'{"event_id": "1"}\n', "Not a gzipped file"),
+    "of another checksum": (PACKED[:-8] + b"\0\0\0\0" + PACKED[-4:], "CRC check failed"),
+    "damaged": (PACKED[:10] + b"\xff" * 50 + PACKED[60:], "Error -3 while decompressing data"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), BROKEN.values(), ids=BROKEN)
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("replay", "--out", "{out}", "--purchases"),
+        ("calibrate", "--out", "{out}", "--purchases"),
+        ("audit", "--by", "region", "--profiles"),
+        ("whatif", "--tier", "named=5%", "--profiles"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_broken_compressed_file_is_one_line_with_its_name(
+    command: tuple[str, ...],
+    content: bytes,
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Exit code 1, and not that of an interrupt; nothing is written."""
+    path, out = tmp_path / "broken.jsonl.gz", tmp_path / "out"
+    path.write_bytes(content)
+    assert main([*(part.format(out=out) for part in command), str(path)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"ebbtide: error: {path}: cannot be decompressed: {message}")
+    assert not out.exists()
 
 
 def test_the_files_of_a_written_log_are_read_as_they_are(tmp_path: Path, random_seed: int) -> None:
