@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 PROGRAM: Final = "ebbtide"
 INTERRUPTED: Final = 130
+MAX_NAME_CHARACTERS: Final = 128
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
@@ -80,6 +81,18 @@ class _Tier(click.ParamType):
             self.fail(f"{value!r}: {error}", param, ctx)
 
 
+class _Name(click.ParamType):
+    """A name or a version of a model, as model files have them."""
+
+    name = "name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value)
+        if not 1 <= len(text) <= MAX_NAME_CHARACTERS:
+            self.fail(f"1 to {MAX_NAME_CHARACTERS} characters are allowed, not {len(text):,}", param, ctx)
+        return text
+
+
 def _set_config(ctx: click.Context, _: click.Parameter, value: Path | None) -> None:
     if value is not None:
         ctx.ensure_object(_Options).config = value
@@ -128,6 +141,16 @@ def _once_each(tiers: tuple[tuple[str, str], ...]) -> dict[str, str]:
     if twice:
         raise click.UsageError(f"--tier {twice[0]} is given more than once")
     return dict(tiers)
+
+
+def _different_files(outputs: dict[str, Path | None]) -> None:
+    """Wrong use where two options name the same file, which would then hold only what is written last."""
+    option_of: dict[Path, str] = {}
+    for option, path in outputs.items():
+        if path is not None:
+            other = option_of.setdefault(path.resolve(), option)
+            if other != option:
+                raise click.UsageError(f"{other} and {option} name the same file, {path}")
 
 
 def _model_of(settings: Settings, given: Path | None) -> Model:
@@ -326,8 +349,13 @@ def explain(options: _Options, customer_id: str, as_json: bool) -> None:
 @click.option(
     "--fit-engagement-weights", is_flag=True, help="Put fitted weights into the model, not only the report."
 )
-@click.option("--name", default="calibrated", show_default=True, help="The new model's name.")
-@click.option("--model-version", metavar="VERSION", help="The new model's version; the last day if left out.")
+@click.option("--name", type=_Name(), default="calibrated", show_default=True, help="The new model's name.")
+@click.option(
+    "--model-version",
+    metavar="VERSION",
+    type=_Name(),
+    help="The new model's version; the last day if left out.",
+)
 @click.option("--out", metavar="FILE", type=_NEW_FILE, required=True, help="The model file (YAML).")
 @click.option("--report", metavar="FILE", type=_NEW_FILE, help="How good it is, as JSON.")
 @click.option("--html", metavar="FILE", type=_NEW_FILE, help="The report as a page to look at.")
@@ -351,6 +379,7 @@ def calibrate(
     html: Path | None,
 ) -> None:
     """Fit a model file to a history of purchases and engagement, and say how good it is."""
+    _different_files({"--out": out, "--report": report, "--html": html})
     settings = options.settings()
     loaded = _model_of(settings, model)
     from streams.calibrate import Outputs, Wanted, calibration_text, run_calibration

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from enrichment.model import load_model
+from enrichment.model import Model, load_model
 from streams.cli import main
 
 CDNOW = Path(__file__).parents[1] / "data" / "cdnow" / "CDNOW_sample.txt"
@@ -246,6 +246,46 @@ def test_an_odd_history_gets_a_model_or_a_refusal_with_its_reason(
         assert told.err.startswith("ebbtide: error: no model was fitted: ")
         assert len(told.err.splitlines()) == 1
         assert not (tmp_path / "model.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--out", "a.yaml", "--report", "a.yaml"), "--out and --report name the same file, a.yaml"),
+        (("--out", "a.yaml", "--html", "./x/../a.yaml"), "--out and --html name the same file"),
+        (("--out", "a", "--report", "b", "--html", "b"), "--report and --html name the same file, b"),
+        (("--out", "a", "--name", ""), "'--name': 1 to 128 characters are allowed, not 0"),
+        (("--out", "a", "--name", "n" * 129), "'--name': 1 to 128 characters are allowed, not 129"),
+        (("--out", "a", "--model-version", ""), "'--model-version': 1 to 128 characters are allowed, not 0"),
+        (("--out", "a", "--model-version", "v" * 129), "'--model-version': 1 to 128 characters"),
+    ],
+)
+def test_wrong_use_is_told_before_anything_is_read(
+    options: tuple[str, ...],
+    told: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Exit code 2, in one line, although neither the settings nor the records could be read; nothing is written."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EBBTIDE_NO_SUCH_SETTING", "1")
+    Path("purchases.jsonl.gz").write_bytes(b"not compressed")
+    assert main(["calibrate", "--purchases", "purchases.jsonl.gz", *options]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert told in line
+    assert [path.name for path in tmp_path.iterdir()] == ["purchases.jsonl.gz"]
+
+
+def test_a_name_and_a_version_may_be_as_long_as_a_model_file_allows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """128 characters; only then is there seen to be nothing to fit."""
+    purchases = write(tmp_path / "purchases.jsonl", [])
+    assert calibrate(tmp_path, purchases, "--name", "n" * 128, "--model-version", "v" * 128) == 1
+    assert "there is no order" in capsys.readouterr().err
+    longest = {**load_model().model_dump(), "name": "n" * 128, "version": "v" * 128}
+    assert Model.model_validate(longest).name == "n" * 128
 
 
 def test_a_holdout_that_leaves_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
