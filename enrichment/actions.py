@@ -10,9 +10,9 @@ import copy
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from enrichment.acceptance import Horizons
+from enrichment.acceptance import MAX_AMOUNT_MICROS, Horizons, check_against_model
 from enrichment.customer import Customer, Effect, View
-from enrichment.days import DAY_US, day_of
+from enrichment.days import DAY_US, day_of, midnight_us
 from enrichment.engagement import COUNT_WINDOW_DAYS
 from enrichment.model import DeclaredIntent, Model
 from enrichment.money import MICROS_PER_UNIT, divide_half_even
@@ -45,8 +45,12 @@ def actions_of(customer: Customer, day: int) -> list[Action]:
     """What could be asked of this customer: an order, interactions, answers, consent to a channel once refused."""
     view, model = customer.view(), customer.model
     amount, own = _order_amount(view, day, model)
-    order = {"action": "order", "amount_micros": amount, "own_average": own}
-    actions = [Action(order, MONTHLY_DAYS, MOST_ORDERS)] if amount > 0 else []
+    order = Action(
+        {"action": "order", "amount_micros": amount, "own_average": own}, MONTHLY_DAYS, MOST_ORDERS
+    )
+    # Several orders of one day, or a model's mean, may come to more than a single order is accepted with.
+    accepted = check_against_model(_record(customer, order, 0, midnight_us(day)), model) is None
+    actions = [order] if amount > 0 and accepted else []
     recent = _recent_kinds(view, day)
     # An answer counts for what it says, below; what is declared again says nothing new.
     kinds = sorted((kind not in recent, kind) for kind in model.scored_kinds if kind != "declared")
@@ -105,7 +109,8 @@ def _record(customer: Customer, action: Action, number: int, time_us: int) -> Ev
 def _order_amount(view: View, day: int, model: Model) -> tuple[int, bool]:
     """The customer's average order of 365 days, else of all time; else what the model expects of anyone.
 
-    Micro-units, rounded to the minor unit; and whether it is the customer's own.
+    Micro-units, rounded to the minor unit; and whether it is the customer's own. It may be beyond what acceptance
+    allows.
     """
     year = [bucket for bucket in view.money.buckets if day - 365 < bucket.day <= day]
     orders, counted = sum(bucket.orders for bucket in year), sum(bucket.counted_micros for bucket in year)
@@ -115,7 +120,8 @@ def _order_amount(view: View, day: int, model: Model) -> tuple[int, bool]:
     own = orders > 0 and counted > 0
     if not own:
         spend = model.lifetime_value.spend
-        orders, counted = 1, round(spend.p * spend.gamma / (spend.q - 1) * MICROS_PER_UNIT)
+        mean = spend.p * spend.gamma / (spend.q - 1)
+        orders, counted = 1, round(min(mean * MICROS_PER_UNIT, float(2 * MAX_AMOUNT_MICROS)))
     minor = 10 ** (6 - model.minor_unit_digits)
     return divide_half_even(counted, orders * minor) * minor, own
 

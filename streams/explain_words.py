@@ -193,11 +193,8 @@ def _action(action: dict[str, Any], current: str) -> str:
             if action["own_average"]
             else "of the value that the model expects of anyone"
         )
-        told = (
-            f"one order {often}, {size}, {action['amount']}"
-            if times > 1
-            else f"one order {size}, {action['amount']}"
-        )
+        amount = f"{Decimal(action['amount']):,}"
+        told = f"one order {often}, {size}, {amount}" if times > 1 else f"one order {size}, {amount}"
     elif action["action"] == "engagement":
         told = f"one {action['kind']} {often}".rstrip()
     elif action["action"] == "consent":

@@ -184,11 +184,11 @@ def _sized(
     room = places(capacity, len(points))
     end = taken + room
     if end >= len(points):
-        if taken + room > len(points) and capacity != "100%":
-            warnings.append(
-                f"{tier}: has room for {room:,}, and only {len(points) - taken:,} are left: everyone gets in"
-            )
-        return TierRoom(tier, capacity, room, 0.0, len(points) - taken)
+        left = len(points) - taken
+        if room > left and capacity != "100%":
+            few = f"only {left:,} {'is' if left == 1 else 'are'} left: everyone gets in"
+            warnings.append(f"{tier}: has room for {room:,}, and {few if left else 'nobody is left for it'}")
+        return TierRoom(tier, capacity, room, 0.0, left)
     first_out = int(points[end])
     # Whoever has as many points as the first one out stays out too.
     last_in = int(np.count_nonzero(points > first_out))

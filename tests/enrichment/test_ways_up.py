@@ -219,6 +219,37 @@ def test_a_prospect_is_told_of_a_first_order_of_the_value_that_the_model_expects
     assert action["customer_lifetime_value_365d"]["with"] > 0
 
 
+def orders_told(partition: Partition) -> list[Document]:
+    """The orders that would move the customer up in any dimension."""
+    return [
+        action for way in ways(partition).values() for action in way["actions"] if action["action"] == "order"
+    ]
+
+
+def test_an_order_that_would_be_refused_is_not_told_of() -> None:
+    """Three orders of a day, of 4 × 10⁸ each, come to 1.2 × 10⁹ a purchase day, and an order may have 10⁹."""
+    for total, told in (("300000000.00", {"900000000.00"}), ("400000000.00", set())):
+        partition = Partition(PLAIN)
+        partition.pass_midnight("2022-01-10")
+        partition.take(order("2022-01-10"))
+        partition.pass_midnight("2022-01-11")
+        partition.take(*(order("2022-01-11", total, f"o{number}") for number in range(3)))
+        partition.pass_midnight(TODAY)
+        assert {action["amount"] for action in orders_told(partition)} == told
+        assert ways(partition)["lifecycle"]["current"] == "lapsed"
+
+
+@pytest.mark.parametrize("gamma", [1e9, 1e303])
+def test_a_model_that_expects_more_than_an_order_may_have_tells_of_none(gamma: float) -> None:
+    """Nor is there an error where the expected value has no finite number of micro-units."""
+    spend = {**model().lifetime_value.spend.model_dump(), "gamma": gamma}
+    prospect = customer_with(
+        engagement("visited", "2024-12-30"), used=model(lifetime_value={"spend": spend}, **NO_DWELL), dates=()
+    )
+    assert ways(prospect)["lifecycle"]["current"] == "prospect"
+    assert orders_told(prospect) == []
+
+
 def test_an_interaction_that_the_customer_is_used_to_comes_before_others() -> None:
     """Done within 90 days, and not by a machine."""
     visited = engagement("visited", "2024-12-01", channel="web")

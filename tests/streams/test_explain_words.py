@@ -193,7 +193,13 @@ def test_actions_are_told_with_how_often_and_until_when() -> None:
     document = with_standing()
     pair = {"without": 1.0, "with": 2.0}
     base = {"every_days": None, "value": pair, "customer_lifetime_value_365d": pair, "until": "2025-03-01"}
-    order_now = {"action": "order", "amount": "6.00", "own_average": True, "times": 1, "standing": "medium"}
+    order_now = {
+        "action": "order",
+        "amount": "12345.60",
+        "own_average": True,
+        "times": 1,
+        "standing": "medium",
+    }
     weekly = {"action": "engagement", "kind": "opened", "usual": True, "times": 8, "standing": "emerging"}
     document["ways_up"]["segment"] = {
         "current": "low",
@@ -225,7 +231,7 @@ def test_actions_are_told_with_how_often_and_until_when() -> None:
     }
     bullets = [line for line in words(document) if line.startswith("- ")][:4]
     assert bullets == [
-        "- one order of their average value, 6.00, today: medium",
+        "- one order of their average value, 12,345.60, today: medium",
         "- one opened a week, 8 times: emerging on 2025-03-01, where without it they would be prospect",
         "- consent to sms, today: medium",
         "- an answer that tells of intent, such as size 9, today: high",

@@ -93,6 +93,18 @@ def test_more_places_than_customers_let_everyone_in() -> None:
     assert not any("only" in warning for warning in everyone.warnings)
 
 
+@pytest.mark.parametrize(
+    ("capacities", "warning"),
+    [
+        ({"strategic": "1", "named": "2"}, "named: has room for 2, and only 1 is left: everyone gets in"),
+        ({"strategic": "100%", "named": "3"}, "named: has room for 3, and nobody is left for it"),
+    ],
+)
+def test_a_tier_that_too_few_are_left_for_is_warned_of(capacities: dict[str, str], warning: str) -> None:
+    """With their number; below a tier that takes everyone there is nobody."""
+    assert fit_tiers(np.array([50.0, 40.0]), capacities, PRESENT).warnings[0] == warning
+
+
 def test_no_places_let_nobody_in() -> None:
     """Below a kept threshold too: the order of the tiers is kept."""
     values = np.array([90.0, 50.0])
