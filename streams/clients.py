@@ -21,6 +21,8 @@ from streams.topics import TopicReport, check_topics
 from streams.transactions import refuse_repeats
 
 OFFSETS_TIMEOUT_MS = 20_000
+OFFSETS_LOOKS = 5
+"""How often offsets are asked for until those of all inputs are of one commit."""
 
 CommittedOffsets = Mapping[Topic, OffsetAndMetadata | None]
 """What a group has committed for one partition of each input; None where it has committed nothing."""
@@ -133,7 +135,8 @@ class RealClients:
 def read_committed_offsets(settings: Settings, partition: int) -> CommittedOffsets:
     """A group's committed offsets of a partition, once no transaction on them is pending.
 
-    By kafka-python, which asks for stable offsets; raises `EbbtideError` where Kafka does not say.
+    By kafka-python, which asks for stable offsets, one partition at a time: while a worker commits, the answers may be
+    of two steps, and are asked for again. Raises `EbbtideError` where Kafka does not say.
     """
     from kafka import KafkaConsumer
     from kafka import TopicPartition as KafkaTopicPartition
@@ -147,13 +150,17 @@ def read_committed_offsets(settings: Settings, partition: int) -> CommittedOffse
             isolation_level="read_committed",
         )
         with closing(consumer):
-            return {
-                topic: consumer.committed(
-                    KafkaTopicPartition(settings.topic(topic), partition),
-                    metadata=True,
-                    timeout_ms=OFFSETS_TIMEOUT_MS,
-                )
-                for topic in TOPICS
-            }
+            for _ in range(OFFSETS_LOOKS):
+                found: dict[Topic, OffsetAndMetadata | None] = {
+                    topic: consumer.committed(
+                        KafkaTopicPartition(settings.topic(topic), partition),
+                        metadata=True,
+                        timeout_ms=OFFSETS_TIMEOUT_MS,
+                    )
+                    for topic in TOPICS
+                }
+                if len({None if offset is None else offset.metadata for offset in found.values()}) == 1:
+                    break
+            return found
     except KafkaError as error:
         raise EbbtideError(f"the committed offsets cannot be read: {one_line(error)}") from error

@@ -104,7 +104,9 @@ class FaultCase:
                 assert worker.process.poll() is None, f"ended before: {what}\n{worker.log_text()[-6_000:]}"
             if time.monotonic() > deadline:
                 logs = "\n".join(worker.log_text()[-6_000:] for worker in workers)
-                raise AssertionError(f"not within {PATIENCE_S:g} s: {what}\n{logs}")
+                said = [worker.readiness() for worker in workers]
+                at = f"committed {self.progress.offsets()} of {self._ends}; workers say {said}"
+                raise AssertionError(f"not within {PATIENCE_S:g} s: {what}\n{at}\n{logs}")
             time.sleep(poll_s)
 
     def until_steps(self, more: int, *workers: WorkerProcess) -> None:
