@@ -14,6 +14,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from enrichment import lifetime_value
+from enrichment.calibration.holdout import area_under_curve
 from enrichment.calibration.snapshot import Histories, Later, Snapshot, between
 from enrichment.calibration.standing_outcomes import standing_outcomes
 from enrichment.days import format_day
@@ -247,17 +248,9 @@ def _rankings(held: Holdout, features: Features, scored: Scored) -> Document:
 
 
 def auc(positive: Bools, by: Floats) -> float | None:
-    """Area under the ROC curve: the probability that a positive ranks above a negative, ties counting half.
-
-    It is the Mann-Whitney statistic over the number of pairs (Hanley and McNeil 1982, Radiology 143); None where
-    there are no positives, or nothing but them.
-    """
-    positives = int(np.count_nonzero(positive))
-    negatives = len(positive) - positives
-    if not positives or not negatives:
-        return None
-    ranks = stats.rankdata(by)[positive].sum()
-    return _rounded(float(ranks - positives * (positives + 1) / 2) / (positives * negatives))
+    """Area under the ROC curve (see `area_under_curve`), rounded; None without both positives and negatives."""
+    found = area_under_curve(by, positive)
+    return None if found is None else _rounded(found)
 
 
 def roc(positive: Bools, by: Floats) -> list[list[float]]:
