@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 PROGRAM: Final = "ebbtide"
 INTERRUPTED: Final = 130
 MAX_NAME_CHARACTERS: Final = 128
+MAX_HOLDOUT_DAYS: Final = 800
+"""Purchases are held by day for so long (docs/contract.md, section 8); what came earlier could not be counted."""
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
@@ -335,7 +337,7 @@ def explain(options: _Options, customer_id: str, as_json: bool) -> None:
 @click.option(
     "--holdout-days",
     metavar="D",
-    type=click.IntRange(1, 800),
+    type=click.IntRange(1, MAX_HOLDOUT_DAYS),
     help="Days before --until that fits are judged by; 90, or a third of the history if that is less.",
 )
 @click.option(
