@@ -15,6 +15,7 @@ from aiokafka.structs import OffsetAndMetadata
 from redis.asyncio import Redis
 
 from enrichment.acceptance import TOPICS, Topic
+from streams.deadlines import within
 from streams.errors import EbbtideError, one_line
 from streams.settings import Settings
 from streams.topics import TopicReport, check_topics
@@ -23,6 +24,8 @@ from streams.transactions import refuse_repeats
 OFFSETS_TIMEOUT_MS = 20_000
 OFFSETS_LOOKS = 5
 """How often offsets are asked for until those of all inputs are of one commit."""
+THREAD_TIMEOUT_S = 120.0
+"""How long is waited for a thread of kafka-python, which outlives this."""
 
 CommittedOffsets = Mapping[Topic, OffsetAndMetadata | None]
 """What a group has committed for one partition of each input; None where it has committed nothing."""
@@ -102,6 +105,33 @@ class Clients(Protocol):
         """Whether the topics are as they must be, and how large their records may be."""
 
 
+class _Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka carries no types
+    """Lets go of its connections also where aiokafka's `stop` is cut short.
+
+    It is by each fetch that waits to be tried again, as all do while a broker is away; the client would live on, with
+    its connections and its questions for metadata, as long as the process.
+    """
+
+    async def stop(self) -> None:
+        try:
+            await super().stop()
+        finally:
+            await self._client.close()
+
+
+class _Producer(AIOKafkaProducer):  # type: ignore[misc]
+    """Lets go of its connections also where `stop` is cancelled, since what it flushes first is not taken."""
+
+    async def stop(self) -> None:
+        try:
+            await super().stop()
+        finally:
+            sender = self._sender.sender_task
+            if sender is not None:
+                sender.cancel()
+            await self.client.close()
+
+
 class RealClients:
     """aiokafka's, redis-py's, and kafka-python's where it alone can ask for stable offsets."""
 
@@ -111,25 +141,25 @@ class RealClients:
 
     def consumer(self, **settings: Any) -> Consumer:
         """A consumer of the brokers that are set."""
-        made: Consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._settings.kafka_bootstrap_servers, **settings
-        )
+        made: Consumer = _Consumer(bootstrap_servers=self._settings.kafka_bootstrap_servers, **settings)
         return made
 
     def producer(self, **settings: Any) -> Producer:
         """A producer to the brokers that are set."""
-        made = AIOKafkaProducer(bootstrap_servers=self._settings.kafka_bootstrap_servers, **settings)
+        made = _Producer(bootstrap_servers=self._settings.kafka_bootstrap_servers, **settings)
         refuse_repeats(made)
         producer: Producer = made
         return producer
 
     async def committed_offsets(self, partition: int) -> CommittedOffsets:
         """The stable offsets, asked for in a thread."""
-        return await asyncio.to_thread(read_committed_offsets, self._settings, partition)
+        async with within(THREAD_TIMEOUT_S, "the committed offsets"):
+            return await asyncio.to_thread(read_committed_offsets, self._settings, partition)
 
     async def check_topics(self) -> TopicReport:
         """The topics of the brokers that are set, asked for in a thread."""
-        return await asyncio.to_thread(check_topics, self._settings)
+        async with within(THREAD_TIMEOUT_S, "the topics"):
+            return await asyncio.to_thread(check_topics, self._settings)
 
 
 def read_committed_offsets(settings: Settings, partition: int) -> CommittedOffsets:

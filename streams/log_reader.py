@@ -10,6 +10,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
+from streams.deadlines import STOP_TIMEOUT_S, stop_within
 from streams.errors import EbbtideError, one_line
 from streams.settings import Settings
 
@@ -55,7 +56,7 @@ async def read_to_end(settings: Settings, names: Sequence[str]) -> AsyncIterator
         where = f"{settings.kafka_bootstrap_servers} (setting EBBTIDE_KAFKA_BOOTSTRAP_SERVERS)"
         raise EbbtideError(f"Kafka at {where}: {one_line(error)}") from error
     finally:
-        await consumer.stop()
+        await stop_within(STOP_TIMEOUT_S, consumer)
 
 
 async def _ends(consumer: Any, topics: Sequence[str]) -> dict[TopicPartition, int]:

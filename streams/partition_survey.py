@@ -16,6 +16,7 @@ from enrichment.acceptance import TOPICS, Topic
 from enrichment.days import format_time
 from enrichment.model import Model
 from streams.clients import Clients, Consumer, RealClients
+from streams.deadlines import STOP_TIMEOUT_S, stop_within
 from streams.errors import EbbtideError, one_line
 from streams.inputs import offsets_gone
 from streams.rebuild import LogTooShortError, check_reach
@@ -69,7 +70,7 @@ async def _reader(settings: Settings, clients: Clients) -> AsyncIterator[Consume
     try:
         yield reader
     finally:
-        await reader.stop()
+        await stop_within(STOP_TIMEOUT_S, reader)
 
 
 class _View:

@@ -20,6 +20,7 @@ from streams.clients import Clients
 from streams.clock import Clock
 from streams.clock_check import ClockCheck, wall_clock_us
 from streams.computation import RECORDS_SHARE, Computation
+from streams.deadlines import within
 from streams.errors import EbbtideError
 from streams.inputs import Inputs, offsets_gone
 from streams.metrics import Metrics, Stopwatch
@@ -41,6 +42,9 @@ FETCH_TIMEOUT_MS = 200
 FIRST_BACK_OFF_S, LONGEST_BACK_OFF_S = 0.2, 10.0
 LOOK_EVERY_S = 1.0
 KEEP_STOP_TIMEOUT_S = 5.0
+STEP_TIMEOUT_S = 120.0
+"""How long a step may take besides its publication. Each request in it has a limit of its own; this is for what none of
+them foresees, since a step that waits for ever looks from outside like one that has nothing to do."""
 MOST_PATIENCE = 10
 STOPPING_ERRORS = (StoppedError, LogTooShortError, OffsetOutOfRangeError)
 EXPECTED_ERRORS = (EbbtideError, KafkaError, RedisError, TimeoutError, OSError)
@@ -127,7 +131,7 @@ class PartitionTask:
         while not self.stopping.is_set():
             steps = self.state.steps
             try:
-                await self._own()
+                await self._own_until_cancelled()
                 return
             except STOPPING_ERRORS as error:
                 await self._stop(_reason_of(error, self.partition))
@@ -153,6 +157,20 @@ class PartitionTask:
                 await asyncio.wait_for(self.stopping.wait(), back_off_s)
             except TimeoutError:
                 back_off_s = min(2 * back_off_s, LONGEST_BACK_OFF_S)
+
+    async def _own_until_cancelled(self) -> None:
+        """Own the partition; a cancellation that nobody asked for is an error like others.
+
+        It comes out of aiokafka where a future that it waits for is cancelled, and would end this task without a word.
+        """
+        try:
+            await self._own()
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            assert task is not None
+            if task.cancelling():
+                raise
+            raise EbbtideError("a client of Kafka or Redis ended as if cancelled") from error
 
     async def _own(self) -> None:
         """Own the partition from take-over to the first error."""
@@ -189,7 +207,7 @@ class PartitionTask:
             self.state.status, self.state.reason = Status.RUNNING, ""
             self.state.mark = mark
             while not self.stopping.is_set():
-                mark = await self._step(mark, inputs, publisher)
+                mark = await self._step_in_time(mark, inputs, publisher)
         except STOPPING_ERRORS:
             # Whoever has lost the partition meanwhile may have seen what is no more.
             await publisher.confirm()
@@ -198,6 +216,11 @@ class PartitionTask:
             self._inputs = None
             self._cache.clear()
             await asyncio.gather(inputs.close(), publisher.close(), return_exceptions=True)
+
+    async def _step_in_time(self, mark: Mark, inputs: Inputs, publisher: Publisher) -> Mark:
+        """One step, or an error where it hangs."""
+        async with within(STEP_TIMEOUT_S + publisher.timeout_s, f"step {mark.step + 1}"):
+            return await self._step(mark, inputs, publisher)
 
     async def _step(self, mark: Mark, inputs: Inputs, publisher: Publisher) -> Mark:
         """One step, if there is anything to do.

@@ -18,6 +18,7 @@ from aiokafka.structs import OffsetAndMetadata
 
 from enrichment.acceptance import TOPICS
 from streams.clients import Clients, Producer
+from streams.deadlines import stop_within, within
 from streams.decisions import TOPIC as DECISIONS
 from streams.inputs import LOG_APPEND_TIME
 from streams.settings import Settings
@@ -27,6 +28,8 @@ BATCH_BYTES = 900_000
 MAX_REQUEST_BYTES = 16 * 1024 * 1024
 MAX_TRANSACTION_S = 900.0
 """Brokers refuse longer ones by default."""
+OPEN_TIMEOUT_S = 60.0
+"""How long the brokers may take to settle what the last owner left open; aiokafka itself would ask for ever."""
 
 
 class Publisher(ABC):
@@ -59,7 +62,7 @@ class Publisher(ABC):
 
         aiokafka flushes first, which without Kafka would take for ever.
         """
-        await asyncio.wait_for(self._producer.stop(), self.timeout_s)
+        await stop_within(self.timeout_s, self._producer)
 
     def _producer_settings(self) -> dict[str, Any]:
         return {
@@ -113,9 +116,10 @@ class TransactionalPublisher(Publisher):
 
     async def open(self) -> None:
         """Connect, and fence: aiokafka asks for its producer id at the start of its first transaction."""
-        await self._producer.start()
-        await self._producer.begin_transaction()
-        await self._producer.abort_transaction()
+        async with within(max(OPEN_TIMEOUT_S, self.timeout_s), "a producer id from Kafka"):
+            await self._producer.start()
+            await self._producer.begin_transaction()
+            await self._producer.abort_transaction()
 
     async def publish(self, records: Sequence[OutputRecord], mark: Mark) -> None:
         """One transaction.
@@ -160,7 +164,8 @@ class AtLeastOncePublisher(Publisher):
 
     async def open(self) -> None:
         """Connect; there is nobody to fence but through Redis."""
-        await self._producer.start()
+        async with within(max(OPEN_TIMEOUT_S, self.timeout_s), "a connection to Kafka"):
+            await self._producer.start()
 
     async def confirm(self) -> None:
         """Nobody is fenced."""

@@ -21,6 +21,7 @@ from enrichment.model import Model
 from schemas.dead_letters import Rejection
 from schemas.events import Consent, Event
 from streams.clients import Clients
+from streams.deadlines import STOP_TIMEOUT_S, stop_within
 from streams.decisions import TOPIC as DECISIONS
 from streams.decisions import DecisionTable
 from streams.errors import EbbtideError
@@ -117,7 +118,7 @@ async def read_between(
                     f"{tp.topic} partition {tp.partition}: no progress at offset {position}, short of {end}"
                 )
     finally:
-        await consumer.stop()
+        await stop_within(STOP_TIMEOUT_S, consumer)
 
 
 class _Customers(dict[str, Customer]):
@@ -218,7 +219,7 @@ async def read_decisions(settings: Settings, clients: Clients, partition: int) -
         start = (await consumer.beginning_offsets([tp]))[tp]
         end = (await consumer.end_offsets([tp]))[tp]
     finally:
-        await consumer.stop()
+        await stop_within(STOP_TIMEOUT_S, consumer)
     async for records in read_between(clients, tp, start, end):
         for record in records:
             table.put(record.key, record.value, record.headers)
