@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from aiokafka import ConsumerRecord, TopicPartition
@@ -14,12 +15,25 @@ from schemas.dead_letters import Rejection
 from schemas.decode import decode
 from schemas.events import Event
 from streams.clients import Clients
+from streams.deadlines import STOP_TIMEOUT_S, stop_within
+from streams.errors import EbbtideError
 from streams.settings import Settings
 from streams.size_limits import StoppedError
 
 LOG_APPEND_TIME = 1
 ENOUGH_RECORDS = 10_000
 """Records buffered per input, above which no more are fetched."""
+DOUBTFUL_AFTER_S = 5.0
+"""How long an input gives nothing before Kafka is asked whether there is more."""
+STALLED_AFTER_S = 45.0
+"""How long, if there is, it may still give nothing before it is read through other connections: longer than aiokafka
+waits for an answer."""
+LONGEST_LOOK_S = 1.0
+"""Time between two looks counts up to this much: a worker that slept or computed did not wait in vain."""
+
+
+class StalledError(EbbtideError):
+    """Kafka holds more of an input than the consumer gives, and the consumer says nothing of an error."""
 
 
 class Arrived(NamedTuple):
@@ -48,6 +62,9 @@ class Inputs:
         self._topics: dict[str, Topic] = {settings.topic(topic): topic for topic in TOPICS}
         self._next: dict[Topic, int] = {}
         self._fetched: dict[Topic, int] = {}
+        self._in_vain_s: dict[Topic, float] = {}
+        self._short_of: dict[Topic, int] = {}
+        self._looked_at_s = 0.0
         self._ends: dict[Topic, int] = {}
         self.ends_asked_at_us = -1
         self._ends_are_fresh = False
@@ -68,8 +85,8 @@ class Inputs:
         await self._consumer.start()
 
     async def close(self) -> None:
-        """Let go of the connection."""
-        await self._consumer.stop()
+        """Let go of the connection, or of waiting for that."""
+        await stop_within(STOP_TIMEOUT_S, self._consumer)
 
     async def beginnings(self) -> dict[Topic, int]:
         """The first offset that each input still has."""
@@ -83,14 +100,21 @@ class Inputs:
             self._next[topic] = self._fetched[topic] = offsets[topic]
             self._consumer.seek(tp, offsets[topic])
             self._consumer.resume(tp)
+            self._in_vain_s[topic] = 0.0
+        self._looked_at_s = asyncio.get_running_loop().time()
+        self._short_of.clear()
         self._ends.clear()
 
     async def fill(self, timeout_ms: int) -> int:
-        """Fetch more of those inputs that hold little; gives how many records came. Raises what aiokafka raises."""
-        wanted = [tp for topic, tp in self._tps.items() if len(self.buffers[topic]) < ENOUGH_RECORDS]
+        """Fetch more of those inputs that hold little; gives how many records came.
+
+        Raises what aiokafka raises, and `StalledError` where an input short of its end has given nothing for long.
+        """
+        wanted = {topic: tp for topic, tp in self._tps.items() if len(self.buffers[topic]) < ENOUGH_RECORDS}
         if not wanted:
             return 0
-        fetched = await self._consumer.getmany(*wanted, timeout_ms=timeout_ms)
+        before = dict(self._fetched)
+        fetched = await self._consumer.getmany(*wanted.values(), timeout_ms=timeout_ms)
         for tp, records in fetched.items():
             topic = self._topics[tp.topic]
             self.buffers[topic].extend(
@@ -101,7 +125,41 @@ class Inputs:
         came = sum(map(len, fetched.values()))
         if came:
             self._ends_are_fresh = False
+        await self._look_for_stall([topic for topic in wanted if self._fetched[topic] == before[topic]])
         return came
+
+    async def _look_for_stall(self, silent: Collection[Topic]) -> None:
+        """Count how long these inputs have given nothing; raise `StalledError` where that is long and there is more.
+
+        aiokafka fetches in the background, and gives what has come: where that has ended, or waits for what never
+        comes, its answer is the same as where there is nothing. So Kafka is asked for the end, and time counts from
+        its answer on: while Kafka is away, nothing is wrong with the consumer.
+        """
+        now_s = asyncio.get_running_loop().time()
+        look_s, self._looked_at_s = min(now_s - self._looked_at_s, LONGEST_LOOK_S), now_s
+        for topic in self._tps:
+            if topic in silent:
+                self._in_vain_s[topic] += look_s
+            else:
+                self._in_vain_s[topic] = 0.0
+                self._short_of.pop(topic, None)
+        doubtful = [
+            topic
+            for topic in silent
+            if self._in_vain_s[topic] >= DOUBTFUL_AFTER_S and topic not in self._short_of
+        ]
+        if doubtful:
+            ends = await self._consumer.end_offsets([self._tps[topic] for topic in doubtful])
+            for topic in doubtful:
+                self._in_vain_s[topic] = 0.0
+                if self._fetched[topic] < ends[self._tps[topic]]:
+                    self._short_of[topic] = ends[self._tps[topic]]
+        for topic, end in self._short_of.items():
+            if self._in_vain_s[topic] >= STALLED_AFTER_S:
+                raise StalledError(
+                    f"{self._tps[topic].topic}, partition {self.partition}: nothing came from offset "
+                    f"{self._fetched[topic]} on for {STALLED_AFTER_S:g} s, though it ends at {end}"
+                )
 
     async def ask_ends(self, now_us: int | None) -> None:
         """Ask for the end of each input; `ends_asked_at_us` is then this time, or, for None, before any midnight."""

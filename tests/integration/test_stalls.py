@@ -1,0 +1,232 @@
+"""A partition that would wait for ever, although everything answers, says so and takes over anew.
+
+What makes it wait is made by hand: which client of Kafka stops answering, and when, cannot be had on demand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+from aiokafka.errors import NodeNotReadyError
+from aiokafka.protocol.fetch import FetchRequest
+
+from streams import inputs as inputs_module
+from streams import partition_task
+from streams.clients import RealClients
+from streams.inputs import Inputs
+from streams.partition_task import PartitionTask
+from streams.settings import Settings
+from streams.step import Mark
+from streams.take_over import TakeOver
+from streams.worker import Worker
+from tests.integration.harness import (
+    Record,
+    make_topics,
+    produce,
+    real_clients,
+    records_of,
+    running,
+    until,
+    until_idle,
+)
+from tests.oracles.seeded_log import SeededLog, make_log
+
+pytestmark = pytest.mark.real_kafka
+
+
+@pytest.fixture
+def settings(seeded_settings: Settings) -> Settings:
+    return seeded_settings.model_copy(
+        update={"clock": "event", "batch_max_records": 100, "publish_timeout_s": 2.0}
+    )
+
+
+@pytest.fixture
+def records() -> list[Record]:
+    log: SeededLog = make_log(1)
+    return records_of(log)
+
+
+def fetcher_of(worker: Worker) -> Any:
+    """Aiokafka's own part of the only partition's consumer."""
+    reading = worker.tasks[0]._inputs
+    assert reading is not None
+    return reading._consumer._fetcher  # type: ignore[attr-defined]
+
+
+def never_answer_fetches(client: Any) -> None:
+    """Let a client of aiokafka wait for ever for the answer to a fetch, and for that to nothing else."""
+    send = client.send
+
+    async def send_some(node_id: int, request: Any, **more: Any) -> Any:
+        if isinstance(request, FetchRequest):
+            await asyncio.Event().wait()
+        return await send(node_id, request, **more)
+
+    client.send = send_some
+
+
+def refuse_fetches_at_the_end(consumer: Any) -> None:
+    """Let fetches wait to be tried again while the consumer is stopped, as where their broker has just died."""
+    stop = consumer.stop
+
+    async def refuse_and_stop() -> None:
+        send = consumer._client.send
+
+        async def send_some(node_id: int, request: Any, **more: Any) -> Any:
+            if isinstance(request, FetchRequest):
+                raise NodeNotReadyError("away")
+            return await send(node_id, request, **more)
+
+        consumer._client.send = send_some
+        await asyncio.sleep(0.5)
+        await stop()
+
+    consumer.stop = refuse_and_stop
+
+
+async def test_a_first_start_goes_on_whose_reader_of_decisions_ends_as_if_cancelled(
+    settings: Settings, records: list[Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The `stop` of aiokafka raises CancelledError while a fetch waits; it may not end the partition's task."""
+    make = RealClients.consumer
+
+    def make_refused(self: RealClients, **chosen: Any) -> Any:
+        consumer = make(self, **chosen)
+        if "client_id" not in chosen:
+            refuse_fetches_at_the_end(consumer)
+        return consumer
+
+    monkeypatch.setattr(RealClients, "consumer", make_refused)
+    await make_topics(settings)
+    await produce(settings, records)
+    async with running(settings) as worker:
+        await until_idle(settings, worker, 60.0)
+
+
+async def test_a_cancellation_that_nobody_asked_for_is_an_error(
+    settings: Settings,
+    records: list[Record],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Wherever it comes from, the partition is taken over again; one that was asked for ends it."""
+    take_over = TakeOver.run
+    cancelled: list[bool] = []
+
+    async def cancel_once(self: TakeOver) -> Mark:
+        if not cancelled:
+            cancelled.append(True)
+            raise asyncio.CancelledError
+        return await take_over(self)
+
+    monkeypatch.setattr(TakeOver, "run", cancel_once)
+    await make_topics(settings)
+    await produce(settings, records)
+    async with running(settings) as worker:
+        await until_idle(settings, worker)
+        run = worker._runs[0]
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await run
+    assert "ended as if cancelled; taking over again" in caplog.text
+
+
+@pytest.mark.parametrize("is_dead", [True, False], ids=["ended", "waiting for ever"])
+async def test_an_input_that_is_fetched_no_more_is_read_through_other_connections(
+    settings: Settings,
+    records: list[Record],
+    is_dead: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Nothing is raised then by aiokafka: its fetches have ended, or one never does and holds up all others."""
+    monkeypatch.setattr(inputs_module, "DOUBTFUL_AFTER_S", 0.5)
+    monkeypatch.setattr(inputs_module, "STALLED_AFTER_S", 1.0)
+    await make_topics(settings)
+    async with running(settings) as worker:
+        await produce(settings, records[: len(records) // 2])
+        await until_idle(settings, worker)
+        fetcher = fetcher_of(worker)
+        if is_dead:
+            fetcher._fetch_task.cancel()
+        else:
+            never_answer_fetches(fetcher._client)
+        await produce(settings, records[len(records) // 2 :])
+        await until_idle(settings, worker)
+        assert fetcher_of(worker) is not fetcher
+    assert "though it ends at" in caplog.text
+    assert "StalledError" in caplog.text
+
+
+async def test_an_input_at_its_end_is_no_stall(
+    settings: Settings,
+    records: list[Record],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """However long nothing comes."""
+    monkeypatch.setattr(inputs_module, "DOUBTFUL_AFTER_S", 0.1)
+    monkeypatch.setattr(inputs_module, "STALLED_AFTER_S", 0.2)
+    await make_topics(settings)
+    await produce(settings, records)
+    async with running(settings) as worker:
+        await until_idle(settings, worker)
+        fetcher = fetcher_of(worker)
+        await asyncio.sleep(2.0)
+        assert fetcher_of(worker) is fetcher
+    assert "StalledError" not in caplog.text
+
+
+async def test_a_step_that_hangs_ends_with_an_error(
+    settings: Settings,
+    records: list[Record],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Wherever it hangs, the partition is taken over again, and goes on."""
+    monkeypatch.setattr(partition_task, "STEP_TIMEOUT_S", 1.0)
+    finish = PartitionTask._finish
+    hung: list[bool] = []
+
+    async def hang_once(self: PartitionTask, *arguments: Any) -> None:
+        if not hung:
+            hung.append(True)
+            await asyncio.Event().wait()
+        await finish(self, *arguments)
+
+    monkeypatch.setattr(PartitionTask, "_finish", hang_once)
+    await make_topics(settings)
+    await produce(settings, records)
+    async with running(settings) as worker:
+        await until_idle(settings, worker)
+    assert "step 1: no end within 3 s; taking over again" in caplog.text
+
+
+async def test_a_consumer_that_stops_while_its_broker_is_away_leaves_no_connection(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The `stop` of aiokafka ends halfway where a fetch waits to be tried again."""
+    caplog.set_level(logging.CRITICAL, "aiokafka")
+    await make_topics(settings)
+    async with real_clients(settings) as clients:
+        reading = Inputs(settings, clients, 0, settings.load_model())
+        await reading.open()
+        consumer: Any = reading._consumer
+        client = consumer._client
+
+        async def refuse(*arguments: Any, **more: Any) -> None:
+            raise NodeNotReadyError("away")
+
+        client.send = refuse
+        reading.seek(dict.fromkeys(reading.buffers, 0))
+        await until(lambda: bool(consumer._fetcher._in_flight), "a fetch that waits to be tried again")
+        await asyncio.sleep(0)
+        connections, asking = list(client._conns.values()), client._sync_task
+        assert connections
+        await reading.close()
+        assert asking.done()
+        assert not any(connection.connected() for connection in connections)
