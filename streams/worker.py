@@ -85,6 +85,8 @@ class Worker:
             asyncio.create_task(self._supervise(), name="ebbtide-supervisor"),
             asyncio.create_task(self._poll_member(), name="ebbtide-member"),
         ]
+        for task in self._background:
+            task.add_done_callback(self._note_end)
 
     async def stop(self) -> None:
         """Finish the steps under way, leave the group, and let go of all connections."""
@@ -145,6 +147,11 @@ class Worker:
             self.failure = reason
             log.critical("%s; stopped", reason)
         self._rebalanced.set()
+
+    def _note_end(self, task: asyncio.Task[None]) -> None:
+        """Fail where a task of the worker's own ends by an error: no partition would be begun or ended any more."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(f"{task.get_name()} ended: {type(error).__name__}: {error}")
 
     async def _supervise(self) -> None:
         """Follow the assignment, and stop everything if the number of partitions changes."""
