@@ -105,7 +105,8 @@ class FaultCase:
             if time.monotonic() > deadline:
                 logs = "\n".join(worker.log_text()[-6_000:] for worker in workers)
                 said = [worker.readiness() for worker in workers]
-                at = f"committed {self.progress.offsets()} of {self._ends}; workers say {said}"
+                offsets, problem = self.progress.offsets(), self.progress.problem
+                at = f"committed {offsets} of {self._ends} (asked: {problem or 'answered'}); workers say {said}"
                 raise AssertionError(f"not within {PATIENCE_S:g} s: {what}\n{at}\n{logs}")
             time.sleep(poll_s)
 
@@ -123,6 +124,15 @@ class FaultCase:
     def is_mid_stream(self) -> bool:
         """Whether enough records are still to come for a fault to mean something."""
         return self.progress.backlog() >= LEAST_BACKLOG_SHARE * len(self.workload.records)
+
+    def is_through(self, partition: int) -> bool:
+        """Whether a partition has nothing to come any more."""
+        offsets = self.progress.offsets()
+        return all(
+            offsets.get((topic, place), 0) >= end
+            for (topic, place), end in self._ends.items()
+            if place == partition
+        )
 
     def assert_mid_stream(self) -> None:
         """Fail if a fault now would prove nothing, because the work is done."""

@@ -15,7 +15,7 @@ from streams.settings import Settings
 
 
 class Progress:
-    """Asks again and again; where nobody answers, what was said last still holds."""
+    """Asks again and again; where nobody answers, what was said last still holds, and `problem` says why."""
 
     def __init__(self, settings: Settings, partitions: int, records: int) -> None:
         self._settings = settings
@@ -25,6 +25,7 @@ class Progress:
         self._admin: KafkaAdminClient | None = None
         self._steps: dict[int, int] = {}
         self._offsets: dict[tuple[str, int], int] = {}
+        self.problem: str | None = None
 
     def steps(self) -> int:
         """How many steps Kafka has, of all partitions together."""
@@ -74,9 +75,11 @@ class Progress:
         group = self._settings.group_id
         try:
             offsets = self._client().list_group_offsets(group)[group]
-        except (KafkaError, OSError):
+        except (KafkaError, OSError) as error:
+            self.problem = f"{type(error).__name__}: {error}"
             self._drop()
             return
+        self.problem = None
         for tp, offset in offsets.items():
             name = tp.topic.removeprefix(self._settings.topic_prefix)
             if name in TOPICS and offset.metadata:

@@ -43,12 +43,14 @@ def bounce(
 
 
 def until_all_go_on(case: FaultCase, *workers: WorkerProcess) -> None:
-    """Wait until every partition has published a step that was begun after this moment."""
+    """Wait until every partition has published a step that was begun after this moment, or has no more to publish."""
     before = case.progress.partition_steps()
 
     def have_gone_on() -> bool:
         now = case.progress.partition_steps()
-        return all(now[partition] >= step + 2 for partition, step in before.items())
+        return all(
+            now[partition] >= step + 2 or case.is_through(partition) for partition, step in before.items()
+        )
 
     case.until(have_gone_on, "two more steps of every partition", *workers)
 
