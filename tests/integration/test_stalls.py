@@ -230,3 +230,18 @@ async def test_a_consumer_that_stops_while_its_broker_is_away_leaves_no_connecti
         await reading.close()
         assert asking.done()
         assert not any(connection.connected() for connection in connections)
+
+
+async def test_a_worker_whose_supervisor_ends_by_an_error_has_failed(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It could begin no partition any more: `/healthz` and the log say so."""
+
+    def fail(self: Worker) -> None:
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(Worker, "_check_partitions", fail)
+    await make_topics(settings)
+    async with running(settings) as worker:
+        await until(lambda: worker.failure is not None, "a failure")
+        assert worker.failure == "ebbtide-supervisor ended: RuntimeError: no"
