@@ -250,8 +250,13 @@ def apply_purchase(
 
 def history_of(ledger: Ledger) -> MoneyHistory:
     """The history that a stored ledger stands for."""
-    contributions = [part for entry in ledger.entries.values() for part in _contributions(entry)]
-    return MoneyHistory.of(_replaced((), (), contributions), ledger.folded)
+    by_day: dict[int, DayMoney] = {}
+    for entry in ledger.entries.values():
+        for part in _contributions(entry):
+            known = by_day.get(part.day)
+            by_day[part.day] = part if known is None else _combined(known, part, 1)
+    days = sorted(by_day)
+    return MoneyHistory.of(tuple([by_day[day] for day in days if not by_day[day].is_empty]), ledger.folded)
 
 
 def _enter(entry: Entry, ledger: Ledger, purchase: Purchase, model: Model, late_after_days: int) -> None:
