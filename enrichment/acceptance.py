@@ -40,11 +40,16 @@ class Horizons:
     engagements_days: int = 30
 
 
+_TOPIC_BY_TYPE: dict[type[Event], Topic] = {
+    Purchase: "purchases",
+    Engagement: "engagements",
+    Consent: "consents",
+}
+
+
 def topic_of(event: Event) -> Topic:
     """The input topic that an event belongs to."""
-    if isinstance(event, Purchase):
-        return "purchases"
-    return "engagements" if isinstance(event, Engagement) else "consents"
+    return _TOPIC_BY_TYPE[type(event)]
 
 
 def check_against_model(event: Event, model: Model) -> Rejection | None:

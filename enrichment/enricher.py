@@ -116,8 +116,7 @@ class Enricher:
     def _apply(
         self, index: int, event: Event, customer: Customer, last_midnight_us: int, results: Results
     ) -> _Moment | None:
-        topic, decision = topic_of(event), customer.decision
-        erased_at_us = max(customer.as_of_us(last_midnight_us), event.occurred_at_us)
+        topic, decision, latest_us = topic_of(event), customer.decision, customer.state.latest_us
         effect = customer.apply(event, self.horizons, last_midnight_us)
         if isinstance(effect, Rejection):
             results.rejected.append((index, effect))
@@ -129,12 +128,13 @@ class Enricher:
         results.touched[customer.id] = customer
         if effect.is_erasure:
             results.erased[customer.id] = customer.decision
+            erased_at_us = max(latest_us or 0, last_midnight_us, event.occurred_at_us)
             return _Moment(customer, decision, None, erased_at_us, Cause("erasure", event.event_id))
         as_of_us = customer.as_of_us(last_midnight_us)
         day = day_of(as_of_us)
-        first_of_day = day > customer.state.profiled_day
-        customer.state.profiled_day = day
-        customer.state.due_day = day + 1
+        state = customer.state
+        first_of_day = day > state.profiled_day
+        state.profiled_day, state.due_day = day, day + 1
         cause = Cause(_trigger_of(event, day), event.event_id)
         return _Moment(customer, decision, customer.view(), as_of_us, cause, effect.wins_back, first_of_day)
 
@@ -181,6 +181,6 @@ class Enricher:
 
 def _trigger_of(event: Event, day: int) -> str:
     """Why a record's evaluation took place; one dated before the day of `as_of` corrects the past."""
-    if isinstance(event, Consent):
+    if type(event) is Consent:
         return "consent"
     return "correction" if day_of(event.occurred_at_us) < day else "event"

@@ -13,16 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from enrichment.customer import View
-from enrichment.days import FOREVER_DAY
+from enrichment.customer import ENGAGED_DAY, View
 from enrichment.engagement import COST_WINDOW_DAYS, COUNT_WINDOW_DAYS
 from enrichment.model import Model
+from enrichment.orders import DAY_BYTES, NUMBERS
+from enrichment.orders import NO_DAY as NO_DAY
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
-NO_DAY = -1
 _DAYS_PER_VIEW = 1 << 25
 
 
@@ -68,49 +68,37 @@ class Features:
 
 def build_features(views: Sequence[View], view_at: Ints, day: Ints, model: Model) -> Features:
     """The rows (`views[view_at[i]]` on `day[i]`) for all i at once; no day is before its view's newest."""
-    totals = np.array(
-        [
-            (
-                NO_DAY if view.money.totals.first_day is None else view.money.totals.first_day,
-                NO_DAY if view.money.totals.last_day is None else view.money.totals.last_day,
-                NO_DAY if view.last_engaged_day is None else view.last_engaged_day,
-                view.money.totals.orders,
-                view.money.totals.purchase_days,
-                view.money.totals.revenue_micros,
-                view.money.totals.refunded_micros,
-                view.money.totals.margin_micros,
-                view.money.totals.repeat_spend_days,
-                view.money.totals.repeat_spend_micros,
-                view.cost_to_acquire_micros,
-                min(view.permissions.profiling_until_day, FOREVER_DAY),
-            )
-            for view in views
-        ],
-        dtype=np.int64,
-    ).reshape(len(views), 12)[view_at]
-    money = _Windows([view.money.columns for view in views], view_at, day)
-    orders, counted = money.sums(1), money.sums(2)
-    revenue, margin, refunds = money.sums(3), money.sums(4), money.sums(6)
-    engaged = _Windows([view.engaged.columns for view in views], view_at, day)
-    points = np.concatenate([view.engaged.points for view in views]) if views else np.zeros(0)
+    totals = _ints([view.money.packed_totals for view in views]).reshape(len(views), 9)[view_at]
+    last_engaged_day = np.array(
+        [NO_DAY if view.last_engaged_day is None else view.last_engaged_day for view in views], dtype=np.int64
+    )
+    cost_to_acquire_micros = np.array([view.cost_to_acquire_micros for view in views], dtype=np.int64)
+    profiling_until_day = np.array([view.permissions.profiling_until_day for view in views], dtype=np.int64)
     declared = np.array(
         [np.nan if view.declared_intent is None else view.declared_intent for view in views], dtype=np.float64
+    )
+    days = _ints([view.money.packed for view in views]).reshape(-1, NUMBERS)
+    money = _Windows(days[:, 0], [len(view.money.packed) // DAY_BYTES for view in views], view_at, day)
+    orders, counted, revenue, margin, refunds = (_running_sums(days[:, at]) for at in (1, 2, 3, 4, 6))
+    contacts = np.frombuffer(b"".join([view.engaged for view in views]), dtype=ENGAGED_DAY)
+    engaged = _Windows(
+        contacts["day"], [len(view.engaged) // ENGAGED_DAY.itemsize for view in views], view_at, day
     )
     return Features(
         views=views,
         view_at=view_at,
         day=day,
-        profiling_allowed=day <= totals[:, 11],
+        profiling_allowed=day <= profiling_until_day[view_at],
         first_order_day=totals[:, 0],
         last_order_day=totals[:, 1],
-        last_engaged_day=totals[:, 2],
-        order_count=totals[:, 3],
-        purchase_days=totals[:, 4],
-        revenue_micros=totals[:, 5],
+        last_engaged_day=last_engaged_day[view_at],
+        order_count=totals[:, 2],
+        purchase_days=totals[:, 3],
+        revenue_micros=totals[:, 4],
         refunded_micros=totals[:, 6],
-        margin_micros=totals[:, 7],
-        repeat_spend_days=totals[:, 8],
-        repeat_spend_micros=totals[:, 9],
+        margin_micros=totals[:, 5],
+        repeat_spend_days=totals[:, 7],
+        repeat_spend_micros=totals[:, 8],
         order_count_30d=money.within(30, orders),
         order_count_90d=money.within(90, orders),
         order_count_365d=money.within(365, orders),
@@ -119,26 +107,37 @@ def build_features(views: Sequence[View], view_at: Ints, day: Ints, model: Model
         revenue_365d_micros=money.within(365, revenue),
         margin_365d_micros=money.within(365, margin),
         counted_365d_micros=money.within(365, counted),
-        cost_to_serve_365d_micros=engaged.within(COST_WINDOW_DAYS, engaged.sums(1))
+        cost_to_serve_365d_micros=engaged.within(COST_WINDOW_DAYS, _running_sums(contacts["cost_micros"]))
         + money.within(COST_WINDOW_DAYS, refunds) * model.cost_per_refund_micros,
-        cost_to_acquire_micros=totals[:, 10],
-        weighted_engagement_90d=engaged.decayed(COUNT_WINDOW_DAYS, points, model.engagement.half_life_days),
+        cost_to_acquire_micros=cost_to_acquire_micros[view_at],
+        weighted_engagement_90d=engaged.decayed(
+            COUNT_WINDOW_DAYS, contacts["points"], model.engagement.half_life_days
+        ),
         consent_breadth=_breadth(views, view_at, day),
         declared_intent=declared[view_at],
     )
 
 
+def _ints(parts: Sequence[bytes]) -> Ints:
+    return np.frombuffer(b"".join(parts), dtype=np.int64)
+
+
+def _running_sums(values: Ints) -> Ints:
+    """Running sums from before the first value on."""
+    running = np.zeros(len(values) + 1, dtype=np.int64)
+    np.cumsum(values, out=running[1:])
+    return running
+
+
 class _Windows:
     """Day buckets of all views in one row after another, and which of them each row's windows hold.
 
-    `columns` has, per view, an array of (days, numbers) whose first number is the day, ascending.
+    `bucket_day` has the days of all views, ascending within each; `sizes` how many are whose.
     """
 
-    def __init__(self, columns: Sequence[Ints], view_at: Ints, day: Ints) -> None:
-        sizes = np.fromiter(map(len, columns), dtype=np.int64, count=len(columns))
-        self._columns = np.concatenate(columns) if columns else np.zeros((0, 1), dtype=np.int64)
-        self._bucket_day = self._columns[:, 0]
-        of_view = np.repeat(np.arange(len(columns), dtype=np.int64), sizes)
+    def __init__(self, bucket_day: Ints, sizes: Sequence[int], view_at: Ints, day: Ints) -> None:
+        self._bucket_day = bucket_day
+        of_view = np.repeat(np.arange(len(sizes), dtype=np.int64), np.array(sizes, dtype=np.int64))
         self._keys = of_view * _DAYS_PER_VIEW + self._bucket_day
         self._row_key = view_at * _DAYS_PER_VIEW + day
         self._day = day
@@ -150,14 +149,8 @@ class _Windows:
             self._starts[window_days] = np.searchsorted(self._keys, self._row_key - window_days, side="right")
         return self._starts[window_days]
 
-    def sums(self, at: int) -> Ints:
-        """Running sums of one column, from before the first bucket on."""
-        running = np.zeros(len(self._bucket_day) + 1, dtype=np.int64)
-        np.cumsum(self._columns[:, at], out=running[1:])
-        return running
-
     def within(self, window_days: int, running: Ints) -> Ints:
-        """Per row, the sum over the days of its window."""
+        """Per row, the sum over the days of its window, as a difference of `_running_sums`."""
         return running[self._end] - running[self._start(window_days)]
 
     def decayed(self, window_days: int, points: Floats, half_life_days: float) -> Floats:
@@ -177,15 +170,12 @@ class _Windows:
 
 def _breadth(views: Sequence[View], view_at: Ints, day: Ints) -> Ints:
     """How many channels may be used on each row's day."""
-    widest = max((len(view.permissions.channels) for view in views), default=0)
+    channels = [view.permissions.channels for view in views]
+    widest = max(map(len, channels), default=0)
     if widest == 0:
         return np.zeros(len(day), dtype=np.int64)
-    last_days = np.array(
-        [
-            [last_day for _, last_day in view.permissions.channels]
-            + [-1] * (widest - len(view.permissions.channels))
-            for view in views
-        ],
-        dtype=np.int64,
-    )
+    sizes = np.array(list(map(len, channels)), dtype=np.int64)
+    last_days = np.full((len(views), widest), NO_DAY)
+    held = np.arange(widest) < sizes[:, None]
+    last_days[held] = [last_day for of_view in channels for _, last_day in of_view]
     return np.asarray((last_days[view_at] >= day[:, None]).sum(axis=1), dtype=np.int64)

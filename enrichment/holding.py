@@ -27,7 +27,7 @@ def check_held(
             > MAX_HELD_BYTES
         ):
             return _too_much("attributes")
-    if not isinstance(event, Engagement):
+    if type(event) is not Engagement:
         return None
     if event.declared:
         added = sum(_bytes(key) + _bytes(value) for key, value in event.declared.items())
@@ -37,11 +37,13 @@ def check_held(
 
 
 def _check_names(event: Engagement, engagement: EngagementState) -> Rejection | None:
-    """Distinct `channel.kind` names; counted out only where there are many."""
-    recent = engagement.days[-COUNT_WINDOW_DAYS:]
-    if sum(len(bucket.counts) for bucket in recent) * MOST_NAME_BYTES < MAX_HELD_BYTES:
+    """Distinct `channel.kind` names; counted out only where there are many, and this is a new one."""
+    recent, name = engagement.days[-COUNT_WINDOW_DAYS:], count_key(event)
+    if any(name in bucket.counts for bucket in reversed(recent)):
         return None
-    names = {count_key(event)}.union(*(bucket.counts for bucket in recent))
+    if sum([len(bucket.counts) for bucket in recent]) * MOST_NAME_BYTES < MAX_HELD_BYTES:
+        return None
+    names = {name}.union(*(bucket.counts for bucket in recent))
     return _too_much("channel") if sum(map(_bytes, names)) > MAX_HELD_BYTES else None
 
 

@@ -33,7 +33,7 @@ from pydantic import (
 
 from enrichment.empirical_hazard import EmpiricalHazard
 from enrichment.lifetime_value import BGNBD, ParetoNBD, Predictor
-from enrichment.money import MICROS_PER_UNIT, minor_unit_digits
+from enrichment.money import BASE_RATE, MICROS_PER_UNIT, minor_unit_digits
 
 METRIC_GROUPS: dict[str, str] = {
     "recency_days": "business",
@@ -420,7 +420,7 @@ class Model(_Part):
     def rate_by_currency(self) -> dict[str, Fraction]:
         """Base units per unit of each currency, exact."""
         rates = {currency: Fraction(rate) for currency, rate in self.rates.items()}
-        return {**rates, self.base_currency: Fraction(1)}
+        return {**rates, self.base_currency: BASE_RATE}
 
     @cached_property
     def minor_unit_digits(self) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from fractions import Fraction
 
 MICROS_PER_UNIT = 1_000_000
+BASE_RATE = Fraction(1)
+"""The rate of the base currency: one object, since telling it by its value costs more than converting."""
 
 _WITHOUT_MINOR_UNIT = frozenset(
     "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split()  # noqa: SIM905 - a table
@@ -30,7 +32,7 @@ def divide_half_even(numerator: int, denominator: int) -> int:
 
 def convert_micros(amount_micros: int, rate: Fraction) -> int:
     """Micro-units of another currency as micro-units of the base currency, at `rate` base units per unit."""
-    if rate == 1:
+    if rate is BASE_RATE or rate == 1:
         return amount_micros
     return divide_half_even(amount_micros * rate.numerator, rate.denominator)
 

@@ -8,11 +8,11 @@ buckets.
 
 from __future__ import annotations
 
+import struct
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
+from operator import itemgetter
 from typing import NamedTuple
 
 import msgspec
@@ -75,6 +75,14 @@ class Entry(msgspec.Struct, array_like=True):
 
 NUMBERS = 7
 """How many of a day's fields are numbers: all but the categories."""
+NO_DAY = -1
+"""Stands in arrays for a day that is not defined."""
+
+DAY_BYTES = 8 * NUMBERS
+
+_pack_day = struct.Struct(f"<{NUMBERS}q").pack
+_pack_totals = struct.Struct("<9q").pack
+_day_of_bucket = itemgetter(0)
 
 
 class DayMoney(NamedTuple):
@@ -93,6 +101,11 @@ class DayMoney(NamedTuple):
     def is_empty(self) -> bool:
         """Whether nothing is left of this day."""
         return not any(self[1:])
+
+    @property
+    def packed(self) -> bytes:
+        """The numbers as int64, in the order of the fields."""
+        return _pack_day(*self[:NUMBERS])
 
 
 class Folded(msgspec.Struct, array_like=True, frozen=True):
@@ -131,23 +144,44 @@ class Folded(msgspec.Struct, array_like=True, frozen=True):
             first_day, last_day, orders, purchase_days, revenue, margin, refunded, repeat_days, repeat_spend
         )
 
+    @property
+    def packed(self) -> bytes:
+        """All totals as int64, in the order of the fields."""
+        first_day = NO_DAY if self.first_day is None else self.first_day
+        last_day = NO_DAY if self.last_day is None else self.last_day
+        return _pack_totals(
+            first_day,
+            last_day,
+            self.orders,
+            self.purchase_days,
+            self.revenue_micros,
+            self.margin_micros,
+            self.refunded_micros,
+            self.repeat_spend_days,
+            self.repeat_spend_micros,
+        )
 
-@dataclass(frozen=True)
+
 class MoneyHistory:
     """A customer's purchases at one moment: day buckets in ascending order, and lifetime totals. Immutable.
 
     `repeat_spend_*` covers purchase days after the first whose counted orders came to more than zero: the
-    mean spend per repeat purchase day that Gamma-Gamma takes.
+    mean spend per repeat purchase day that Gamma-Gamma takes. `packed` and `packed_totals` are the same numbers as
+    bytes of int64: arrays of many customers are made by joining them.
     """
 
-    buckets: tuple[DayMoney, ...]
-    totals: Folded
+    __slots__ = ("buckets", "packed", "packed_totals", "totals")
 
-    @cached_property
+    def __init__(self, buckets: tuple[DayMoney, ...], totals: Folded, packed: bytes | None = None) -> None:
+        self.buckets = buckets
+        self.totals = totals
+        self.packed = b"".join(bucket.packed for bucket in buckets) if packed is None else packed
+        self.packed_totals = totals.packed
+
+    @property
     def columns(self) -> npt.NDArray[np.int64]:
-        """The buckets' numbers, (days, 7), in the order of `DayMoney`'s fields; made once for all sweeps."""
-        numbers = [bucket[:NUMBERS] for bucket in self.buckets]
-        return np.array(numbers, dtype=np.int64).reshape(len(numbers), NUMBERS)
+        """The buckets' numbers, (days, 7), in the order of `DayMoney`'s fields."""
+        return np.frombuffer(self.packed, dtype=np.int64).reshape(-1, NUMBERS)
 
     @classmethod
     def of(cls, buckets: tuple[DayMoney, ...], folded: Folded) -> MoneyHistory:
@@ -156,7 +190,12 @@ class MoneyHistory:
 
     def with_later_day(self, bucket: DayMoney) -> MoneyHistory:
         """The history with one more day, after all others."""
-        return MoneyHistory((*self.buckets, bucket), self.totals.with_days((bucket,)))
+        totals = self.totals.with_days((bucket,))
+        return MoneyHistory((*self.buckets, bucket), totals, self.packed + bucket.packed)
+
+    def without_days_before(self, at: int) -> MoneyHistory:
+        """The history without its first `at` buckets, which stay in the totals."""
+        return MoneyHistory(self.buckets[at:], self.totals, self.packed[at * DAY_BYTES :])
 
 
 class Ledger(msgspec.Struct, array_like=True):
@@ -185,8 +224,11 @@ def apply_purchase(
     entry = ledger.entries.get(purchase.order_id)
     if entry is None:
         entry = ledger.entries[purchase.order_id] = Entry()
-    before = tuple(_contributions(entry))
-    counted_before = _is_counted(entry)
+        before: tuple[DayMoney, ...] = ()
+        counted_before = False
+    else:
+        before = tuple(_contributions(entry))
+        counted_before = _is_counted(entry)
     repeated_order = purchase.kind == "order" and entry.ordered_on is not None
     _enter(entry, ledger, purchase, model, late_after_days)
     after = tuple(_contributions(entry))
@@ -202,15 +244,19 @@ def apply_purchase(
         purchase.kind == "order" and not counted_before and not repeated_order and _is_counted(entry),
     )
     if len(buckets) < len(later.buckets):
-        # What was folded away stays in the totals.
-        later = MoneyHistory(buckets, later.totals)
+        later = later.without_days_before(len(later.buckets) - len(buckets))
     return later, effect
 
 
 def history_of(ledger: Ledger) -> MoneyHistory:
     """The history that a stored ledger stands for."""
-    contributions = [part for entry in ledger.entries.values() for part in _contributions(entry)]
-    return MoneyHistory.of(_replaced((), (), contributions), ledger.folded)
+    by_day: dict[int, DayMoney] = {}
+    for entry in ledger.entries.values():
+        for part in _contributions(entry):
+            known = by_day.get(part.day)
+            by_day[part.day] = part if known is None else _combined(known, part, 1)
+    days = sorted(by_day)
+    return MoneyHistory.of(tuple([by_day[day] for day in days if not by_day[day].is_empty]), ledger.folded)
 
 
 def _enter(entry: Entry, ledger: Ledger, purchase: Purchase, model: Model, late_after_days: int) -> None:
@@ -342,15 +388,14 @@ def _replaced(
     buckets: tuple[DayMoney, ...], taken: Iterable[DayMoney], added: Iterable[DayMoney]
 ) -> tuple[DayMoney, ...]:
     """The buckets without what `taken` had put in, and with `added`; empty days are left out."""
-    by_day = {bucket.day: bucket for bucket in buckets}
+    days = list(buckets)
     for parts, sign in ((added, 1), (taken, -1)):
         for part in parts:
-            combined = _combined(by_day.get(part.day) or DayMoney(part.day), part, sign)
-            if combined.is_empty:
-                by_day.pop(part.day, None)
-            else:
-                by_day[part.day] = combined
-    return tuple(by_day[day] for day in sorted(by_day))
+            at = bisect_left(days, part.day, key=_day_of_bucket)
+            known = days[at : at + 1] if at < len(days) and days[at].day == part.day else []
+            combined = _combined(known[0] if known else DayMoney(part.day), part, sign)
+            days[at : at + len(known)] = [] if combined.is_empty else [combined]
+    return tuple(days)
 
 
 def _is_later(bucket: DayMoney, history: MoneyHistory) -> bool:
@@ -375,7 +420,7 @@ def _fold(
     cut = _cut_between_entries(ledger, cut)
     for order_id in [key for key, entry in ledger.entries.items() if _anchor_day(entry) < cut]:
         _fold_entry(ledger, order_id, cut)
-    at = bisect_left(buckets, cut, key=lambda bucket: bucket.day)
+    at = bisect_left(buckets, cut, key=_day_of_bucket)
     ledger.folded = ledger.folded.with_days(buckets[:at])
     return buckets[at:]
 

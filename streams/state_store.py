@@ -17,6 +17,7 @@ from enrichment.model import Model
 from streams.clients import RedisClient
 from streams.errors import EbbtideError
 from streams.redis_keys import PartitionKeys
+from streams.state_codec import decode, encode
 from streams.step import Mark, OutputRecord, Step, StoredState, pack_outbox, unpack_outbox
 
 CHUNK_CUSTOMERS = 500
@@ -24,8 +25,6 @@ SCAN_COUNT = 1_000
 
 Verdict = Literal["ok", "done", "fenced", "conflict"]
 
-_STATE_ENCODER = msgspec.msgpack.Encoder()
-_STATE_DECODER = msgspec.msgpack.Decoder(CustomerState)
 _ERASED_DECODER = msgspec.msgpack.Decoder(tuple[int, int])
 
 
@@ -133,7 +132,7 @@ class StateStore:
             absent = [customer_id for customer_id, state in zip(ids, states, strict=True) if state is None]
             erased = await self._erased(absent)
             for customer_id, state in zip(ids, states, strict=True):
-                held = erased[customer_id] if state is None else _STATE_DECODER.decode(state)
+                held = erased[customer_id] if state is None else decode(state)
                 customers[customer_id] = Customer(customer_id, held, self.model)
         return customers
 
@@ -285,7 +284,7 @@ def stored_state(customer: Customer) -> StoredState:
     """A customer as they are stored; one of whom nothing but an erasure is known is deleted."""
     if not customer.is_known:
         return StoredState(customer.id, b"", None)
-    return StoredState(customer.id, _STATE_ENCODER.encode(customer.state), customer.state.due_day)
+    return StoredState(customer.id, encode(customer.state), customer.state.due_day)
 
 
 def _extend(

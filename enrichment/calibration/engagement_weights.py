@@ -11,8 +11,8 @@ import numpy.typing as npt
 from scipy import stats
 
 from enrichment.calibration.snapshot import Snapshot, between
-from enrichment.customer import Engaged, View
-from enrichment.engagement import COUNT_WINDOW_DAYS, scored_weight
+from enrichment.customer import engaged_of
+from enrichment.engagement import COUNT_WINDOW_DAYS
 from enrichment.model import Model
 
 Floats = npt.NDArray[np.float64]
@@ -114,22 +114,9 @@ def reweighted(snapshot: Snapshot, model: Model) -> Snapshot:
     return Snapshot(
         snapshot.day,
         snapshot.customer_ids,
-        tuple(view._replace(engaged=_engaged(view, model)) for view in snapshot.views),
+        tuple(view._replace(engaged=engaged_of(view.engagement_days, model)) for view in snapshot.views),
         snapshot.denied,
         snapshot.refunds_without_order,
-    )
-
-
-def _engaged(view: View, model: Model) -> Engaged:
-    return Engaged(
-        tuple(
-            (
-                bucket.day,
-                bucket.cost_micros,
-                sum(scored_weight(key, model) * count for key, count in sorted(bucket.counts.items())),
-            )
-            for bucket in view.engagement_days
-        )
     )
 
 

@@ -11,16 +11,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import repeat
 from typing import Any
 
-import msgspec
-
 from enrichment.acceptance import Horizons, topic_of
-from enrichment.customer import Customer, CustomerState, empty_state
+from enrichment.customer import Customer, empty_state
 from enrichment.days import day_of, midnight_us
 from enrichment.enricher import Enricher
 from enrichment.model import Model
 from enrichment.results import Results
 from schemas.events import Event
 from schemas.profiles import DIMENSIONS
+from streams.state_codec import decode, encode
 from tests.enrichment.records import day, event_of
 from tests.oracles.seeded_log import DAY_US, MOST_DELAY_DAYS, TOPICS, SeededLog
 
@@ -161,8 +160,7 @@ class Partition:
 
 def through_storage(customer: Customer) -> Customer:
     """The customer as read back from what was stored."""
-    stored = msgspec.msgpack.encode(customer.state)
-    return Customer(customer.id, msgspec.msgpack.decode(stored, type=CustomerState), customer.model)
+    return Customer(customer.id, decode(encode(customer.state)), customer.model)
 
 
 def in_replay_order(log: SeededLog) -> list[Event]:
