@@ -12,6 +12,7 @@ from enrichment.identity import change_id
 from enrichment.model import Model
 from enrichment.profile import (
     Document,
+    Picture,
     baseline_scores_document,
     model_document,
     preferred_categories,
@@ -20,6 +21,8 @@ from enrichment.profile import (
 from enrichment.reactivation import channels_best_first, group_of, trigger_id
 from enrichment.standing import STANDINGS
 from schemas.profiles import DIMENSIONS
+
+_NOWHERE = (None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +33,6 @@ class Cause:
     event_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """What all changes of one evaluation show of the customer."""
-
-    scores: Document
-    traits: Document
-    permissions: list[str]
-    baseline: Baseline | None
-
-
 def change_documents(
     namespace: str,
     customer_id: str,
@@ -48,20 +41,32 @@ def change_documents(
     as_of_us: int,
     cause: Cause,
     picture: Picture,
+    permissions: list[str],
+    baseline: Baseline | None,
     model: Model,
 ) -> list[tuple[int, Document]]:
     """The changes from `decision.standing` to `current`, as (dimension, value), with the sequences after it.
 
-    The decision itself is left as it is.
+    The decision itself is left as it is. What the changes of one evaluation have in common they share.
     """
     previous, before = decision.standing, decision.baseline
     drivers: list[Driver] = []
-    if previous is not None and current is not None and before is not None and picture.baseline is not None:
+    if previous is not None and before is not None and baseline is not None:
         compare = model_driver if cause.trigger == "model" else drivers_between
-        drivers = compare(before, picture.baseline)
+        drivers = compare(before, baseline)
+    common: Document = {
+        "as_of": format_time(as_of_us),
+        "reason": {"trigger": cause.trigger, "event_id": cause.event_id, "drivers": drivers},
+        "scores": picture.scores,
+        "previous_scores": baseline_scores_document(None if before is None else before.scores),
+        "traits": picture.traits,
+        "permissions": permissions,
+        "model": model_document(model),
+    }
     documents: list[tuple[int, Document]] = []
-    for at, dimension in enumerate(DIMENSIONS):
-        old, new = (None if ranks is None else ranks[at] for ranks in (previous, current))
+    for at, (dimension, old, new) in enumerate(
+        zip(DIMENSIONS, previous or _NOWHERE, current or _NOWHERE, strict=True)
+    ):
         if old == new:
             continue
         sequence = decision.sequence + len(documents) + 1
@@ -74,13 +79,7 @@ def change_documents(
             "previous": None if old is None else STANDINGS[at][old],
             "current": None if new is None else STANDINGS[at][new],
             "direction": _direction(old, new),
-            "as_of": format_time(as_of_us),
-            "reason": {"trigger": cause.trigger, "event_id": cause.event_id, "drivers": drivers},
-            "scores": picture.scores,
-            "previous_scores": baseline_scores_document(None if before is None else before.scores),
-            "traits": picture.traits,
-            "permissions": picture.permissions,
-            "model": model_document(model),
+            **common,
         }
         documents.append((at, document))
     return documents

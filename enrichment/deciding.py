@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from enrichment.changes import Cause, Picture, change_documents, trigger_document
+from collections.abc import Sequence
+
+import numpy as np
+
+from enrichment.changes import Cause, change_documents, trigger_document
 from enrichment.customer import Customer, View
 from enrichment.days import day_of
 from enrichment.decision import Decision, Ranks
 from enrichment.drivers import baseline_of
 from enrichment.model import Model
-from enrichment.profile import NO_SCORES, NO_TRAITS, scores_document, traits_document
+from enrichment.profile import NO_PICTURE, picture_of
 from enrichment.reactivation import starts_trigger, trigger_due
 from enrichment.results import Results, Table
-from enrichment.standing import next_standing
+from enrichment.standing import SEGMENT, Bools, keeps_standing, next_standing
+
+_NOWHERE = (-1, -1, -1)
+"""Ranks of those who stand nowhere, where there must be numbers."""
 
 
 class Decider:
@@ -20,6 +27,23 @@ class Decider:
     def __init__(self, model: Model, namespace: str) -> None:
         self.model = model
         self.namespace = namespace
+
+    def settled(self, decisions: Sequence[Decision], table: Table) -> Bools:
+        """Rows whose evaluation would change nothing of `decisions`, of which there is one per view."""
+        standing = np.array([decision.standing or _NOWHERE for decision in decisions], dtype=np.int64)
+        changed_days = np.array([decision.changed_days for decision in decisions], dtype=np.int64)
+        is_known = np.array([decision.model == self.model.fingerprint for decision in decisions])
+        features, of_row = table.features, table.features.view_at
+        keeps = keeps_standing(
+            standing[of_row],
+            changed_days[of_row],
+            features.day,
+            table.candidates,
+            self.model.hysteresis.dwell_days,
+        )
+        is_nowhere = standing[of_row, SEGMENT] < 0
+        stays = np.where(features.profiling_allowed, keeps & ~is_nowhere, is_nowhere)
+        return np.asarray(stays & is_known[of_row], dtype=np.bool_)
 
     def standing_at(self, decision: Decision, table: Table, row: int) -> Ranks | None:
         """Where the customer would stand after an evaluation of this row."""
@@ -47,23 +71,28 @@ class Decider:
         cause: Cause,
         results: Results,
     ) -> bool:
-        """Move the standing if the rules say so; tells whether they did."""
+        """Move the standing if the rules say so, with changes and a profile; tells whether they did."""
         current = self.standing_at(decision, table, row)
         if decision.model != self.model.fingerprint:
             decision.model, decision.model_day = self.model.fingerprint, day_of(as_of_us)
             results.decided.add(customer.id)
         if current == decision.standing:
             return False
-        features, scored, day = table.features, table.scored, day_of(as_of_us)
-        baseline = None if current is None else baseline_of(scored, row)
-        picture = Picture(
-            dict(NO_SCORES) if current is None else scores_document(scored, row),
-            dict(NO_TRAITS) if current is None else traits_document(features, scored, row, self.model),
-            features.view(row).permissions.granted_channels(day),
-            baseline,
-        )
+        day = day_of(as_of_us)
+        baseline = None if current is None else baseline_of(table.scored, row)
+        picture = picture_of(table.features, table.scored, row, self.model)
+        permissions = table.features.view(row).permissions.granted_channels(day)
         changes = change_documents(
-            self.namespace, customer.id, decision, current, as_of_us, cause, picture, self.model
+            self.namespace,
+            customer.id,
+            decision,
+            current,
+            as_of_us,
+            cause,
+            picture,
+            permissions,
+            baseline,
+            self.model,
         )
         self._start_trigger(decision, current, changes, cause, table, row)
         changed_days = list(decision.changed_days)
@@ -74,15 +103,15 @@ class Decider:
         decision.changed_days = (changed_days[0], changed_days[1], changed_days[2])
         decision.sequence += len(changes)
         results.decided.add(customer.id)
+        results.note_profile(customer, decision, table, row, as_of_us, picture)
         return True
 
     def decide_erasure(
         self, customer: Customer, decision: Decision, as_of_us: int, cause: Cause, results: Results
     ) -> None:
         """The last changes of a life, and its tombstone; `decision` is that of the life that ends."""
-        picture = Picture(dict(NO_SCORES), dict(NO_TRAITS), [], None)
         changes = change_documents(
-            self.namespace, customer.id, decision, None, as_of_us, cause, picture, self.model
+            self.namespace, customer.id, decision, None, as_of_us, cause, NO_PICTURE, [], None, self.model
         )
         results.changes += [change for _, change in changes]
         results.note_tombstone(customer.id, as_of_us)

@@ -13,7 +13,7 @@ Driver = dict[str, object]
 def baseline_of(scored: Scored, row: int) -> Baseline:
     """What later changes will be compared with."""
     return Baseline(
-        metrics=tuple(None if value != value else value for value in scored.metrics[row].tolist()),
+        metrics=tuple([None if value != value else value for value in scored.metrics[row].tolist()]),
         contributions=tuple(scored.contributions[row].tolist()),
         scores=tuple(scored.scores[row].tolist()),
     )
@@ -25,10 +25,12 @@ def drivers_between(before: Baseline, after: Baseline) -> list[Driver]:
     The effects of all metrics add up to the change in value.
     """
     effects = []
-    for at, metric in enumerate(METRICS):
-        effect = round(after.contributions[at] - before.contributions[at], 6)
+    for at, (old, new) in enumerate(zip(before.contributions, after.contributions, strict=True)):
+        if old == new:
+            continue
+        effect = round(new - old, 6)
         if abs(effect) >= MIN_LISTED_EFFECT:
-            effects.append((-abs(effect), metric, before.metrics[at], after.metrics[at], effect))
+            effects.append((-abs(effect), METRICS[at], before.metrics[at], after.metrics[at], effect))
     return [
         {"metric": metric, "before": _plain(old), "after": _plain(new), "effect_on_value": effect}
         for _, metric, old, new, effect in sorted(effects, key=lambda driver: driver[:2])

@@ -153,12 +153,17 @@ class Enricher:
         self._decide(moments, results)
 
     def _decide(self, moments: Sequence[_Moment], results: Results) -> None:
-        """Score the moments' pictures at once, and decide in order."""
-        views = [moment.view for moment in moments if moment.view is not None]
-        days = np.array(
-            [day_of(moment.as_of_us) for moment in moments if moment.view is not None], dtype=np.int64
-        )
+        """Score the moments' pictures at once, and decide in order.
+
+        Most records move nobody: who is settled where they stood before all moments is so until one moves them.
+        """
+        seen = [(moment.view, moment) for moment in moments if moment.view is not None]
+        views = [view for view, _ in seen]
+        days = np.array([day_of(moment.as_of_us) for _, moment in seen], dtype=np.int64)
         table = self._table(views, np.arange(len(views)), days) if views else None
+        decisions = [moment.decision for _, moment in seen]
+        settled = [] if table is None else self._decider.settled(decisions, table).tolist()
+        moved: set[str] = set()
         row = 0
         for customer, decision, view, as_of_us, cause, wins_back, first_of_day in moments:
             if view is None:
@@ -168,8 +173,12 @@ class Enricher:
             if wins_back and decision.pending is not None:
                 decision.pending = None
                 results.decided.add(customer.id)
-            changed = self._decider.decide(customer, decision, table, row, as_of_us, cause, results)
-            if changed or first_of_day:
+            is_settled = settled[row] and customer.id not in moved
+            if not is_settled and self._decider.decide(
+                customer, decision, table, row, as_of_us, cause, results
+            ):
+                moved.add(customer.id)
+            elif first_of_day:
                 results.note_profile(customer, decision, table, row, as_of_us)
             row += 1
 

@@ -18,7 +18,6 @@ from enrichment.days import day_of, midnight_us
 from enrichment.deciding import Decider
 from enrichment.decision import Decision
 from enrichment.results import Results, Table
-from enrichment.standing import LIFECYCLE, LIFECYCLE_PROSPECT, NEW
 
 Ints = npt.NDArray[np.int64]
 TableOf = Callable[[Sequence[View], Ints, Ints], Table]
@@ -49,7 +48,7 @@ def look_ahead(
         view_at = np.repeat(np.arange(len(part)), lengths)
         days = starts[view_at] + np.arange(len(view_at)) - first_row[view_at]
         table = table_of([customer.view() for customer in part], view_at, days)
-        quiet = _quiet_rows(part, table, decider.model.hysteresis.dwell_days)
+        quiet = _quiet_rows(part, table, decider)
         for customer, start, length in zip(part, first_row.tolist(), lengths.tolist(), strict=True):
             results.touched[customer.id] = customer
             loud = np.flatnonzero(~quiet[start : start + length])
@@ -82,10 +81,8 @@ def _walk(
             customer.state.due_day = day + 1
             bare = table_of([customer.view()], np.zeros(1, dtype=np.int64), np.array([day], dtype=np.int64))
             decider.decide(customer, decision, bare, 0, midnight_us(day), Cause("consent"), results)
-            results.note_profile(customer, decision, bare, 0, midnight_us(day))
             return
-        if decider.decide(customer, decision, table, row, midnight_us(day), Cause("time"), results):
-            results.note_profile(customer, decision, table, row, midnight_us(day))
+        decider.decide(customer, decision, table, row, midnight_us(day), Cause("time"), results)
         if _falls_due(decision, day):
             decider.fire(customer, features.view(row), midnight_us(day), results)
 
@@ -94,24 +91,14 @@ def _falls_due(decision: Decision, day: int) -> bool:
     return decision.pending is not None and decision.pending.due_day <= day
 
 
-def _quiet_rows(customers: Sequence[Customer], table: Table, dwell_days: int) -> npt.NDArray[np.bool_]:
+def _quiet_rows(customers: Sequence[Customer], table: Table, decider: Decider) -> npt.NDArray[np.bool_]:
     """Rows on which, from the standing of now, nothing can happen."""
-    features, found = table.features, table.candidates
-    standing = np.array(
-        [customer.decision.standing or (-1, -1, -1) for customer in customers], dtype=np.int64
-    )
+    features = table.features
+    settled = decider.settled([customer.decision for customer in customers], table)
     pending = [customer.decision.pending for customer in customers]
     due = np.array([-1 if trigger is None else trigger.due_day for trigger in pending], dtype=np.int64)
-    now = standing[features.view_at]
-    changed_days = np.array([customer.decision.changed_days for customer in customers], dtype=np.int64)
-    dwells = features.day[:, None] - changed_days[features.view_at] < dwell_days
-    stays = (((now >= found.easy) & (now <= found.hard)) | dwells).all(axis=1)
-    stays &= ~((now[:, LIFECYCLE] == NEW) & found.past_new)
-    stays &= (now[:, LIFECYCLE] == LIFECYCLE_PROSPECT) == (found.plain[:, LIFECYCLE] == LIFECYCLE_PROSPECT)
-    stays &= features.profiling_allowed
-    stays |= ~features.profiling_allowed & (now[:, LIFECYCLE] < 0)
     due_at = due[features.view_at]
-    return np.asarray(stays & ((due_at < 0) | (features.day < due_at)), dtype=np.bool_)
+    return np.asarray(settled & ((due_at < 0) | (features.day < due_at)), dtype=np.bool_)
 
 
 def _parts(due: Sequence[Customer], midnight_day: int) -> Iterator[tuple[list[Customer], Ints]]:

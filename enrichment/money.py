@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import lru_cache
 
 MICROS_PER_UNIT = 1_000_000
 BASE_RATE = Fraction(1)
@@ -37,14 +38,14 @@ def convert_micros(amount_micros: int, rate: Fraction) -> int:
     return divide_half_even(amount_micros * rate.numerator, rate.denominator)
 
 
+@lru_cache(maxsize=1_024)  # nothing and, in windows of many lengths, the same amount: both come again at once
 def format_micros(amount_micros: int, minor_unit_digits: int, share: int = 1) -> str:
     """Base units as a decimal string, rounded half-even to the minor unit: `-12345000` → `"-12.34"`.
 
     With `share`, the amount divided by so many, rounded only once.
     """
     minor = divide_half_even(amount_micros, share * 10 ** (6 - minor_unit_digits))
-    sign, minor = ("-", -minor) if minor < 0 else ("", minor)
     if minor_unit_digits == 0:
-        return f"{sign}{minor}"
-    scale = 10**minor_unit_digits
-    return f"{sign}{minor // scale}.{minor % scale:0{minor_unit_digits}d}"
+        return str(minor)
+    whole, rest = divmod(abs(minor), 10**minor_unit_digits)
+    return f"{'-' if minor < 0 else ''}{whole}.{rest:0{minor_unit_digits}d}"

@@ -53,17 +53,20 @@ def group_of(namespace: str, customer_id: str, model: Model) -> str:
 
 def preferred_channels(view: View, day: int, model: Model) -> list[str]:
     """Channels by decayed engagement over 90 days, most first, then by name; automated ones never count."""
+    scored_kinds, half_life_days = model.scored_kinds, model.engagement.half_life_days
     strength: dict[str, float] = {}
     for bucket in view.engagement_days:
         age_days = day - bucket.day
         if not 0 <= age_days < COUNT_WINDOW_DAYS:
             continue
-        decay = 2.0 ** (-age_days / model.engagement.half_life_days)
-        for key, count in sorted(bucket.counts.items()):
+        decay = 2.0 ** (-age_days / half_life_days)
+        for key in sorted(bucket.counts):
             channel, _, kind = key.rpartition(".")
-            weight = model.scored_kinds.get(kind, 0.0)
+            weight = scored_kinds.get(kind)
             if weight and channel not in ("automated", "none"):
-                strength[channel] = strength.get(channel, 0.0) + weight * count * decay
+                strength[channel] = strength.get(channel, 0.0) + weight * bucket.counts[key] * decay
+    if len(strength) < 2:
+        return list(strength)
     return sorted(strength, key=lambda channel: (-round(strength[channel], 6), channel))
 
 

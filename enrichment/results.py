@@ -10,7 +10,7 @@ from enrichment.customer import Customer
 from enrichment.decision import Decision
 from enrichment.features import Features
 from enrichment.model import Model
-from enrichment.profile import Document, profile_document
+from enrichment.profile import Document, Picture, profile_document
 from enrichment.scores import Scored
 from enrichment.standing import Candidates
 from schemas.dead_letters import Rejection
@@ -30,6 +30,7 @@ class _ProfileVersion(NamedTuple):
     table: Table
     row: int
     as_of_us: int
+    picture: Picture | None
 
 
 @dataclass(slots=True)
@@ -56,10 +57,16 @@ class Results:
     _versions: dict[str, _ProfileVersion] = field(default_factory=dict)
 
     def note_profile(
-        self, customer: Customer, decision: Decision, table: Table, row: int, as_of_us: int
+        self,
+        customer: Customer,
+        decision: Decision,
+        table: Table,
+        row: int,
+        as_of_us: int,
+        picture: Picture | None = None,
     ) -> None:
-        """A profile to publish; a later one of the same customer takes its place."""
-        self._versions[customer.id] = _ProfileVersion(customer, decision, table, row, as_of_us)
+        """A profile to publish, with its picture if it has been taken; a later one of the customer takes its place."""
+        self._versions[customer.id] = _ProfileVersion(customer, decision, table, row, as_of_us, picture)
 
     def note_tombstone(self, customer_id: str, as_of_us: int) -> None:
         """The end of a profile: no version from before is published, later ones are."""
@@ -78,6 +85,7 @@ class Results:
                 version.table.scored,
                 version.row,
                 self.model,
+                version.picture,
             )
             self.profiles.append((customer_id, document))
         self._versions.clear()

@@ -17,6 +17,7 @@ from enrichment.scores import Scored
 from schemas.changes import LEVELS
 from schemas.profiles import DIMENSIONS
 
+Ints = npt.NDArray[np.int64]
 Ranks = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -78,6 +79,18 @@ def next_standing(
         elif day - changed_days[dimension] >= dwell_days:
             ranks[dimension] = min(max(rank, easy[dimension]), hard[dimension])
     return ranks[0], ranks[1], ranks[2]
+
+
+def keeps_standing(
+    current: Ranks, changed_days: Ranks, day: Ints, found: Candidates, dwell_days: int
+) -> Bools:
+    """Rows that `next_standing` leaves where they stand, which is not None; (rows, 3) of ranks and of days."""
+    lasts = day[:, None] - changed_days < dwell_days
+    keeps = (((current >= found.easy) & (current <= found.hard)) | lasts).all(axis=1)
+    lifecycle = current[:, LIFECYCLE]
+    keeps &= ~((lifecycle == NEW) & found.past_new)
+    keeps &= (lifecycle == LIFECYCLE_PROSPECT) == (found.plain[:, LIFECYCLE] == LIFECYCLE_PROSPECT)
+    return np.asarray(keeps, dtype=np.bool_)
 
 
 def _ranks(

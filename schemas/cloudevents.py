@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, Literal
 from urllib.parse import quote
 
 OutputTopic = Literal["segment-changes", "customer-profiles", "reactivation-triggers"]
+Header = tuple[str, bytes]
 
 SPEC_VERSION: Final = "1.0"
 CONTENT_TYPE: Final = "application/json"
@@ -25,32 +25,33 @@ HEADER_NAMES: Final = (
     "ce_subject",
     "content-type",
 )
+_SPEC_VERSION: Final[Header] = ("ce_specversion", SPEC_VERSION.encode())
+_CONTENT_TYPE: Final[Header] = ("content-type", CONTENT_TYPE.encode())
 
 
-@dataclass(frozen=True, slots=True)
 class CloudEventHeaders:
     """Makes the headers of one output topic's records; `namespace` tells installations apart."""
 
-    topic: OutputTopic
-    namespace: str
-
-    @property
-    def source(self) -> str:
+    def __init__(self, topic: OutputTopic, namespace: str) -> None:
+        self.topic: Final = topic
+        self.source: Final = f"/ebbtide/{quote(namespace, safe='')}/{topic}"
         """A URI reference, such as `/ebbtide/production/segment-changes`; with `ce_id` it is unique."""
-        return f"/ebbtide/{quote(self.namespace, safe='')}/{self.topic}"
+        self._type = ("ce_type", TYPES[topic].encode())
+        self._source = ("ce_source", self.source.encode())
 
-    def build(self, event_id: str, time: str, customer_id: str) -> list[tuple[str, bytes]]:
+    def build(self, event_id: str, time: str, customer_id: bytes) -> tuple[Header, ...]:
         """The headers, in the order of `HEADER_NAMES`.
 
         `event_id` tells the record from all others of the namespace and topic; a repeat of it has the same.
         `time` is the value's `as_of` (RFC 3339), so that headers depend on the clock as little as values do.
+        `customer_id` is in UTF-8, as in the record's key.
         """
-        return [
+        return (
             ("ce_id", event_id.encode()),
-            ("ce_type", TYPES[self.topic].encode()),
-            ("ce_source", self.source.encode()),
-            ("ce_specversion", SPEC_VERSION.encode()),
+            self._type,
+            self._source,
+            _SPEC_VERSION,
             ("ce_time", time.encode()),
-            ("ce_subject", customer_id.encode()),
-            ("content-type", CONTENT_TYPE.encode()),
-        ]
+            ("ce_subject", customer_id),
+            _CONTENT_TYPE,
+        )

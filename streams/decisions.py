@@ -28,20 +28,15 @@ def decision_records(
 ) -> list[OutputRecord]:
     """A record for each customer whose decision changed; `erased` gives (HMAC, what is remembered) by customer."""
     of_group = (GROUP_HEADER, group_id.encode())
+    decided, erasure = ((KIND_HEADER, DECISION), of_group), ((KIND_HEADER, ERASED), of_group)
     records = []
     for customer_id in results.decided:
         customer = results.touched[customer_id]
         value = _ENCODER.encode(customer.decision) if customer.is_known else None
-        records.append(
-            OutputRecord(
-                "ebbtide-decisions", customer_id.encode(), value, ((KIND_HEADER, DECISION), of_group)
-            )
-        )
+        records.append(OutputRecord("ebbtide-decisions", customer_id.encode(), value, decided))
     for hashed, remembered in erased.values():
         value = _ENCODER.encode((remembered.life, remembered.erased_up_to_us))
-        records.append(
-            OutputRecord("ebbtide-decisions", hashed.encode(), value, ((KIND_HEADER, ERASED), of_group))
-        )
+        records.append(OutputRecord("ebbtide-decisions", hashed.encode(), value, erasure))
     return records
 
 

@@ -12,7 +12,7 @@ from enrichment.profile import Document
 from enrichment.results import Results
 from schemas.cloudevents import CloudEventHeaders
 from schemas.dead_letters import Rejection, headers
-from streams.step import Header, OutputRecord
+from streams.step import OutputRecord
 
 
 class OutputWriter:
@@ -49,13 +49,13 @@ class OutputWriter:
 
     def _tombstone(self, customer_id: str, at: str) -> OutputRecord:
         event_id = identifier(self._namespace, customer_id, "tombstone", at)
-        made = self._profiles.build(event_id, at, customer_id)
-        return OutputRecord("customer-profiles", customer_id.encode(), None, tuple(made))
+        key = customer_id.encode()
+        return OutputRecord("customer-profiles", key, None, self._profiles.build(event_id, at, key))
 
     def _record(self, headers_of: CloudEventHeaders, document: Document, event_id: str) -> OutputRecord:
-        customer_id = str(document["customer_id"])
-        made: list[Header] = headers_of.build(event_id, str(document["as_of"]), customer_id)
-        return OutputRecord(headers_of.topic, customer_id.encode(), orjson.dumps(document), tuple(made))
+        key = str(document["customer_id"]).encode()
+        made = headers_of.build(event_id, str(document["as_of"]), key)
+        return OutputRecord(headers_of.topic, key, orjson.dumps(document), made)
 
 
 def dead_letter(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -30,7 +31,7 @@ class OutputRecord(NamedTuple):
     @property
     def size_bytes(self) -> int:
         """About what the record takes in a batch."""
-        named = sum(len(name) + len(value) + HEADER_OVERHEAD_BYTES for name, value in self.headers)
+        named = sum(map(len, chain.from_iterable(self.headers))) + HEADER_OVERHEAD_BYTES * len(self.headers)
         return len(self.key or b"") + len(self.value or b"") + named + RECORD_OVERHEAD_BYTES
 
 

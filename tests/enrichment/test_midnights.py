@@ -70,8 +70,7 @@ class EveryMidnight(Partition):
             customer.forget_unallowed(today)
             table = self._row(customer, today)
         cause = Cause("consent" if leaves else "time")
-        if decider.decide(customer, decision, table, 0, midnight_us(today), cause, results):
-            results.note_profile(customer, decision, table, 0, midnight_us(today))
+        decider.decide(customer, decision, table, 0, midnight_us(today), cause, results)
         if decision.pending is not None and decision.pending.due_day <= today:
             decider.fire(customer, table.features.view(0), midnight_us(today), results)
         results.touched[customer.id] = customer

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import cast
 
 import numpy as np
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from enrichment.features import Features
@@ -18,7 +18,9 @@ from enrichment.standing import (
     LAPSED,
     LIFECYCLE_PROSPECT,
     NEW,
+    Candidates,
     candidates,
+    keeps_standing,
     next_standing,
 )
 from tests.enrichment.driver import Partition
@@ -63,6 +65,32 @@ def test_a_standing_is_clamped_between_harder_and_easier(
     found = stand(current, plain, (high[0], high[1], high[2]), (low[0], low[1], low[2]))
     for rank, was, least, most in zip(found, current, low, high, strict=True):
         assert rank == min(range(least, most + 1), key=lambda candidate: abs(candidate - was))
+
+
+anywhere = st.tuples(st.integers(0, 4), st.integers(0, 3), st.integers(0, 4))
+days = st.tuples(*[st.sampled_from([0, 93, 94, 100])] * 3)
+
+
+@given(
+    current=anywhere, changed_days=days, plain=anywhere, one=anywhere, other=anywhere, past_new=st.booleans()
+)
+def test_rows_are_told_apart_at_once_by_whether_they_move(
+    current: tuple[int, int, int],
+    changed_days: tuple[int, int, int],
+    plain: tuple[int, int, int],
+    one: tuple[int, int, int],
+    other: tuple[int, int, int],
+    past_new: bool,
+) -> None:
+    """The oracle is `next_standing`, row by row; where `new` is past, the plain rule does not give it."""
+    assume(not (past_new and plain[2] == NEW))
+    easy, hard = np.minimum(one, other), np.maximum(one, other)
+    found = Candidates(np.array([plain]), hard[None], easy[None], np.array([past_new]))
+    keeps = keeps_standing(np.array([current]), np.array([changed_days]), np.array([100]), found, 7)
+    moved_to = next_standing(
+        current, changed_days, 100, list(plain), hard.tolist(), easy.tolist(), past_new, 7
+    )
+    assert keeps.tolist() == [moved_to == current]
 
 
 def test_entering_follows_the_plain_rule() -> None:
