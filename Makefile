@@ -59,8 +59,8 @@ down: ## stop what `make up` and `make observe` started; its data stay (docker c
 	docker compose --profile observe down
 
 lock: $(STAMP) ## renew requirements.lock and requirements-dev.lock from pyproject.toml (UPGRADE=1 for newer versions)
-	$(call compile,requirements.lock,)
-	$(call compile,requirements-dev.lock,--extra dev --constraint requirements.lock)
+	$(call compile,requirements-dev.lock,--extra dev)
+	$(call compile,requirements.lock,--constraint requirements-dev.lock)
 
 clean: ## remove .venv and all caches
 	rm -rf $(VENV) .pytest_cache .hypothesis .mypy_cache .ruff_cache build dist *.egg-info
