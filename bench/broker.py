@@ -30,6 +30,7 @@ def producer(settings: Settings, **overrides: Any) -> Producer:
     return Producer(
         {
             "bootstrap.servers": settings.kafka_bootstrap_servers,
+            "log_level": 3,
             "linger.ms": 20,
             "acks": "all",
             "queue.buffering.max.messages": 2 * _QUEUE_RECORDS,
@@ -68,6 +69,7 @@ def consumer(settings: Settings, group_id: str, **overrides: Any) -> Iterator[Co
     client = Consumer(
         {
             "bootstrap.servers": settings.kafka_bootstrap_servers,
+            "log_level": 3,
             "group.id": group_id,
             "isolation.level": "read_committed",
             "auto.offset.reset": "earliest",
@@ -90,13 +92,18 @@ def ends(client: Consumer, settings: Settings, topics: Sequence[str], partitions
 
 
 def values(settings: Settings, topic: str, partitions: int) -> Iterator[Message]:
-    """Every committed record of a topic up to its present end, those without a value included."""
+    """Every committed record of one of Ebbtide's topics up to its present end."""
+    return values_of(settings, settings.topic(topic), partitions)
+
+
+def values_of(settings: Settings, name: str, partitions: int) -> Iterator[Message]:
+    """The same of any topic by its full name; those without a value are included."""
     with consumer(settings, f"{settings.group_id}-reader", **{"enable.partition.eof": True}) as client:
-        client.assign([TopicPartition(settings.topic(topic), number, 0) for number in range(partitions)])
+        client.assign([TopicPartition(name, number, 0) for number in range(partitions)])
         ended: set[int] = set()
         deadline_s = time.monotonic() + TIMEOUT_S
         while len(ended) < partitions:
-            assert time.monotonic() < deadline_s, f"{topic} did not come to its end"
+            assert time.monotonic() < deadline_s, f"{name} did not come to its end"
             for message in client.consume(5_000, 0.2):
                 deadline_s = time.monotonic() + TIMEOUT_S
                 if message.error() is None:

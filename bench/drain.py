@@ -31,7 +31,7 @@ from streams.clock_check import wall_clock_us
 from streams.embedded import OwnedProcess
 from streams.settings import Settings
 from streams.topics import create_topics
-from tests.integration.harness import ROOT, Record, make_settings, process_environment
+from tests.integration.harness import ROOT, Record, make_settings, process_environment, readiness_of
 from tests.services import KafkaService, OwnRedis
 
 PARTITIONS = 8
@@ -39,6 +39,9 @@ POLL_S, SETTLE_POLL_S = 0.05, 0.02
 SETTLED_S = 0.4
 """Outputs that have not grown for so long are complete."""
 LOG_TAIL_CHARACTERS = 4_000
+STOP_TIMEOUT_S = 30.0
+NAMESPACE = "bench"
+"""One for all, so that equal changes have equal ids."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,9 @@ class Run:
     services: Services
     processes: Sequence[OwnedProcess]
     partitions: int
+    folder: Path
+    launched_s: float
+    """When the first process was started (monotonic)."""
 
     @property
     def trees(self) -> list[ProcessTree]:
@@ -108,6 +114,17 @@ class Run:
 
         self.wait(is_there, POLL_S, timeout_s)
 
+    def wait_until_ready(self, timeout_s: float) -> None:
+        """Return once each process of the worker runs its share of the partitions."""
+        share = self.partitions // len(self.processes)
+
+        def is_ready(settings: Settings) -> bool:
+            answer = readiness_of(settings)
+            return answer is not None and answer[0] == 200 and len(answer[1]["partitions"]) == share
+
+        own = [_settings_of(self.settings, number) for number in range(len(self.processes))]
+        self.wait(lambda: all(map(is_ready, own)), POLL_S, timeout_s)
+
     def wait(self, condition: Callable[[], bool], poll_s: float, timeout_s: float) -> None:
         """Return once something is true."""
         deadline_s = time.monotonic() + timeout_s
@@ -123,33 +140,62 @@ class Run:
 
 @contextmanager
 def running(
-    contender: Contender, services: Services, commit_every: int, partitions: int = PARTITIONS, **more: object
+    contender: Contender,
+    services: Services,
+    commit_every: int,
+    partitions: int = PARTITIONS,
+    prepare: Callable[[Settings], None] | None = None,
 ) -> Iterator[Run]:
-    """A contender on new topics and an empty Redis; all is gone after the block."""
+    """A contender on new topics and an empty Redis, which `prepare` may fill; all is gone after the block."""
     services.redis.flush()
     prefix = f"b{uuid.uuid4().hex[:8]}-"
-    chosen = {**contender.settings, **more}
+    chosen = {"namespace": NAMESPACE, **contender.settings}
     settings = make_settings(services.kafka.bootstrap_servers, services.redis.url, prefix, **chosen)
     folder = Path(tempfile.mkdtemp(prefix="ebbtide-bench-"))
     create_topics(settings, partitions, 1)
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         stack.callback(broker.delete_topics, settings)
+        if prepare is not None:
+            prepare(settings)
         start = Start(folder, day_of(wall_clock_us()), commit_every)
-        processes = []
+        yield stack.enter_context(_launched(contender, settings, services, partitions, start))
+
+
+@contextmanager
+def relaunch(run: Run) -> Iterator[Run]:
+    """The same worker started again, where the one before has ended."""
+    start = Start(run.folder, day_of(wall_clock_us()), 0)
+    with _launched(run.contender, run.settings, run.services, run.partitions, start) as again:
+        yield again
+
+
+@contextmanager
+def _launched(
+    contender: Contender, settings: Settings, services: Services, partitions: int, start: Start
+) -> Iterator[Run]:
+    processes: list[OwnedProcess] = []
+    launched_s = time.monotonic()
+    run = Run(contender, settings, services, processes, partitions, start.folder, launched_s)
+    try:
         for number in range(contender.processes):
-            processes.append(launch(contender.command(start), settings, folder, number))
-            stack.callback(processes[-1].kill)
-        run = Run(contender, settings, services, processes, partitions)
-        stack.callback(run.send, signal.SIGKILL)
+            environment = process_environment(_settings_of(settings, number))
+            log = start.folder / f"worker-{number}.log"
+            command = contender.command(start)
+            processes.append(
+                OwnedProcess(
+                    command, log_path=log, cwd=ROOT, environment=environment, stop_timeout_s=STOP_TIMEOUT_S
+                )
+            )
         yield run
+    finally:
+        for process in processes:
+            process.kill()
 
 
-def launch(command: list[str], settings: Settings, folder: Path, number: int) -> OwnedProcess:
-    """Start one of a contender's processes, with a web port of its own."""
-    own = settings.model_copy(update={"web_port": settings.web_port + number})
-    log = folder / f"worker-{number}.log"
-    return OwnedProcess(command, log_path=log, cwd=ROOT, environment=process_environment(own))
+def _settings_of(settings: Settings, number: int) -> Settings:
+    """Those of one of several processes, which has a web port of its own."""
+    return settings.model_copy(update={"web_port": settings.web_port + number})
 
 
 def drain(run: Run, warm_up: Sequence[Record], records: Sequence[Record], timeout_s: float) -> Drained:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -151,6 +152,8 @@ def _written(cell: Cell) -> str:
         return "–"
     if isinstance(cell, str):
         return cell
+    if math.isinf(cell):
+        return "∞"
     if abs(cell) >= 100 or cell == int(cell):
         return f"{cell:,.0f}"
     return f"{cell:.3g}"

@@ -25,8 +25,8 @@ DAYS = 60
 SHARES: tuple[tuple[Topic, float], ...] = (("purchases", 0.30), ("engagements", 0.65), ("consents", 0.05))
 LATE_SHARE, DUPLICATE_SHARE = 0.01, 0.02
 MOST_LATE_DAYS = 7
-LONGEST_REPEAT_RECORDS = 2_000
-"""How many records after the first a duplicate comes at most."""
+LONGEST_REPEAT_SHARE = 0.02
+"""How much of the log lies between a record and its duplicate at most: little more than a day, never too late."""
 PURCHASE_KINDS = {"order": 0.95, "refund": 0.03, "cancellation": 0.02}
 ENGAGEMENTS = {
     ("delivered", "email"): 0.28,
@@ -59,6 +59,7 @@ class Shape:
     partitions: int = 8
     name: str = "c"
     is_uniform: bool = False
+    days: int = DAYS
 
 
 class _Draws:
@@ -103,9 +104,9 @@ def customer_name(name: str, number: int) -> str:
 
 
 def _records(shape: Shape, draws: _Draws) -> Iterator[Record]:
-    names = [customer_name(shape.name, number) for number in range(shape.customers)]
-    keys = [name.encode() for name in names]
-    places = [partition_of(key, shape.partitions) for key in keys]
+    names = {number: customer_name(shape.name, number) for number in np.unique(draws.customer).tolist()}
+    keys = {number: name.encode() for number, name in names.items()}
+    places = {number: partition_of(key, shape.partitions) for number, key in keys.items()}
     last_orders: dict[int, str] = {}
     # Plain lists are several times as fast to index as arrays are.
     customers, topics = draws.customer.tolist(), draws.topic.tolist()
@@ -174,11 +175,12 @@ def _consent(draws: _Draws, at: int) -> dict[str, Any]:
 
 
 def _with_repeats(records: list[Record], repeats: int, random: np.random.Generator) -> list[Record]:
-    """The records with some of them a second time, up to `LONGEST_REPEAT_RECORDS` later."""
+    """The records with some of them a second time."""
     if repeats == 0:
         return records
     which = np.sort(random.choice(len(records), repeats, replace=False))
-    after = which + random.integers(1, LONGEST_REPEAT_RECORDS, repeats)
+    longest = int(len(records) * LONGEST_REPEAT_SHARE) + 2
+    after = which + random.integers(1, longest, repeats)
     order = np.argsort(np.concatenate([np.arange(len(records)), after]), kind="stable")
     everything = [*records, *(records[at] for at in which.tolist())]
     return [everything[at] for at in order.tolist()]
@@ -195,8 +197,8 @@ def _customers(random: np.random.Generator, shape: Shape, count: int) -> Numbers
 
 def _times_us(random: np.random.Generator, shape: Shape, count: int) -> Numbers:
     """Rising times that end before the last day does, and a few of them shifted to the past."""
-    begin_us = midnight_us(shape.end_day - DAYS)
-    times_us = begin_us + np.sort(random.integers(0, DAYS * DAY_US, count))
+    begin_us = midnight_us(shape.end_day - shape.days)
+    times_us = begin_us + np.sort(random.integers(0, shape.days * DAY_US, count))
     is_late = random.random(count) < LATE_SHARE
     late_us = random.integers(DAY_US, MOST_LATE_DAYS * DAY_US, count)
     shifted: Numbers = np.where(is_late, times_us - late_us, times_us)
