@@ -22,7 +22,7 @@ from tests.enrichment.driver import Partition
 from tests.enrichment.records import consent, engagement, order
 from tests.integration.harness import partition_of
 
-TEMPLATES = 60
+DUE_TEMPLATES, YEARLY_TEMPLATES = 60, 20
 CHUNK = 2_000
 ORDERS_A_YEAR, ENGAGEMENTS_A_YEAR, CONSENTS_A_YEAR = 9, 19, 2
 """Thirty events a year, in the shares of the workload."""
@@ -31,7 +31,7 @@ ORDERS_A_YEAR, ENGAGEMENTS_A_YEAR, CONSENTS_A_YEAR = 9, 19, 2
 def due_customers(model: Model) -> Iterator[StoredState]:
     """In all ages since the last order, from some days to a year ago; all due today, and a few of them move then."""
     today = day_of(wall_clock_us())
-    for number in range(TEMPLATES):
+    for number in range(DUE_TEMPLATES):
         ages = [(1 + number) * 6 + gap for gap in (0, 31, 75, 140)]
         partition = Partition(model)
         for age in sorted(ages, reverse=True):
@@ -49,7 +49,7 @@ def due_customers(model: Model) -> Iterator[StoredState]:
 
 def yearly_customers(model: Model) -> Iterator[StoredState]:
     """With thirty events in the last year, of which the last was up to twelve days ago; none due before tomorrow."""
-    for number in range(TEMPLATES):
+    for number in range(YEARLY_TEMPLATES):
         yield stored_state(_yearly_customer(model, number))
 
 

@@ -19,8 +19,8 @@ HEADER = (
 NOTES = """\
 exactly_once, one process, 8 partitions. Probes are first orders of new customers, each of which causes a change; the
 rest of the load are records of the workload. From the broker's stamp (LogAppendTime, whole milliseconds) to the arrival
-at a read_committed consumer on the same machine; the first {warm_up_s:g} s of each load are left out. A change that has not
-come {answer_s:g} s after the load has ended counts as one that never comes (∞)."""
+at a read_committed consumer on the same machine; the first {warm_up_s:g} s of each load are left out. A change that has
+not come {answer_s:g} s after the load has ended counts as one that never comes (∞)."""
 MOST_PROBES_PER_S = 200.0
 ANSWER_S = 90.0
 TARGET_PER_S = 1_000.0

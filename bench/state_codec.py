@@ -6,6 +6,9 @@ from enrichment.customer import Customer, empty_state
 from enrichment.model import Model
 from streams.state_store import _STATE_DECODER, stored_state
 
+STATE_KEY = b"state"
+"""What it is called where a store wants a name besides the customer's."""
+
 
 def encode(customer: Customer) -> bytes:
     """A customer's state as bytes."""

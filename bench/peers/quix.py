@@ -16,12 +16,12 @@ from quixstreams import Application, State, message_context
 from quixstreams.models import Serializer, Topic
 
 from bench.per_event import Arrival, PerEvent
+from bench.state_codec import STATE_KEY
 from enrichment.acceptance import TOPICS
 from enrichment.acceptance import Topic as Input
 from streams.settings import Settings, load_settings
 from streams.step import OutputRecord
 
-STATE_KEY = b"state"
 SESSION_TIMEOUT_MS = 180_000
 """The benchmark stops the process for a while, and the group must not notice."""
 LONGEST_COMMIT_INTERVAL_S = 30.0

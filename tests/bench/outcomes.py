@@ -12,8 +12,7 @@ from confluent_kafka.admin import AdminClient
 
 from bench import broker
 from bench.drain import Run
-from bench.peers.quix import STATE_KEY
-from bench.state_codec import decode
+from bench.state_codec import STATE_KEY, decode
 from enrichment.enricher import Enricher
 from streams.redis_keys import PartitionKeys
 from tests.integration.harness import Document, stored_profiles
