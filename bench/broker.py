@@ -131,7 +131,19 @@ def committed(client: Consumer, settings: Settings, partitions: int) -> dict[tup
 def delete_topics(settings: Settings) -> None:
     """Delete every topic of these settings' prefix, whoever made it: disks are small."""
     assert settings.topic_prefix, "topics without a prefix may be anyone's"
-    client = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers})
-    names = [name for name in client.list_topics(timeout=TIMEOUT_S).topics if settings.topic_prefix in name]
+    client, names = _admin(settings), topic_names(settings)
     for deleted in client.delete_topics(names, operation_timeout=TIMEOUT_S).values() if names else ():
         deleted.result()
+
+
+def topic_names(settings: Settings) -> list[str]:
+    """The full names of all topics with these settings' prefix in them, those of other contenders' state too."""
+    return [
+        name
+        for name in _admin(settings).list_topics(timeout=TIMEOUT_S).topics
+        if settings.topic_prefix in name
+    ]
+
+
+def _admin(settings: Settings) -> AdminClient:
+    return AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers, "log_level": 3})

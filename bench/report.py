@@ -34,7 +34,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Target:
-    """A figure that must be at least (`≥`) or at most (`≤`) so much; without a bound it is only reported."""
+    """A figure that must be at least (`≥`) or at most (`≤`) so much; without a sign it is only reported beside it."""
 
     figure: str
     says: str
@@ -42,8 +42,10 @@ class Target:
     bound: float
     unit: str
 
-    def is_met(self, value: float) -> bool:
-        """Whether a value is on the right side of the bound."""
+    def is_met(self, value: float) -> bool | None:
+        """Whether a value is on the right side of the bound; None where nothing hangs on it."""
+        if not self.sign:
+            return None
         return value >= self.bound if self.sign == "≥" else value <= self.bound
 
 
@@ -119,7 +121,7 @@ def _targets(figures: Mapping[str, float]) -> Table:
     for target in TARGETS:
         if target.figure in figures:
             value = figures[target.figure]
-            met = "" if not target.sign else ("yes" if target.is_met(value) else "no")
+            met = {True: "yes", False: "no", None: ""}[target.is_met(value)]
             bound = f"{target.sign} {_written(target.bound)} {target.unit}".strip()
             rows.append([target.says, bound, f"{_written(value)} {target.unit}", met])
     missing = [target.says for target in TARGETS if target.figure not in figures]

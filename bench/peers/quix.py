@@ -25,6 +25,8 @@ from streams.step import OutputRecord
 SESSION_TIMEOUT_MS = 180_000
 """The benchmark stops the process for a while, and the group must not notice."""
 LONGEST_COMMIT_INTERVAL_S = 30.0
+POLL_TIMEOUT_S = 0.02
+"""With several topics Quix waits so long for a batch that does not fill; by default a second, much of it in vain."""
 OUTPUTS = ("segment-changes", "customer-profiles", "reactivation-triggers", "dead-letters")
 
 
@@ -44,6 +46,7 @@ def make_application(settings: Settings, state: Path, commit_every: int) -> Appl
         processing_guarantee="exactly-once",
         commit_every=commit_every,
         commit_interval=LONGEST_COMMIT_INTERVAL_S,
+        consumer_poll_timeout=POLL_TIMEOUT_S,
         state_dir=state,
         loglevel="WARNING",
         consumer_extra_config={"session.timeout.ms": SESSION_TIMEOUT_MS},

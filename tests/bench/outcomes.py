@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import orjson
-from confluent_kafka.admin import AdminClient
 
 from bench import broker
 from bench.drain import Run
@@ -63,10 +62,6 @@ def _redis_states(run: Run) -> Iterator[tuple[str, bytes]]:
 
 def _quix_states(run: Run) -> Iterator[tuple[str, bytes]]:
     """By the changelog: the latest value of each key, which is the customer's id and the name of the state."""
-    client = AdminClient({"bootstrap.servers": run.settings.kafka_bootstrap_servers})
-    names = client.list_topics(timeout=broker.TIMEOUT_S).topics
-    (changelog,) = [
-        name for name in names if name.startswith("changelog__") and run.settings.group_id in name
-    ]
+    (changelog,) = (name for name in broker.topic_names(run.settings) if name.startswith("changelog__"))
     for message in broker.values_of(run.settings, changelog, run.partitions):
         yield message.key().decode().removesuffix(f"|{STATE_KEY.decode()}"), message.value()
