@@ -47,6 +47,10 @@ class Sizes:
     seed: int = 1
     timeout_s: float = 600.0
 
+    def __post_init__(self) -> None:
+        if self.prefix % self.warm_up or self.prefix > self.events:
+            raise ValueError(f"prefix: not a multiple of {self.warm_up} up to {self.events}")
+
 
 @dataclass(frozen=True)
 class Logs:

@@ -14,13 +14,14 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from confluent_kafka import OFFSET_END, Consumer, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
 from bench import broker, load
 from streams.embedded import OwnedProcess
 from streams.settings import Settings
 from tests.integration.harness import ROOT, process_environment
 
+CHANGES = "segment-changes"
 POLL_S = 0.05
 FETCH_WAIT_MS = 10
 """So long a change may lie ready at most before the consumer asks again."""
@@ -95,9 +96,8 @@ def probing(settings: Settings, folder: Path, partitions: int, **options: Any) -
     command = [sys.executable, "-m", "bench.load", *given]
     settings_of_consumer = {"fetch.wait.max.ms": FETCH_WAIT_MS}
     with broker.consumer(settings, f"{settings.group_id}-probes", **settings_of_consumer) as client:
-        name = settings.topic("segment-changes")
-        client.assign([TopicPartition(name, number, OFFSET_END) for number in range(partitions)])
-        client.poll(1.0)
+        name, ends = settings.topic(CHANGES), broker.ends(client, settings, (CHANGES,), partitions)
+        client.assign([TopicPartition(name, number, end) for number, end in enumerate(ends)])
         environment, log = process_environment(settings), folder / "load.log"
         process = OwnedProcess(
             command, log_path=log, cwd=ROOT, environment=environment, stop_timeout_s=STOP_S

@@ -39,7 +39,7 @@ def run(services: Services, sizes: Sizes, logs: Logs, say: Callable[[str], None]
     with tempfile.TemporaryDirectory(prefix="ebbtide-bench-") as folder:
         write_files(logs.records, Path(folder))
         for _ in range(sizes.runs):
-            taken["replay from files"].append(_replayed(Path(folder), sizes.timeout_s))
+            taken["replay from files"].append(replayed(Path(folder), sizes.timeout_s))
             for name, contender in live.items():
                 taken[name].append(_lived(services, sizes, logs, contender))
             say("; ".join(f"{name}: {sizes.events / of[-1][0]:,.0f} events/s" for name, of in taken.items()))
@@ -55,8 +55,8 @@ def write_files(records: Iterable[Record], folder: Path) -> None:
         file.close()
 
 
-def _replayed(folder: Path, timeout_s: float) -> tuple[float, float]:
-    """(seconds, seconds of CPU)."""
+def replayed(folder: Path, timeout_s: float) -> tuple[float, float]:
+    """Replay the files of a folder in a process of its own: (seconds, seconds of CPU)."""
     command = [sys.executable, "-m", "bench.replay", str(folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=timeout_s, check=True)
     wall_s, used_s = json.loads(done.stdout)

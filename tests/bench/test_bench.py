@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 
+import orjson
 import pytest
 
-from bench import contenders, latency, scale
+from bench import contenders, latency, replay, scale
 from bench.contenders import Contender
 from bench.drain import Drained, Services, drain, running
 from bench.latency import Rates
@@ -107,6 +109,17 @@ def test_a_drain_measures_what_it_says(found: dict[str, tuple[Drained, Outcome]]
         assert drained.changes == sum(map(len, (outcome.changes.get(who, []) for who in measured))), name
         assert drained.worker_cpu_s > 0, name
         assert drained.peak_mib > 10, name
+
+
+def test_replay_takes_the_same_records_from_files(logs: Logs, tmp_path: Path) -> None:
+    """The files hold every record of the log, and replay refuses none."""
+    replay.write_files(logs.records, tmp_path)
+    wall_s, used_s = replay.replayed(tmp_path, SIZES.timeout_s)
+    assert wall_s > 0
+    assert used_s > 0
+    events = orjson.loads((tmp_path / "out" / "summary.json").read_bytes())["events"]
+    assert sum(sum(outcomes.values()) for outcomes in events.values()) == SIZES.events
+    assert all(outcomes["dead_letter"] == 0 for outcomes in events.values())
 
 
 def test_every_probe_of_a_load_is_seen(services: Services, logs: Logs) -> None:
