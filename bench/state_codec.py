@@ -10,6 +10,11 @@ STATE_KEY = b"state"
 """What it is called where a store wants a name besides the customer's."""
 
 
+def redis_key(topic_prefix: str, customer_id: str) -> str:
+    """Where a contender that has Redis for a store keeps a customer."""
+    return f"{topic_prefix}customer:{customer_id}"
+
+
 def encode(customer: Customer) -> bytes:
     """A customer's state as bytes."""
     return stored_state(customer).state

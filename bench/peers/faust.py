@@ -15,8 +15,8 @@ import faust
 from redis.asyncio import Redis
 
 from bench.per_event import Arrival, PerEvent
+from bench.state_codec import redis_key
 from enrichment.acceptance import TOPICS, Topic
-from streams.redis_keys import PartitionKeys
 from streams.settings import Settings, load_settings
 
 OUTPUTS = ("segment-changes", "customer-profiles", "reactivation-triggers", "dead-letters")
@@ -44,7 +44,6 @@ def make_app(settings: Settings, midnight_day: int, data: Path) -> faust.App:
     )
     inputs: dict[str, Topic] = {settings.topic(topic): topic for topic in TOPICS}
     outputs = {name: _topic(app, settings.topic(name)) for name in OUTPUTS}
-    keys: dict[int, PartitionKeys] = {}
     core = PerEvent(settings, midnight_day)
     redis: Any = Redis.from_url(settings.redis_url)
 
@@ -52,9 +51,7 @@ def make_app(settings: Settings, midnight_day: int, data: Path) -> faust.App:
         async for event in stream.events():
             message = event.message
             partition = message.partition
-            if partition not in keys:
-                keys[partition] = PartitionKeys.of(settings, partition)
-            key = keys[partition].customer(message.key.decode())
+            key = redis_key(settings.topic_prefix, message.key.decode())
             arrival = Arrival(
                 inputs[message.topic],
                 partition,

@@ -11,9 +11,8 @@ import orjson
 
 from bench import broker
 from bench.drain import Run
-from bench.state_codec import STATE_KEY, decode
+from bench.state_codec import STATE_KEY, decode, redis_key
 from enrichment.enricher import Enricher
-from streams.redis_keys import PartitionKeys
 from tests.integration.harness import Document, stored_profiles
 
 
@@ -51,13 +50,12 @@ def _profiles(run: Run, states: dict[str, bytes], until_us: int) -> dict[str, Do
 
 
 def _redis_states(run: Run) -> Iterator[tuple[str, bytes]]:
+    start = redis_key(run.settings.topic_prefix, "")
     with run.services.redis.client() as client:
-        for partition in range(run.partitions):
-            start = PartitionKeys.of(run.settings, partition).customer("")
-            for key in client.scan_iter(match=start.replace("[", "\\[") + "*", count=1_000):
-                state = client.get(key)
-                assert isinstance(state, bytes)
-                yield key.decode().removeprefix(start), state
+        for key in client.scan_iter(match=f"{start}*", count=1_000):
+            state = client.get(key)
+            assert isinstance(state, bytes)
+            yield key.decode().removeprefix(start), state
 
 
 def _quix_states(run: Run) -> Iterator[tuple[str, bytes]]:
