@@ -11,7 +11,7 @@ PYTHON ?= $(shell for name in python3 python3.11 python3.12 python3.13 python3.1
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$name"; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test simulate faults lint format schemas schemas-check up observe down lock clean
+.PHONY: help install demo test simulate faults bench lint format schemas schemas-check up observe down lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -29,6 +29,9 @@ simulate: $(STAMP) ## simulate RUNS=10000 seeds with every kind of fault, from F
 
 faults: $(STAMP) ## break workers, brokers, Redis and input in mid-stream, and print what was lost or doubled (about 25 minutes)
 	$(BIN)/python -m pytest tests/faults --faults full $(ARGS)
+
+bench: $(STAMP) ## measure throughput and latency against other stream processors (BENCH_ARGS="--quick"; about 30 minutes)
+	$(BIN)/python -m bench $(BENCH_ARGS)
 
 lint: $(STAMP) ## ruff, strict mypy, and whether the exported schemas are up to date
 	$(BIN)/ruff check .
@@ -59,8 +62,8 @@ down: ## stop what `make up` and `make observe` started; its data stay (docker c
 	docker compose --profile observe down
 
 lock: $(STAMP) ## renew requirements.lock and requirements-dev.lock from pyproject.toml (UPGRADE=1 for newer versions)
-	$(call compile,requirements.lock,)
-	$(call compile,requirements-dev.lock,--extra dev --constraint requirements.lock)
+	$(call compile,requirements-dev.lock,--extra dev)
+	$(call compile,requirements.lock,--constraint requirements-dev.lock)
 
 clean: ## remove .venv and all caches
 	rm -rf $(VENV) .pytest_cache .hypothesis .mypy_cache .ruff_cache build dist *.egg-info

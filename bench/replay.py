@@ -1,0 +1,100 @@
+"""Replay from files against live, on the same events: both by the time of the events, and live by the wall clock too.
+
+Run as a program, it replays one folder and prints what that took: a process of its own has nothing else in memory.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from bench import contenders
+from bench.contenders import Contender
+from bench.drain import Services
+from bench.pipeline import Entry, Logs, Sizes, measure
+from bench.report import Cell, Part, Table
+from enrichment.acceptance import TOPICS
+from enrichment.model import load_model
+from streams.replay import run_replay
+from tests.integration.harness import ROOT, Record
+
+NOTES = """\
+The same {events:,} events. Replay reads three files, puts them into the order of time, and writes its five files; the
+start of Python is left out. Live is exactly_once, by the clock of the events as replay is, with every midnight of two
+months, and by the wall clock. Medians of {runs} run(s)."""
+
+
+def run(services: Services, sizes: Sizes, logs: Logs, say: Callable[[str], None]) -> Part:
+    """Replay and live in turn."""
+    live = {
+        "live, event clock": contenders.ebbtide("exactly_once", clock="event"),
+        "live, wall clock": contenders.ebbtide("exactly_once"),
+    }
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in ("replay from files", *live)}
+    with tempfile.TemporaryDirectory(prefix="ebbtide-bench-") as folder:
+        write_files(logs.records, Path(folder))
+        for _ in range(sizes.runs):
+            taken["replay from files"].append(replayed(Path(folder), sizes.timeout_s))
+            for name, contender in live.items():
+                taken[name].append(_lived(services, sizes, logs, contender))
+            say("; ".join(f"{name}: {sizes.events / of[-1][0]:,.0f} events/s" for name, of in taken.items()))
+    return _part(sizes, taken)
+
+
+def write_files(records: Iterable[Record], folder: Path) -> None:
+    """One file of lines for each topic."""
+    files = {topic: (folder / f"{topic}.jsonl").open("wb") for topic in TOPICS}
+    for topic, _, value, _ in records:
+        files[topic].write((value or b"") + b"\n")
+    for file in files.values():
+        file.close()
+
+
+def replayed(folder: Path, timeout_s: float) -> tuple[float, float]:
+    """Replay the files of a folder in a process of its own: (seconds, seconds of CPU)."""
+    command = [sys.executable, "-m", "bench.replay", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=timeout_s, check=True)
+    wall_s, used_s = json.loads(done.stdout)
+    return wall_s, used_s
+
+
+def _lived(services: Services, sizes: Sizes, logs: Logs, contender: Contender) -> tuple[float, float]:
+    drained = measure(services, sizes, logs, Entry(contender, sizes.events))
+    return drained.wall_s, drained.worker_cpu_s
+
+
+def _part(sizes: Sizes, taken: dict[str, list[tuple[float, float]]]) -> Part:
+    rates: dict[str, float] = {}
+    rows: list[list[Cell]] = []
+    for name, runs in taken.items():
+        wall_s, used_s = sorted(runs)[len(runs) // 2]
+        rates[name] = sizes.events / wall_s
+        rows.append([name, rates[name], sizes.events / used_s, rates["replay from files"] / rates[name]])
+    header = ("", "events/s", "events per CPU s", "replay is faster by ×")
+    notes = NOTES.format(events=sizes.events, runs=sizes.runs)
+    figures = {
+        "replay_events_per_s": rates["replay from files"],
+        "replay_vs_live": rates["replay from files"] / rates["live, event clock"],
+    }
+    return Part([Table("Replay from files", header, rows, notes)], figures)
+
+
+def main() -> None:
+    """Replay the folder that the command line names, and print seconds and seconds of CPU."""
+    folder = Path(sys.argv[1])
+    purchases, engagements, consents = (
+        [folder / f"{topic}.jsonl"] for topic in ("purchases", "engagements", "consents")
+    )
+    model = load_model(None)
+    began = time.perf_counter(), time.process_time()
+    run_replay(purchases, engagements, consents, folder / "out", model, None)
+    print(json.dumps([time.perf_counter() - began[0], time.process_time() - began[1]]))
+
+
+if __name__ == "__main__":
+    main()
