@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from enrichment.customer import Customer, empty_state
 from enrichment.model import Model
-from streams.state_store import _STATE_DECODER, stored_state
+from streams import state_codec
+from streams.state_store import stored_state
 
 STATE_KEY = b"state"
 """What it is called where a store wants a name besides the customer's."""
@@ -22,5 +23,5 @@ def encode(customer: Customer) -> bytes:
 
 def decode(customer_id: str, state: bytes | None, model: Model) -> Customer:
     """The customer of these bytes; without any, one who is new."""
-    held = empty_state() if state is None else _STATE_DECODER.decode(state)
+    held = empty_state() if state is None else state_codec.decode(state)
     return Customer(customer_id, held, model)
