@@ -5,6 +5,8 @@ from __future__ import annotations
 from fractions import Fraction
 
 MICROS_PER_UNIT = 1_000_000
+MAX_AMOUNT_MICROS = 10**9 * MICROS_PER_UNIT
+"""The largest amount of a record, in base micro-units."""
 
 _WITHOUT_MINOR_UNIT = frozenset(
     "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split()  # noqa: SIM905 - a table
@@ -33,6 +35,11 @@ def convert_micros(amount_micros: int, rate: Fraction) -> int:
     if rate == 1:
         return amount_micros
     return divide_half_even(amount_micros * rate.numerator, rate.denominator)
+
+
+def largest_convertible_micros(limit_micros: int, rate: Fraction) -> int:
+    """The largest amount that `convert_micros` makes no more than an even `limit_micros` of: ties are rounded to it."""
+    return (2 * limit_micros + 1) * rate.denominator // (2 * rate.numerator)
 
 
 def format_micros(amount_micros: int, minor_unit_digits: int, share: int = 1) -> str:
