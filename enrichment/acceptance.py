@@ -10,7 +10,6 @@ import msgspec
 
 from enrichment.days import DAY_US, HOUR_US, day_of, format_time
 from enrichment.model import Model
-from enrichment.money import MICROS_PER_UNIT, convert_micros
 from schemas.dead_letters import (
     FROM_THE_FUTURE,
     OUT_OF_RANGE,
@@ -22,7 +21,6 @@ from schemas.dead_letters import (
 )
 from schemas.events import Consent, Engagement, Event, Purchase
 
-MAX_AMOUNT_MICROS = 10**9 * MICROS_PER_UNIT
 MAX_GROSS_MICROS = 2**61
 """What one customer's amounts may add up to, in base micro-units: sums of money are 64-bit integers."""
 FUTURE_TOLERANCE_US = 24 * HOUR_US
@@ -54,21 +52,18 @@ def topic_of(event: Event) -> Topic:
 
 def check_against_model(event: Event, model: Model) -> Rejection | None:
     """Kind, currency and size of amounts; needs no customer."""
+    if isinstance(event, Purchase):
+        return _check_purchase(event, model)
     if isinstance(event, Consent):
         return None
-    if isinstance(event, Engagement):
-        if event.kind not in model.engagement.kinds:
-            return rejection(UNKNOWN_KIND, ("kind",), f"the model lists no engagement kind {event.kind!r}")
-        if event.cost_micros is None or event.currency is None:
-            return None
-        return _check_amounts((("cost", event.cost_micros),), event.currency, model)
-    amounts = [("total", event.total_micros)]
-    if event.cost_of_goods_micros is not None:
-        amounts.append(("cost_of_goods", event.cost_of_goods_micros))
-    for at, item in enumerate(event.items):
-        if item.unit_price_micros is not None:
-            amounts.append((f"items.{at}.unit_price", item.unit_price_micros))
-    return _check_amounts(tuple(amounts), event.currency, model)
+    if event.kind not in model.engagement.kinds:
+        return rejection(UNKNOWN_KIND, ("kind",), f"the model lists no engagement kind {event.kind!r}")
+    if event.cost_micros is None or event.currency is None:
+        return None
+    largest_micros = model.largest_micros_by_currency.get(event.currency)
+    if largest_micros is None:
+        return _unknown_currency(event.currency)
+    return _too_large("cost", model) if event.cost_micros > largest_micros else None
 
 
 def check_time(event: Event, broker_timestamp_us: int) -> Rejection | None:
@@ -82,14 +77,26 @@ def check_time(event: Event, broker_timestamp_us: int) -> Rejection | None:
     )
 
 
-def _check_amounts(amounts: tuple[tuple[str, int], ...], currency: str, model: Model) -> Rejection | None:
-    rate = model.rate_by_currency.get(currency)
-    if rate is None:
-        return Rejection(UNKNOWN_CURRENCY, f"currency: the model has no rate for {currency}")
-    for path, amount_micros in amounts:
-        if convert_micros(amount_micros, rate) > MAX_AMOUNT_MICROS:
-            return Rejection(OUT_OF_RANGE, f"{path}: above 10^9 {model.base_currency}")
+def _check_purchase(purchase: Purchase, model: Model) -> Rejection | None:
+    largest_micros = model.largest_micros_by_currency.get(purchase.currency)
+    if largest_micros is None:
+        return _unknown_currency(purchase.currency)
+    if purchase.total_micros > largest_micros:
+        return _too_large("total", model)
+    if purchase.cost_of_goods_micros is not None and purchase.cost_of_goods_micros > largest_micros:
+        return _too_large("cost_of_goods", model)
+    for at, item in enumerate(purchase.items):
+        if item.unit_price_micros is not None and item.unit_price_micros > largest_micros:
+            return _too_large(f"items.{at}.unit_price", model)
     return None
+
+
+def _unknown_currency(currency: str) -> Rejection:
+    return Rejection(UNKNOWN_CURRENCY, f"currency: the model has no rate for {currency}")
+
+
+def _too_large(path: str, model: Model) -> Rejection:
+    return Rejection(OUT_OF_RANGE, f"{path}: above 10^9 {model.base_currency}")
 
 
 class Seen(msgspec.Struct, array_like=True):

@@ -10,12 +10,12 @@ import copy
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from enrichment.acceptance import MAX_AMOUNT_MICROS, Horizons, check_against_model
+from enrichment.acceptance import Horizons, check_against_model
 from enrichment.customer import Customer, Effect, View
 from enrichment.days import DAY_US, day_of, midnight_us
 from enrichment.engagement import COUNT_WINDOW_DAYS
 from enrichment.model import DeclaredIntent, Model
-from enrichment.money import MICROS_PER_UNIT, divide_half_even
+from enrichment.money import MAX_AMOUNT_MICROS, MICROS_PER_UNIT, divide_half_even
 from schemas.events import Consent, Engagement, Event, Purchase
 
 MONTHLY_DAYS = 30
@@ -90,7 +90,7 @@ def _record(customer: Customer, action: Action, number: int, time_us: int) -> Ev
         "attributes": {},
     }
     if told["action"] == "order":
-        return Purchase.model_construct(
+        return Purchase(
             **common,
             kind="order",
             order_id=f"what if: order {number}",
@@ -99,11 +99,9 @@ def _record(customer: Customer, action: Action, number: int, time_us: int) -> Ev
             cost_of_goods_micros=_cost_of_goods(customer.view(), told["amount_micros"]),
         )
     if told["action"] == "consent":
-        return Consent.model_construct(
-            **common, kind="consent", purpose=told["channel"], granted=True, expires_at_us=None
-        )
+        return Consent(**common, kind="consent", purpose=told["channel"], granted=True, expires_at_us=None)
     declared = {told["key"]: told["answer"]} if told["action"] == "declare" else {}
-    return Engagement.model_construct(**common, kind=told.get("kind", "declared"), declared=declared)
+    return Engagement(**common, kind=told.get("kind", "declared"), declared=declared)
 
 
 def _order_amount(view: View, day: int, model: Model) -> tuple[int, bool]:

@@ -33,7 +33,13 @@ from pydantic import (
 
 from enrichment.empirical_hazard import EmpiricalHazard
 from enrichment.lifetime_value import BGNBD, ParetoNBD, Predictor
-from enrichment.money import BASE_RATE, MICROS_PER_UNIT, minor_unit_digits
+from enrichment.money import (
+    BASE_RATE,
+    MAX_AMOUNT_MICROS,
+    MICROS_PER_UNIT,
+    largest_convertible_micros,
+    minor_unit_digits,
+)
 
 METRIC_GROUPS: dict[str, str] = {
     "recency_days": "business",
@@ -421,6 +427,14 @@ class Model(_Part):
         """Base units per unit of each currency, exact."""
         rates = {currency: Fraction(rate) for currency, rate in self.rates.items()}
         return {**rates, self.base_currency: BASE_RATE}
+
+    @cached_property
+    def largest_micros_by_currency(self) -> dict[str, int]:
+        """The largest amount of each currency that a record may hold."""
+        return {
+            currency: largest_convertible_micros(MAX_AMOUNT_MICROS, rate)
+            for currency, rate in self.rate_by_currency.items()
+        }
 
     @cached_property
     def minor_unit_digits(self) -> int:

@@ -6,6 +6,8 @@ from fractions import Fraction
 from functools import lru_cache
 
 MICROS_PER_UNIT = 1_000_000
+MAX_AMOUNT_MICROS = 10**9 * MICROS_PER_UNIT
+"""The largest amount of a record, in base micro-units."""
 BASE_RATE = Fraction(1)
 """The rate of the base currency: one object, since telling it by its value costs more than converting."""
 
@@ -36,6 +38,11 @@ def convert_micros(amount_micros: int, rate: Fraction) -> int:
     if rate is BASE_RATE or rate == 1:
         return amount_micros
     return divide_half_even(amount_micros * rate.numerator, rate.denominator)
+
+
+def largest_convertible_micros(limit_micros: int, rate: Fraction) -> int:
+    """The largest amount that `convert_micros` makes no more than an even `limit_micros` of: ties are rounded to it."""
+    return (2 * limit_micros + 1) * rate.denominator // (2 * rate.numerator)
 
 
 @lru_cache(maxsize=1_024)  # nothing and, in windows of many lengths, the same amount: both come again at once

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from enum import Enum
-from typing import Any, Final
+from typing import Final
 
 import orjson
 from pydantic import ValidationError
@@ -19,7 +19,9 @@ from schemas.dead_letters import (
     Rejection,
     rejection,
 )
-from schemas.events import EVENT_TYPES, Event, Topic
+from schemas.events import Event, Topic
+from schemas.plain import EVENT_OF, NOT_PLAIN
+from schemas.wire import RECORD_TYPES
 
 MAX_VALUE_BYTES: Final = 1_048_576
 
@@ -32,10 +34,6 @@ class NoKey(Enum):
 
 NO_KEY: Final = NoKey.NO_KEY
 """For records that have no Kafka key by nature, such as lines of a file: the key is not checked."""
-
-_VALIDATE: Final[Mapping[Topic, Callable[[object], Any]]] = {
-    topic: event_type.__pydantic_validator__.validate_python for topic, event_type in EVENT_TYPES.items()
-}
 
 _WORDS: Final[Mapping[str, str]] = {
     "model_type": "Input should be an object",
@@ -50,7 +48,7 @@ def decode(topic: Topic, value: bytes | None, key: bytes | NoKey | None = NO_KEY
     1. Size: larger than 1 MiB is `OutOfRange`, and is not parsed.
     2. JSON: an object in UTF-8, of at most 1,024 levels. A number that no finite double can hold is refused
        wherever it is, in ignored fields too. Of duplicate keys the last wins.
-    3. Fields, as `schemas.events` describes them. Where several are wrong, a `Malformed` one is reported
+    3. Fields, as `schemas.wire` describes them. Where several are wrong, a `Malformed` one is reported
        before any other, and then the first in the order of the model.
     4. Key: `KeyMismatch` unless it is the customer id in UTF-8; not checked with `NO_KEY`.
 
@@ -59,7 +57,7 @@ def decode(topic: Topic, value: bytes | None, key: bytes | NoKey | None = NO_KEY
     Raises:
         KeyError: `topic` is none of the three inputs (names are without prefix).
     """
-    validate = _VALIDATE[topic]
+    event_of = EVENT_OF[topic]
     if not value:
         return rejection(MALFORMED, (), "the value is null" if value is None else "the value is empty")
     if len(value) > MAX_VALUE_BYTES:
@@ -71,12 +69,23 @@ def decode(topic: Topic, value: bytes | None, key: bytes | NoKey | None = NO_KEY
     if type(document) is not dict:
         return rejection(MALFORMED, (), "not a JSON object")
     try:
-        event: Event = validate(document)
-    except ValidationError as error:
-        return _rejection_of(error)
+        event = event_of(document)
+    except NOT_PLAIN:
+        validated = validate(topic, document)
+        if isinstance(validated, Rejection):
+            return validated
+        event = validated
     if key is not NO_KEY and key != event.customer_id.encode():
         return rejection(KEY_MISMATCH, (), "the record has no key" if key is None else "the key is another")
     return event
+
+
+def validate(topic: Topic, document: object) -> Event | Rejection:
+    """The event in a JSON document, or a `Rejection` that names the field: the long way, which knows every rule."""
+    try:
+        return RECORD_TYPES[topic].model_validate(document).event()
+    except ValidationError as error:
+        return _rejection_of(error)
 
 
 def _rejection_of(error: ValidationError) -> Rejection:

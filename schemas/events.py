@@ -1,36 +1,14 @@
-"""The records that come in: purchases, engagements and consents.
+"""What input records say: purchases, engagements and consents.
 
-Attribute names carry their units (`occurred_at_us`, `total_micros`); the names on the wire are their aliases.
-A model is built from wire data only (`Purchase.model_validate({...})`, or `decode`); types are strict,
-unknown fields are ignored, and null stands for an optional field that is absent.
+Events are immutable, and names carry units (`occurred_at_us`, `total_micros`). `schemas.decode` makes them from bytes;
+`schemas.wire` says what a record must be like, and what each field means.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal
+from typing import Final, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    FailFast,
-    Field,
-    GetCoreSchemaHandler,
-    GetJsonSchemaHandler,
-    PlainValidator,
-    Strict,
-    ValidationInfo,
-    WithJsonSchema,
-    field_validator,
-)
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, core_schema
-
-from schemas.amounts import AMOUNT_PATTERN, parse_amount
-from schemas.dead_letters import UNKNOWN_KIND, RefusedError
-from schemas.timestamps import TIME_PATTERN, parse_timestamp
+import msgspec
 
 MAX_NAME_CHARACTERS: Final = 128
 """The longest id, kind, channel or purpose, in code points."""
@@ -38,269 +16,63 @@ MAX_QUANTITY: Final = 1_000_000_000
 """The only upper bound of a plain number; beyond it a record is `OutOfRange`."""
 
 Topic = Literal["purchases", "engagements", "consents"]
+TOPICS: Final[tuple[Topic, ...]] = ("purchases", "engagements", "consents")
 
 Scalar = str | bool | int | float
 """A value of `declared`; an integer beyond 64 bits arrives as a float."""
+PurchaseKind = Literal["order", "order_updated", "refund", "cancellation"]
+ConsentKind = Literal["consent", "erasure"]
 
 
-def _time_us(value: object) -> int:
-    if type(value) is not str:
-        raise RefusedError("a time is a string (RFC 3339 with an offset)")
-    return parse_timestamp(value)
+# Nothing in an event can refer back to it: the garbage collector need not look.
+class _Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    event_id: str
+    customer_id: str
+    occurred_at_us: int
+    attributes: dict[str, str] = {}
 
 
-def _amount_micros(value: object) -> int:
-    if type(value) is not str:
-        raise RefusedError('an amount is a decimal string, such as "12.50", never a number')
-    return parse_amount(value)
-
-
-def _known_length_kind(value: str) -> str:
-    if not 1 <= len(value) <= MAX_NAME_CHARACTERS:
-        raise RefusedError(f"a kind has 1-{MAX_NAME_CHARACTERS} characters", reason=UNKNOWN_KIND)
-    return value
-
-
-def _none_if_empty(value: str | None) -> str | None:
-    return value or None
-
-
-@dataclass(frozen=True, slots=True)
-class _FlatObject:
-    """A JSON object whose values have one of `types` exactly; null is the empty object."""
-
-    types: frozenset[type]
-    names: str
-    json_types: tuple[str, ...]
-
-    def validate(self, value: object) -> dict[str, Any]:
-        if value is None:
-            return {}
-        if type(value) is not dict:
-            raise RefusedError("this is a flat object")
-        for name, member in value.items():
-            if type(member) not in self.types:
-                raise RefusedError(f"the values here are {self.names}", path=(name,))
-        return value
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_plain_validator_function(self.validate)
-
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        types: Any = list(self.json_types) if len(self.json_types) > 1 else self.json_types[0]
-        return {"type": ["object", "null"], "additionalProperties": {"type": types}}
-
-
-@dataclass(frozen=True, slots=True)
-class _NullMeans:
-    """Null in the place of this field is `default`."""
-
-    default: Any
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        default = self.default
-        return core_schema.no_info_before_validator_function(
-            lambda value: default if value is None else value, handler(source)
-        )
-
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        return {"anyOf": [handler(schema), {"type": "null"}]}
-
-
-Id = Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARACTERS)]
-TimeUs = Annotated[
-    int,
-    PlainValidator(_time_us),
-    WithJsonSchema({"type": "string", "format": "date-time", "pattern": TIME_PATTERN}),
-]
-AmountMicros = Annotated[
-    int, PlainValidator(_amount_micros), WithJsonSchema({"type": "string", "pattern": AMOUNT_PATTERN})
-]
-Currency = Annotated[str, Field(min_length=3, max_length=3, pattern=r"^[A-Z]{3}$")]
-Name = Annotated[Annotated[str, Field(max_length=MAX_NAME_CHARACTERS)] | None, AfterValidator(_none_if_empty)]
-"""At most 128 characters; empty means absent."""
-Text = Annotated[str | None, AfterValidator(_none_if_empty)]
-"""Of any length; empty means absent."""
-Strings = Annotated[dict[str, str], _FlatObject(frozenset({str}), "strings", ("string",))]
-Scalars = Annotated[
-    dict[str, Scalar],
-    _FlatObject(
-        frozenset({str, bool, int, float}), "strings, numbers and booleans", ("string", "number", "boolean")
-    ),
-]
-
-
-class _Wire(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="ignore", allow_inf_nan=False)
-
-
-class _Record(_Wire):
-    event_id: Annotated[Id, Field(description="Unique per customer within the topic.")]
-    customer_id: Annotated[
-        Id,
-        Field(description="Equal to the record key (UTF-8). In business-to-business, the account."),
-    ]
-    occurred_at_us: Annotated[
-        TimeUs,
-        Field(
-            alias="occurred_at",
-            description="RFC 3339 with an offset; the UTC year is 1970-9999. "
-            "Digits beyond microseconds are cut off.",
-        ),
-    ]
-    attributes: Annotated[
-        Strings,
-        Field(
-            default_factory=dict,
-            description="What is known of the customer: `region`, `vertical`, `product_line`, "
-            "`customer_type`, … The latest value of each is kept.",
-        ),
-    ]
-
-
-class Item(_Wire):
+class Item(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A line of an order."""
 
-    sku: Annotated[Text, Field(description="Stock-keeping unit.")] = None
-    category: Annotated[Text, Field(description="What preferred categories are made of.")] = None
-    quantity: Annotated[
-        float,
-        Field(ge=0, le=MAX_QUANTITY),
-        _NullMeans(1.0),
-        Field(description="Pieces, kilograms or whatever `unit_price` is the price of one of."),
-    ] = 1.0
-    unit_price_micros: Annotated[
-        AmountMicros | None,
-        Field(alias="unit_price", description="Price of one, in the record's currency."),
-    ] = None
+    sku: str | None = None
+    category: str | None = None
+    quantity: float = 1.0
+    unit_price_micros: int | None = None
 
 
-class Purchase(_Record):
+class Purchase(_Event, frozen=True, kw_only=True, gc=False):
     """An order, its update, a refund or a cancellation. Renewals of a subscription are orders."""
 
-    kind: Annotated[
-        Literal["order", "order_updated", "refund", "cancellation"],
-        Field(description="What happened. `merge` is reserved and refused."),
-    ]
-    order_id: Annotated[Id, Field(description="The order that all its records share.")]
-    currency: Annotated[Currency, Field(description="ISO 4217 code of every amount in this record.")]
-    total_micros: Annotated[
-        AmountMicros,
-        Field(
-            alias="total",
-            description="What the customer paid or got back, without tax and shipping, in `currency`: "
-            "a decimal string, 0 or more.",
-        ),
-    ]
-    cost_of_goods_micros: Annotated[
-        AmountMicros | None,
-        Field(
-            alias="cost_of_goods",
-            description="What the goods cost the business, in `currency`; else the model's ratio counts.",
-        ),
-    ] = None
-    channel: Annotated[Name, Field(description="Where it was bought.")] = None
-    items: Annotated[
-        tuple[Item, ...],
-        Strict(False),
-        FailFast(),
-        _NullMeans(()),
-        Field(description="The order's lines."),
-    ] = ()
+    kind: PurchaseKind
+    order_id: str
+    currency: str
+    total_micros: int
+    cost_of_goods_micros: int | None = None
+    channel: str | None = None
+    items: tuple[Item, ...] = ()
 
 
-class Engagement(_Record):
+class Engagement(_Event, frozen=True, kw_only=True, gc=False):
     """An open, click, read, visit, declared intent, or a touch that costs money."""
 
-    kind: Annotated[
-        str,
-        AfterValidator(_known_length_kind),
-        Field(
-            description="One of the kinds that the model lists; by default `delivered`, `opened`, `clicked`, "
-            "`read`, `visited`, `viewed`, `cart_updated`, `redeemed`, `declared`, `surveyed`, "
-            "`support_contacted`, `acquired`.",
-            json_schema_extra={"minLength": 1, "maxLength": MAX_NAME_CHARACTERS},
-        ),
-    ]
-    channel: Annotated[
-        Name, Field(description="`email`, `sms`, `push`, `web`, `app`, `phone`, `post`, …")
-    ] = None
-    campaign_id: Annotated[Text, Field(description="The campaign that brought it about.")] = None
-    automated: Annotated[
-        bool,
-        _NullMeans(False),
-        Field(description="True for machine opens and prefetches, which are counted but never scored."),
-    ] = False
-    cost_micros: Annotated[
-        AmountMicros | None,
-        Field(alias="cost", description="What this touch cost the business, in `currency`."),
-    ] = None
-    currency: Annotated[
-        Currency | None,
-        Field(description="ISO 4217 code of `cost`, and required with it.", validate_default=True),
-    ] = None
-    score: Annotated[float | None, Field(description="The answer's score, for `surveyed`.")] = None
-    declared: Annotated[
-        Scalars,
-        Field(
-            default_factory=dict,
-            description="What the customer declared: `company_size`, `budget`, `urgency`, `growth_plans`, "
-            "`annual_value`, … The latest value of each is kept.",
-        ),
-    ]
-
-    @field_validator("currency")
-    @classmethod
-    def _cost_needs_a_currency(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is None and info.data.get("cost_micros") is not None:
-            raise RefusedError("a cost needs a currency")
-        return value
+    kind: str
+    channel: str | None = None
+    campaign_id: str | None = None
+    automated: bool = False
+    cost_micros: int | None = None
+    currency: str | None = None
+    score: float | None = None
+    declared: dict[str, Scalar] = {}
 
 
-class Consent(_Record):
+class Consent(_Event, frozen=True, kw_only=True, gc=False):
     """Consent given or withdrawn for one purpose, or the erasure of everything held."""
 
-    kind: Annotated[
-        Literal["consent", "erasure"], Field(description="What happened. `merge` is reserved and refused.")
-    ]
-    purpose: Annotated[
-        Id | None,
-        Field(
-            validate_default=True,
-            description="A channel (`email`, `sms`, `push`, `phone`, `post`, …) or `profiling`. "
-            "Required for `consent`.",
-        ),
-    ] = None
-    granted: Annotated[
-        bool | None,
-        Field(validate_default=True, description="True: given. False: withdrawn. Required for `consent`."),
-    ] = None
-    expires_at_us: Annotated[
-        TimeUs | None,
-        Field(
-            alias="expires_at",
-            description="RFC 3339 with an offset; the grant ends at the UTC midnight after it.",
-        ),
-    ] = None
-
-    @field_validator("purpose", "granted")
-    @classmethod
-    def _consent_is_for_a_purpose(cls, value: str | bool | None, info: ValidationInfo) -> str | bool | None:
-        if value is None and info.data.get("kind") == "consent":
-            raise RefusedError("required where kind is consent")
-        return value
+    kind: ConsentKind
+    purpose: str | None = None
+    granted: bool | None = None
+    expires_at_us: int | None = None
 
 
 Event = Purchase | Engagement | Consent
-
-EVENT_TYPES: Final[Mapping[Topic, type[Purchase] | type[Engagement] | type[Consent]]] = {
-    "purchases": Purchase,
-    "engagements": Engagement,
-    "consents": Consent,
-}
-"""The record of each input topic, by the topic's name without prefix."""
-TOPICS: Final[tuple[Topic, ...]] = tuple(EVENT_TYPES)

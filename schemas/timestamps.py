@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 from schemas.dead_letters import OUT_OF_RANGE, RefusedError
@@ -25,6 +26,11 @@ _OTHER_YEAR: Final = re.compile(r"[+-]?[0-9]{5,}|-[0-9]{4}")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY_S: Final = 86_400
 _SECOND_US: Final = 1_000_000
+_MINUTE_US: Final = {
+    f"T{minute // 60:02}:{minute % 60:02}": minute * 60 * _SECOND_US for minute in range(24 * 60)
+}
+_FRACTION_UNIT_US: Final = (0, 100_000, 10_000, 1_000, 100, 10, 1)
+_SECOND_OF_MINUTE_US: Final = {f":{second:02}": second * _SECOND_US for second in range(60)}
 
 
 def parse_timestamp(text: str) -> int:
@@ -37,6 +43,30 @@ def parse_timestamp(text: str) -> int:
         RefusedError: `Malformed` for any other text, a time without offset and a date alone among them;
             `OutOfRange` where the UTC year is not 1970-9999 or the year has not four digits.
     """
+    minute_us, second_us = _MINUTE_US.get(text[10:16]), _SECOND_OF_MINUTE_US.get(text[16:19])
+    fraction_us = _fraction_us(text[19:])
+    if minute_us is None or second_us is None or fraction_us is None:
+        return _parse(text)  # an offset, a leap second, or no time at all
+    return _midnight_us(text[:10]) + minute_us + second_us + fraction_us
+
+
+@lru_cache(maxsize=4_096)
+def _midnight_us(date: str) -> int:
+    """Records of a log are of few days. What is wrong with a date is wrong at any time of that day."""
+    return _parse(f"{date}T00:00:00Z")
+
+
+def _fraction_us(text: str) -> int | None:
+    """Of a second, written as `Z` or `.25Z`; None for any other text."""
+    if text == "Z":
+        return 0
+    digits = text[1:-1]
+    if text[:1] == "." and text[-1] == "Z" and len(digits) <= 6 and digits.isdigit() and digits.isascii():
+        return int(digits) * _FRACTION_UNIT_US[len(digits)]
+    return None
+
+
+def _parse(text: str) -> int:
     if _RFC_3339.fullmatch(text) is None:
         raise _refusal(text)
     is_leap_second = text[17:19] == "60"

@@ -19,7 +19,7 @@ from streams.deadlines import within
 from streams.errors import EbbtideError, one_line
 from streams.settings import Settings
 from streams.topics import TopicReport, check_topics
-from streams.transactions import refuse_repeats
+from streams.transactions import hasten_beginnings, refuse_repeats
 
 OFFSETS_TIMEOUT_MS = 20_000
 OFFSETS_LOOKS = 5
@@ -148,6 +148,7 @@ class RealClients:
         """A producer to the brokers that are set."""
         made = _Producer(bootstrap_servers=self._settings.kafka_bootstrap_servers, **settings)
         refuse_repeats(made)
+        hasten_beginnings(made)
         producer: Producer = made
         return producer
 

@@ -7,12 +7,15 @@ the three inputs are merged in the order of replay, and an input short of its en
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Protocol
 
 from enrichment.acceptance import TOPICS, Topic
 from enrichment.days import day_of, midnight_us
 from schemas.dead_letters import Rejection
+from schemas.timestamps import END_TIME_US, MIN_TIME_US
 from streams.inputs import Arrived, Inputs
 
 SEGMENT_BYTES = 1_048_576
@@ -27,10 +30,20 @@ class Segment:
     arrived: list[Arrived] = field(default_factory=list)
     value_bytes: int = 0
 
-    def add(self, arrived: Arrived) -> None:
-        """Take one more record."""
-        self.arrived.append(arrived)
-        self.value_bytes += len(arrived.record.value or b"")
+    def take_run(
+        self,
+        inputs: Inputs,
+        topic: Topic,
+        time_us: Callable[[Arrived], int | None],
+        before_us: int,
+        limit: int,
+    ) -> None:
+        """Take an input's records from before a time, until the segment is full (`is_full`)."""
+        run, run_bytes = inputs.take_run(
+            topic, time_us, before_us, limit - len(self.arrived), SEGMENT_BYTES - self.value_bytes
+        )
+        self.arrived += run
+        self.value_bytes += run_bytes
 
     def is_full(self, limit: int) -> bool:
         """Whether there are `limit` records, or a lot of bytes."""
@@ -68,33 +81,33 @@ class EventClock:
         """Merge the inputs in the order of replay; records that say nothing are taken as they come."""
         segment = Segment(midnight_day)
         while not segment.is_full(limit):
-            topic = self._next(inputs)
-            if topic is None:
+            run = self._next_run(inputs)
+            if run is None:
                 break
+            topic, before_us = run
             event = inputs.buffers[topic][0].event
             if not isinstance(event, Rejection) and day_of(event.occurred_at_us) > segment.midnight_day:
                 if segment.arrived:
                     break
                 segment.midnight_day = day_of(event.occurred_at_us)
-            segment.add(inputs.take(topic))
+            end_us = midnight_us(segment.midnight_day + 1)
+            segment.take_run(inputs, topic, _occurred_at_us, min(before_us, end_us), limit)
         return segment
 
-    def _next(self, inputs: Inputs) -> Topic | None:
-        best: tuple[int, int, str, str, bytes] | None = None
-        chosen: Topic | None = None
+    def _next_run(self, inputs: Inputs) -> tuple[Topic, int] | None:
+        """The input whose turn it is, and the time at which it is another's; None where one must be waited for."""
+        heads: list[tuple[int, int]] = []
         for rank, topic in enumerate(TOPICS):
             buffer = inputs.buffers[topic]
             if not buffer:
                 if not inputs.is_behind_nothing(topic):
                     return None
                 continue
-            event = buffer[0].event
-            if isinstance(event, Rejection):
-                return topic
-            key = (event.occurred_at_us, rank, event.customer_id, event.event_id, buffer[0].record.value)
-            if best is None or key < best:
-                best, chosen = key, topic
-        return chosen
+            occurred_at_us = _occurred_at_us(buffer[0])
+            if occurred_at_us is None:
+                return topic, MIN_TIME_US
+            heads.append((occurred_at_us, rank))
+        return _first_run(heads)
 
 
 class WallClock:
@@ -115,14 +128,16 @@ class WallClock:
             segment.midnight_day = midnight_day + 1
         end_us = midnight_us(segment.midnight_day + 1)
         while not segment.is_full(limit):
-            ready = [
-                (self._timestamp_us(inputs.buffers[topic][0]), rank, topic)
+            heads = [
+                (self._timestamp_us(inputs.buffers[topic][0]), rank)
                 for rank, topic in enumerate(TOPICS)
-                if inputs.buffers[topic] and self._timestamp_us(inputs.buffers[topic][0]) < end_us
+                if inputs.buffers[topic]
             ]
-            if not ready:
+            run = _first_run([head for head in heads if head[0] < end_us])
+            if run is None:
                 break
-            segment.add(inputs.take(min(ready)[2]))
+            topic, before_us = run
+            segment.take_run(inputs, topic, _broker_timestamp_us, min(before_us, end_us), limit)
         return segment
 
     def _passes(self, inputs: Inputs, day: int, now_us: int | None) -> bool:
@@ -142,3 +157,21 @@ class WallClock:
         """The broker's time; a record without one came, for all we know, before any midnight to come."""
         timestamp_us = arrived.broker_timestamp_us
         return -1 if timestamp_us is None else timestamp_us
+
+
+_broker_timestamp_us: Callable[[Arrived], int | None] = attrgetter("broker_timestamp_us")
+
+
+def _occurred_at_us(arrived: Arrived) -> int | None:
+    return None if isinstance(arrived.event, Rejection) else arrived.event.occurred_at_us
+
+
+def _first_run(heads: list[tuple[int, int]]) -> tuple[Topic, int] | None:
+    """Of inputs whose next records have these (time, rank): the first, and up to when it stays before the others."""
+    if not heads:
+        return None
+    first, *others = sorted(heads)
+    if not others:
+        return TOPICS[first[1]], END_TIME_US
+    (_, rank), (other_us, other_rank) = first, others[0]
+    return TOPICS[rank], other_us + (rank < other_rank)

@@ -76,21 +76,18 @@ class Computation:
     async def process(self, segment: Segment) -> None:
         """Take the records of a segment, in their order."""
         self.records += len(segment.arrived)
-        taken: list[tuple[Arrived, Event]] = []
-        for arrived in segment.arrived:
-            if isinstance(arrived.event, Rejection):
-                self._refuse(arrived, arrived.event)
-                self.results.outcomes[arrived.topic, "dead_letter"] += 1
-            else:
-                taken.append((arrived, arrived.event))
+        taken = [arrived for arrived in segment.arrived if not isinstance(arrived.event, Rejection)]
+        if len(taken) < len(segment.arrived):
+            self._refuse_unreadable(segment.arrived)
         if not taken:
             return
-        customers = await self._customers(event.customer_id for _, event in taken)
+        events = cast("list[Event]", [arrived.event for arrived in taken])
+        customers = await self._customers(event.customer_id for event in events)
         first, first_change = len(self.results.rejected), len(self.results.changes)
-        self._enricher.process([event for _, event in taken], customers, segment.midnight_day, self.results)
+        self._enricher.process(events, customers, segment.midnight_day, self.results)
         for at, refused in self.results.rejected[first:]:
-            self._refuse(taken[at][0], refused)
-        self._note_movers(taken, first_change)
+            self._refuse(taken[at], refused)
+        self._note_movers(taken, events, first_change)
         self._collect()
 
     async def sweep(self, midnight_day: int) -> int:
@@ -150,13 +147,19 @@ class Computation:
             self._cache.put(loaded)
         return {customer_id: customer or loaded[customer_id] for customer_id, customer in found.items()}
 
+    def _refuse_unreadable(self, records: Iterable[Arrived]) -> None:
+        for arrived in records:
+            if isinstance(arrived.event, Rejection):
+                self._refuse(arrived, arrived.event)
+                self.results.outcomes[arrived.topic, "dead_letter"] += 1
+
     def _refuse(self, arrived: Arrived, refused: Rejection) -> None:
         record = arrived.record
         self.refused[arrived.topic, refused.reason] += 1
         letter = dead_letter(refused, record.topic, record.partition, record.offset, record.key, record.value)
         self._add(self._limits.fitted(letter))
 
-    def _note_movers(self, taken: list[tuple[Arrived, Event]], first_change: int) -> None:
+    def _note_movers(self, taken: list[Arrived], events: list[Event], first_change: int) -> None:
         """Look only where something changed: most records change nothing."""
         changes = cast("list[dict[str, Any]]", self.results.changes[first_change:])
         wanted = {
@@ -164,7 +167,7 @@ class Computation:
             for change in changes
             if change["reason"]["event_id"] is not None
         }
-        for arrived, event in taken if wanted else ():
+        for arrived, event in zip(taken, events, strict=True) if wanted else ():
             who = event.customer_id, event.event_id
             if who in wanted:
                 wanted.discard(who)

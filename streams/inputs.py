@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 from aiokafka import ConsumerRecord, TopicPartition
@@ -37,17 +37,15 @@ class StalledError(EbbtideError):
 
 
 class Arrived(NamedTuple):
-    """A record with what it says, or why it says nothing."""
+    """A record with what it says, or why it says nothing.
+
+    `broker_timestamp_us` is when the broker took it; None where the broker does not say.
+    """
 
     topic: Topic
     record: ConsumerRecord
     event: Event | Rejection
-
-    @property
-    def broker_timestamp_us(self) -> int | None:
-        """When the broker took the record; None where the broker does not say."""
-        stamped = self.record.timestamp_type == LOG_APPEND_TIME
-        return int(self.record.timestamp) * 1_000 if stamped else None
+    broker_timestamp_us: int | None
 
 
 class Inputs:
@@ -117,9 +115,7 @@ class Inputs:
         fetched = await self._consumer.getmany(*wanted.values(), timeout_ms=timeout_ms)
         for tp, records in fetched.items():
             topic = self._topics[tp.topic]
-            self.buffers[topic].extend(
-                Arrived(topic, record, event_of(record, topic, self._model)) for record in records
-            )
+            self.buffers[topic].extend([arrived_of(record, topic, self._model) for record in records])
         for topic, tp in self._tps.items():
             self._fetched[topic] = await self._consumer.position(tp)
         came = sum(map(len, fetched.values()))
@@ -203,11 +199,32 @@ class Inputs:
         stable = self._consumer.last_stable_offset(tp)
         return self._consumer.highwater(tp) if stable in (None, -1) else stable
 
-    def take(self, topic: Topic) -> Arrived:
-        """The next record of an input."""
-        arrived = self.buffers[topic].popleft()
-        self._next[topic] = arrived.record.offset + 1
-        return arrived
+    def take_run(
+        self,
+        topic: Topic,
+        time_us: Callable[[Arrived], int | None],
+        before_us: int,
+        most_records: int,
+        most_bytes: int,
+    ) -> tuple[list[Arrived], int]:
+        """The next records of an input up to the first one whose time is `before_us` or later, and their values' bytes.
+
+        A record without a time does not end the run. The last record is the first with which one of the limits is
+        reached.
+        """
+        buffer = self.buffers[topic]
+        run: list[Arrived] = []
+        run_bytes = 0
+        while buffer and len(run) < most_records and run_bytes < most_bytes:
+            arrived = buffer[0]
+            at_us = time_us(arrived)
+            if at_us is not None and at_us >= before_us:
+                break
+            run.append(buffer.popleft())
+            run_bytes += len(arrived.record.value or b"")
+        if run:
+            self._next[topic] = run[-1].record.offset + 1
+        return run, run_bytes
 
     @property
     def offsets(self) -> dict[Topic, int]:
@@ -223,12 +240,13 @@ def offsets_gone(offsets: Mapping[TopicPartition, int], partition: int) -> Stopp
     )
 
 
-def event_of(record: ConsumerRecord, topic: Topic, model: Model) -> Event | Rejection:
-    """What a record says, as far as it takes no customer to tell."""
+def arrived_of(record: ConsumerRecord, topic: Topic, model: Model) -> Arrived:
+    """A record with what it says, as far as it takes no customer to tell."""
+    stamped_us = int(record.timestamp) * 1_000 if record.timestamp_type == LOG_APPEND_TIME else None
     event = decode(topic, record.value, record.key)
     if isinstance(event, Rejection):
-        return event
+        return Arrived(topic, record, event, stamped_us)
     refused = check_against_model(event, model)
-    if refused is None and record.timestamp_type == LOG_APPEND_TIME:
-        refused = check_time(event, int(record.timestamp) * 1_000)
-    return refused or event
+    if refused is None and stamped_us is not None:
+        refused = check_time(event, stamped_us)
+    return Arrived(topic, record, refused or event, stamped_us)

@@ -245,9 +245,10 @@ class PartitionTask:
             segment = self._clock.take(inputs, day, trusted_us, limit)
             if not segment.arrived and segment.midnight_day == day:
                 break
+            if work.records:
+                await asyncio.sleep(0)  # a small step has turns enough when it waits for Redis and Kafka
             day = segment.midnight_day
             await work.process(segment)
-            await asyncio.sleep(0)
         swept = await self._sweep(work, day)
         if work.records == 0 and not swept and day == mark.midnight_day:
             await self._look_after()

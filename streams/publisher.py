@@ -86,22 +86,27 @@ class Publisher(ABC):
     async def _send_topic(self, topic: str, records: list[OutputRecord]) -> None:
         name = self.settings.topic(topic)
         sent: list[Any] = []
-        batch = self._producer.create_batch()
+        batch: Any = None
         for record in records:
-            arguments = {"key": record.key, "value": record.value, "headers": list(record.headers)}
-            if record.size_bytes > BATCH_BYTES:
-                batch = await self._flush(batch, name, sent)
+            if batch is not None:
+                if _append(batch, record) is not None:
+                    continue
+                sent.append(await self._producer.send_batch(batch, name, partition=self.partition))
+            batch = None
+            if record.size_bytes <= BATCH_BYTES:
+                batch = self._producer.create_batch()
+                _append(batch, record)
+            else:
+                arguments = {"key": record.key, "value": record.value, "headers": list(record.headers)}
                 sent.append(await self._producer.send(name, partition=self.partition, **arguments))
-            elif batch.append(timestamp=None, **arguments) is None:
-                batch = await self._flush(batch, name, sent)
-                batch.append(timestamp=None, **arguments)
-        await self._flush(batch, name, sent)
+        if batch is not None:
+            sent.append(await self._producer.send_batch(batch, name, partition=self.partition))
         await asyncio.gather(*sent)
 
-    async def _flush(self, batch: Any, topic: str, sent: list[Any]) -> Any:
-        if batch.record_count():
-            sent.append(await self._producer.send_batch(batch, topic, partition=self.partition))
-        return self._producer.create_batch()
+
+def _append(batch: Any, record: OutputRecord) -> Any:
+    """What the batch says of the record; None if it does not fit in."""
+    return batch.append(timestamp=None, key=record.key, value=record.value, headers=list(record.headers))
 
 
 class TransactionalPublisher(Publisher):

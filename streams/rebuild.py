@@ -25,7 +25,7 @@ from streams.deadlines import STOP_TIMEOUT_S, stop_within
 from streams.decisions import TOPIC as DECISIONS
 from streams.decisions import DecisionTable
 from streams.errors import EbbtideError
-from streams.inputs import LOG_APPEND_TIME, event_of
+from streams.inputs import LOG_APPEND_TIME, arrived_of
 from streams.settings import Settings
 from streams.state_store import CHUNK_CUSTOMERS, StateStore, stored_state
 from streams.step import Mark
@@ -175,7 +175,7 @@ class _Fold:
         """Fold some records."""
         self.records += len(records)
         for record in records:
-            event = event_of(record, topic, self._model)
+            event = arrived_of(record, topic, self._model).event
             if not isinstance(event, Rejection) and not self._is_erased(event, record):
                 customer = self._customers[event.customer_id]
                 self._enricher.fold([event], self._customers)

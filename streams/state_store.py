@@ -126,9 +126,10 @@ class StateStore:
     async def load(self, customer_ids: Sequence[str]) -> dict[str, Customer]:
         """The customers of these ids; one not held begins anew, after their last erasure if there was one."""
         customers: dict[str, Customer] = {}
+        prefix = self.keys.customer("")
         for start in range(0, len(customer_ids), CHUNK_CUSTOMERS):
             ids = customer_ids[start : start + CHUNK_CUSTOMERS]
-            states = await self._read("MGET", [self.keys.customer(customer_id) for customer_id in ids])
+            states = await self._read("MGET", [prefix + customer_id for customer_id in ids])
             absent = [customer_id for customer_id, state in zip(ids, states, strict=True) if state is None]
             erased = await self._erased(absent)
             for customer_id, state in zip(ids, states, strict=True):
@@ -296,9 +297,10 @@ def _extend(
 ) -> None:
     for entry in erased:
         arguments.extend(entry)
+    prefix = names.customer("")
     for customer_id, state, due_day in states:
-        keys.append(names.customer(customer_id))
-        arguments.extend((customer_id, state, "" if due_day is None else due_day))
+        keys.append(prefix + customer_id)
+        arguments += (customer_id, state, "" if due_day is None else due_day)
 
 
 def _escaped(pattern: str) -> str:

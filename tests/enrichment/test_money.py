@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enrichment.money import convert_micros, divide_half_even, format_micros, minor_unit_digits
+from enrichment.money import (
+    convert_micros,
+    divide_half_even,
+    format_micros,
+    largest_convertible_micros,
+    minor_unit_digits,
+)
 
 amounts = st.integers(-(10**18), 10**18)
 
@@ -74,3 +80,13 @@ def test_minor_units_are_those_of_iso_4217() -> None:
     assert format_micros(1_500_000, 0) == "2"
     assert format_micros(2_500_000, 0) == "2"
     assert format_micros(1_234_500, 3) == "1.234"
+
+
+@given(half_limit=st.integers(0, 10**15), rate=st.fractions("1/1000000", 10_000))
+def test_one_micro_more_than_the_largest_convertible_is_above_the_limit(
+    half_limit: int, rate: Fraction
+) -> None:
+    """Ties go to the limit, which is even."""
+    limit = 2 * half_limit
+    largest = largest_convertible_micros(limit, rate)
+    assert convert_micros(largest, rate) <= limit < convert_micros(largest + 1, rate)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
 
@@ -29,7 +30,7 @@ def test_a_purchase_keeps_every_field_with_its_unit() -> None:
     """Times are microseconds, amounts micro-units, and absent item fields are none or one."""
     event = accepted("purchases", PURCHASE)
     assert isinstance(event, Purchase)
-    assert event.model_dump() == {
+    assert msgspec.structs.asdict(event) == {
         "event_id": "e-1",
         "customer_id": "c-1",
         "occurred_at_us": 1_736_425_800_000_000,
@@ -41,9 +42,9 @@ def test_a_purchase_keeps_every_field_with_its_unit() -> None:
         "cost_of_goods_micros": 11_750_000,
         "channel": "web",
         "items": (
-            {"sku": "s-1", "category": "tea", "quantity": 2.0, "unit_price_micros": 10_000_000},
-            {"sku": "s-2", "category": "mugs", "quantity": 0.5, "unit_price_micros": 7_000_000},
-            {"sku": None, "category": None, "quantity": 1.0, "unit_price_micros": None},
+            Item(sku="s-1", category="tea", quantity=2.0, unit_price_micros=10_000_000),
+            Item(sku="s-2", category="mugs", quantity=0.5, unit_price_micros=7_000_000),
+            Item(sku=None, category=None, quantity=1.0, unit_price_micros=None),
         ),
     }
 
@@ -52,7 +53,7 @@ def test_an_engagement_keeps_every_field_with_its_unit() -> None:
     """Declared values keep their types."""
     event = accepted("engagements", ENGAGEMENT)
     assert isinstance(event, Engagement)
-    assert event.model_dump() == {
+    assert msgspec.structs.asdict(event) == {
         "event_id": "e-2",
         "customer_id": "c-1",
         "occurred_at_us": 1_736_425_800_000_000,
@@ -74,7 +75,7 @@ def test_a_consent_keeps_every_field_with_its_unit() -> None:
     """An offset is taken off, and the expiry is a time like any other."""
     event = accepted("consents", CONSENT)
     assert isinstance(event, Consent)
-    assert event.model_dump() == {
+    assert msgspec.structs.asdict(event) == {
         "event_id": "e-3",
         "customer_id": "c-1",
         "occurred_at_us": 1_736_445_600_250_000,

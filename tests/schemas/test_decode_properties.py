@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from schemas.dead_letters import REASONS, Rejection
 from schemas.decode import decode
-from schemas.events import EVENT_TYPES, TOPICS, Consent, Engagement, Purchase, Topic
+from schemas.events import TOPICS, Consent, Engagement, Purchase, Topic
+from schemas.wire import RECORD_TYPES
 from tests.schemas.examples import RECORDS
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -31,7 +32,7 @@ JSON = st.recursive(
     max_leaves=8,
 )
 WIRE_NAMES = sorted(
-    {field.alias or name for model in EVENT_TYPES.values() for name, field in model.model_fields.items()}
+    {field.alias or name for model in RECORD_TYPES.values() for name, field in model.model_fields.items()}
 )
 
 
