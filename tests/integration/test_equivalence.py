@@ -191,7 +191,8 @@ async def test_a_demo_fitted_model_scores_alike_live_in_replay_and_in_one_pandas
         found = scores_of(profiles)
         expected = oracle[list(found.columns)].fillna(-1.0).sort_index()
         assert list(found.index) == list(expected.index)
-        assert float((found - expected).abs().to_numpy().max()) <= 1e-6
+        # Both are rounded to 6 decimals: where a tie is broken otherwise they differ by one of the last.
+        assert float((found - expected).abs().to_numpy().max()) < 1.000001e-6
 
 
 def scores_of(profiles: Iterable[Document]) -> pd.DataFrame:
