@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from bench.per_event import Arrival, PerEvent
 from bench.state_codec import redis_key
 from enrichment.acceptance import TOPICS, Topic
+from streams.garbage import expect_long_lives
 from streams.settings import Settings, load_settings
 
 OUTPUTS = ("segment-changes", "customer-profiles", "reactivation-triggers", "dead-letters")
@@ -82,6 +83,7 @@ def main() -> None:
     parser.add_argument("--midnight-day", type=int, required=True)
     parser.add_argument("--data", type=Path, required=True)
     options = parser.parse_args()
+    expect_long_lives()
     app = make_app(load_settings(), options.midnight_day, options.data)
     faust.Worker(app, loglevel="WARNING", redirect_stdouts=False, quiet=True).execute_from_commandline()
 

@@ -19,6 +19,7 @@ from bench.per_event import Arrival, PerEvent
 from bench.state_codec import STATE_KEY
 from enrichment.acceptance import TOPICS
 from enrichment.acceptance import Topic as Input
+from streams.garbage import expect_long_lives
 from streams.settings import Settings, load_settings
 from streams.step import OutputRecord
 
@@ -92,6 +93,7 @@ def main() -> None:
     parser.add_argument("--state", type=Path, required=True)
     parser.add_argument("--commit-every", type=int, required=True)
     options = parser.parse_args()
+    expect_long_lives()
     settings = load_settings()
     application = make_application(settings, options.state, options.commit_every)
     build(application, settings, options.midnight_day)
