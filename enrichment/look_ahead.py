@@ -24,8 +24,9 @@ TableOf = Callable[[Sequence[View], Ints, Ints], Table]
 
 MAX_ROWS = 32_768
 """Feature rows scored at once: bounds the memory of a sweep."""
-MIN_DAYS = 8
-MAX_DAYS = 512
+MIN_DAYS, MAX_DAYS = 8, 16
+"""Days looked at ahead. A day costs a few microseconds, and a look some tens, so that looking farther saves little; but
+when very many are due at once, the days ahead of some are what the others wait for."""
 
 
 def is_due(customer: Customer, midnight_day: int) -> bool:
@@ -48,13 +49,14 @@ def look_ahead(
         view_at = np.repeat(np.arange(len(part)), lengths)
         days = starts[view_at] + np.arange(len(view_at)) - first_row[view_at]
         table = table_of([customer.view() for customer in part], view_at, days)
-        quiet = _quiet_rows(part, table, decider)
-        for customer, start, length in zip(part, first_row.tolist(), lengths.tolist(), strict=True):
-            results.touched[customer.id] = customer
-            loud = np.flatnonzero(~quiet[start : start + length])
-            rows = range(start + int(loud[0]), start + length) if len(loud) else range(0)
-            customer.state.due_day = int(days[start + length - 1]) + 1
-            _walk(customer, table, rows, midnight_day, table_of, decider, results)
+        loud = ~_quiet_rows(part, table, decider)
+        results.touched.update({customer.id: customer for customer in part})
+        for customer, next_day in zip(part, (starts + lengths).tolist(), strict=True):
+            customer.state.due_day = next_day
+        for at in np.flatnonzero(np.logical_or.reduceat(loud, first_row)).tolist():
+            first, end = int(first_row[at]), int(first_row[at] + lengths[at])
+            rows = range(first + int(loud[first:end].argmax()), end)
+            _walk(part[at], table, rows, midnight_day, table_of, decider, results)
 
 
 def _walk(
