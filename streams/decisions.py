@@ -20,7 +20,20 @@ DECISION, ERASED = b"decision", b"erased"
 
 _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(Decision)
-_ERASED_DECODER = msgspec.json.Decoder(tuple[int, int])
+
+
+class Remembered(msgspec.Struct, array_like=True, frozen=True):
+    """What is remembered of an erased customer.
+
+    `as_of_us` is that of the erasure: nothing dated later had been taken before it. None where it was not kept yet.
+    """
+
+    life: int
+    erased_up_to_us: int
+    as_of_us: int | None = None
+
+
+_REMEMBERED_DECODER = msgspec.json.Decoder(Remembered)
 
 
 def decision_records(
@@ -34,9 +47,12 @@ def decision_records(
         customer = results.touched[customer_id]
         value = _ENCODER.encode(customer.decision) if customer.is_known else None
         records.append(OutputRecord("ebbtide-decisions", customer_id.encode(), value, decided))
-    for hashed, remembered in erased.values():
-        value = _ENCODER.encode((remembered.life, remembered.erased_up_to_us))
-        records.append(OutputRecord("ebbtide-decisions", hashed.encode(), value, erasure))
+    for customer_id, (hashed, decision) in erased.items():
+        as_of_us = results.tombstones_us.get(customer_id)
+        remembered = Remembered(decision.life, decision.erased_up_to_us or 0, as_of_us)
+        records.append(
+            OutputRecord("ebbtide-decisions", hashed.encode(), _ENCODER.encode(remembered), erasure)
+        )
     return records
 
 
@@ -46,7 +62,7 @@ class DecisionTable:
     def __init__(self, group_id: str) -> None:
         self._group_id = group_id.encode()
         self.decisions: dict[str, Decision] = {}
-        self.erased: dict[str, tuple[int, int]] = {}
+        self.erased: dict[str, Remembered] = {}
 
     def put(self, key: bytes, value: bytes | None, headers: tuple[tuple[str, bytes], ...]) -> None:
         """Take the next record; raises `StoppedError` for one of another group, `msgspec.DecodeError` for none of ours.
@@ -61,7 +77,7 @@ class DecisionTable:
             )
         if said.get(KIND_HEADER) == ERASED:
             if value is not None:
-                self.erased[name] = _ERASED_DECODER.decode(value)
+                self.erased[name] = _REMEMBERED_DECODER.decode(value)
         elif value is None:
             self.decisions.pop(name, None)
         else:

@@ -23,7 +23,7 @@ from schemas.events import Consent, Event
 from streams.clients import Clients
 from streams.deadlines import STOP_TIMEOUT_S, stop_within
 from streams.decisions import TOPIC as DECISIONS
-from streams.decisions import DecisionTable
+from streams.decisions import DecisionTable, Remembered
 from streams.errors import EbbtideError
 from streams.inputs import LOG_APPEND_TIME, arrived_of
 from streams.settings import Settings
@@ -33,6 +33,8 @@ from streams.step import Mark
 log = logging.getLogger(__name__)
 
 FETCH_TIMEOUT_MS = 1_000
+SLICE_RECORDS = 200
+"""Records read before other partitions and heartbeats get their turn."""
 STALLED_AFTER_S = 60.0
 
 
@@ -72,8 +74,10 @@ async def rebuild(
         tp = TopicPartition(settings.topic(topic), partition)
         async for records in read_between(clients, tp, beginnings[topic], committed.offsets[topic]):
             fold.take(records, topic)
-            await asyncio.sleep(0)
-    erased = [(hashed, store.erased_value(*entry)) for hashed, entry in sorted(table.erased.items())]
+    erased = [
+        (hashed, store.erased_value(kept.life, kept.erased_up_to_us))
+        for hashed, kept in sorted(table.erased.items())
+    ]
     await store.put_rebuilt([], erased)
     ids = sorted(table.decisions)
     for start in range(0, len(ids), CHUNK_CUSTOMERS):
@@ -90,7 +94,10 @@ async def rebuild(
 async def read_between(
     clients: Clients, tp: TopicPartition, start: int, end: int
 ) -> AsyncIterator[list[ConsumerRecord]]:
-    """The committed records of a topic partition from one offset up to, and without, another."""
+    """The committed records of a topic partition from one offset up to, and without, another, in slices.
+
+    Between two slices others get their turn, however many records have come at once.
+    """
     if start >= end:
         return
     consumer = clients.consumer(
@@ -105,10 +112,11 @@ async def read_between(
         consumer.seek(tp, start)
         position, deadline = start, asyncio.get_running_loop().time() + STALLED_AFTER_S
         while position < end:
-            fetched = await consumer.getmany(tp, timeout_ms=FETCH_TIMEOUT_MS)
+            fetched = await consumer.getmany(tp, timeout_ms=FETCH_TIMEOUT_MS, max_records=SLICE_RECORDS)
             records = [record for record in fetched.get(tp, []) if record.offset < end]
             if records:
                 yield records
+                await asyncio.sleep(0)
             before, position = position, await consumer.position(tp)
             now = asyncio.get_running_loop().time()
             if position > before:
@@ -131,12 +139,17 @@ class _Customers(dict[str, Customer]):
         self._model = model
 
     def __missing__(self, customer_id: str) -> Customer:
-        state = empty_state(*self._table.erased.get(self._store.hash_of(customer_id), (0, None)))
+        kept = self.remembered(customer_id)
+        state = empty_state() if kept is None else empty_state(kept.life, kept.erased_up_to_us)
         decision = self._table.decisions.get(customer_id)
         if decision is not None:
             state.decision = decision
         customer = self[customer_id] = Customer(customer_id, state, self._model)
         return customer
+
+    def remembered(self, customer_id: str) -> Remembered | None:
+        """What the last erasure of a customer left; None where there was none."""
+        return self._table.erased.get(self._store.hash_of(customer_id))
 
     def restored(self, customer_id: str, midnight_day: int) -> Customer:
         """The customer, due from the day after the last on which anything was decided or came.
@@ -186,7 +199,9 @@ class _Fold:
     def _is_erased(self, event: Event, record: ConsumerRecord) -> bool:
         """Whether a record came before its customer's erasure, which deleted it whatever its date.
 
-        An erasure that comes again, dated no later than the last one, erases nothing.
+        It was taken before it only if Kafka had it before, and if the erasure knew of so late a date: by the event
+        clock what Kafka took first may have been taken last. An erasure that comes again, dated no later than the last
+        one, erases nothing.
         """
         customer_id = event.customer_id
         if isinstance(event, Consent) and event.kind == "erasure":
@@ -198,7 +213,10 @@ class _Fold:
             customer.reset(customer.decision)
             return True
         erased_at_ms = self._erased_at_ms.get(customer_id)
-        return erased_at_ms is not None and int(record.timestamp) < erased_at_ms
+        if erased_at_ms is None or int(record.timestamp) >= erased_at_ms:
+            return False
+        kept = self._customers.remembered(customer_id)
+        return kept is None or kept.as_of_us is None or event.occurred_at_us <= kept.as_of_us
 
     def _evaluated_on(self, event: Event, record: ConsumerRecord, topic: Topic) -> int:
         day = day_of(event.occurred_at_us)

@@ -92,7 +92,7 @@ class Workload:
             ends_us,
         )
 
-    @property
+    @cached_property
     def input_ends(self) -> dict[tuple[str, int], int]:
         """How many records each input partition gets."""
         counts = Counter((record.topic, record.partition) for record in self.records)

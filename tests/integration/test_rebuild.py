@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import logging
 from collections.abc import Callable
 from typing import Any
 
 import orjson
 import pytest
+from aiokafka import TopicPartition
 from redis import Redis
 
 from enrichment.acceptance import TOPICS
 from enrichment.model import Model
 from schemas.timestamps import parse_timestamp
+from streams.clients import RealClients
 from streams.partition_task import Status
+from streams.rebuild import SLICE_RECORDS, read_between
 from streams.redis_keys import PartitionKeys
 from streams.replay import Replayed, replay
 from streams.settings import Settings
@@ -223,6 +228,22 @@ async def test_what_an_erasure_deleted_stays_deleted_although_it_is_dated_after_
     assert await stored_profiles(settings) == {}
 
 
+async def test_what_the_event_clock_took_after_an_erasure_stays_although_kafka_took_it_before(
+    settings: Settings, redis_client: Redis
+) -> None:
+    """As in a backlog that was loaded topic by topic: the order is dated after the erasure, which was loaded last."""
+    await make_topics(settings)
+    await produce(settings, [record_of("purchases", order(1, "2025-01-11"))])
+    await asyncio.sleep(0.01)  # Kafka's stamps are whole milliseconds
+    await produce(settings, [record_of("consents", ERASURE)])
+    await run_to_the_end(settings)
+    before = await stored_profiles(settings)
+    assert before["c"]["aggregates"]["order_count"] == 1
+    empty(redis_client, settings)
+    await run_to_the_end(settings)
+    assert await stored_profiles(settings) == before
+
+
 async def test_an_erasure_that_is_sent_again_deletes_nothing_in_a_rebuild_either(
     seeded_settings: Settings, redis_client: Redis
 ) -> None:
@@ -326,6 +347,32 @@ async def test_a_redis_that_comes_back_empty_under_a_running_worker_is_rebuilt(
     assert _by_customer(changes) == _by_customer(oracle.results.changes)
     final = await stored_profiles(settings, oracle.end_us)
     assert final == {str(profile["customer_id"]): _plain(profile) for profile in oracle.profiles}
+
+
+async def test_a_rebuild_reads_in_slices_between_which_others_get_their_turn(settings: Settings) -> None:
+    """Else a member of the group that rebuilds much in few fetches sends no heartbeat for long."""
+    await make_topics(settings)
+    records = 10 * SLICE_RECORDS
+    order = record_of("purchases", _order("ann", "2024-05-01T12:00:00Z"))
+    await produce(settings, itertools.repeat(order, records))
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    clients, sizes, turns_between = RealClients(settings), [], []
+    task = asyncio.create_task(other())
+    async for slice_ in read_between(clients, TopicPartition(settings.topic("purchases"), 0), 0, records):
+        sizes.append(len(slice_))
+        turns_between.append(turns)
+    task.cancel()
+    await clients.redis.aclose()
+    assert sum(sizes) == records
+    assert max(sizes) <= SLICE_RECORDS
+    assert all(later > earlier for earlier, later in itertools.pairwise(turns_between))
 
 
 async def test_a_rebuild_brings_back_nobody_who_was_erased(settings: Settings, redis_client: Redis) -> None:

@@ -151,16 +151,16 @@ class SimulatedConsumer:
         return self._positions[partition]
 
     async def getmany(
-        self, *partitions: TopicPartition, timeout_ms: int
+        self, *partitions: TopicPartition, timeout_ms: int, max_records: int | None = None
     ) -> dict[TopicPartition, list[ConsumerRecord]]:
         """Any number of the records that are there, of some or all partitions; waits for some, but not for long."""
         wires = self._wires
         asked = [tp for tp in partitions if tp in self._positions and tp not in self._paused]
-        found = await self._fetch(asked)
+        found = await self._fetch(asked, max_records)
         if not any(found.values()) and timeout_ms:
             waiting = wires.kafka.changed()
             await asyncio.wait([waiting], timeout=LONGEST_POLL_S)
-            found = await self._fetch(asked)
+            found = await self._fetch(asked, max_records)
         return {tp: records for tp, records in found.items() if records}
 
     async def beginning_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
@@ -181,10 +181,12 @@ class SimulatedConsumer:
     def last_stable_offset(self, partition: TopicPartition) -> int | None:
         return self._ends.get(partition)
 
-    async def _fetch(self, asked: Sequence[TopicPartition]) -> dict[TopicPartition, list[ConsumerRecord]]:
+    async def _fetch(
+        self, asked: Sequence[TopicPartition], max_records: int | None
+    ) -> dict[TopicPartition, list[ConsumerRecord]]:
         wires, rng = self._wires, self._wires.rng
         positions = {tp: self._positions[tp] for tp in asked if rng.random() < 0.9}
-        most = rng.choice((1, 3, 10, 1_000))
+        most = min(rng.choice((1, 3, 10, 1_000)), max_records or 1_000)
 
         def fetch() -> dict[TopicPartition, Any]:
             return {
