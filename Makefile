@@ -27,7 +27,7 @@ test: $(STAMP) ## run all tests, on the best Kafka and Redis of this machine (AR
 simulate: $(STAMP) ## simulate RUNS=10000 seeds with every kind of fault, from FIRST=0 on
 	$(BIN)/python -m tests.simulation.runs --runs $(or $(RUNS),10000) --first $(or $(FIRST),0)
 
-faults: $(STAMP) ## break workers, brokers, Redis and input in mid-stream, and print what was lost or doubled (about 25 minutes)
+faults: $(STAMP) ## break workers, brokers, Redis and input in mid-stream, and print what was lost or doubled (25 to 45 minutes)
 	$(BIN)/python -m pytest tests/faults --faults full $(ARGS)
 
 bench: $(STAMP) ## measure throughput and latency against other stream processors (BENCH_ARGS="--quick"; about 30 minutes)
