@@ -66,7 +66,7 @@ def make_settings(bootstrap_servers: str, redis_url: str, prefix: str, **overrid
 async def make_topics(settings: Settings, partitions: int = 1, replication_factor: int = 1) -> None:
     """All eight topics, as `ebbtide topics create` makes them, with a leader in every partition of the inputs.
 
-    Where there is none yet, a producer tries again later, and one input is appended after another that was sent after it.
+    Where there is none yet, a producer tries again later, and what was sent first is appended last.
     """
     await asyncio.to_thread(create_topics, settings, partitions, replication_factor)
     await input_ends(settings)
