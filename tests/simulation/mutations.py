@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import msgspec
+
 from enrichment.decision import Decision
 from streams import rebuild, state_store, take_over
 from streams.clock import WallClock
+from streams.decisions import Remembered
 from streams.inputs import Inputs
 from streams.partition_task import PartitionTask
 from streams.publisher import Publisher, TransactionalPublisher, offsets_with_mark
@@ -253,4 +256,17 @@ def an_input_taken_to_be_at_its_end_by_an_old_answer() -> Iterator[None]:
         mock.patch.object(Inputs, "is_behind_nothing", Inputs.is_caught_up),
         mock.patch.object(Inputs, "_fetched_end", return_value=0),
     ):
+        yield
+
+
+@_mutation
+def an_erasure_that_takes_along_whatever_kafka_had_before() -> Iterator[None]:
+    """By the event clock some of that was taken after it; the first rebuild deletes it."""
+
+    def without_its_time(self: Any, customer_id: str) -> Remembered | None:
+        kept = remembered(self, customer_id)
+        return kept and msgspec.structs.replace(kept, as_of_us=None)
+
+    remembered = rebuild._Customers.remembered
+    with mock.patch.object(rebuild._Customers, "remembered", without_its_time):
         yield

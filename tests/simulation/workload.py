@@ -60,8 +60,13 @@ def fast_model() -> Model:
     )
 
 
-def make_inputs(rng: random.Random, partitions: int, days: int, *, is_ordered: bool) -> list[Input]:
-    """Records in the order in which they are produced; `is_ordered` says that this is also that of their times."""
+def make_inputs(
+    rng: random.Random, partitions: int, days: int, *, is_ordered: bool, topic_by_topic: bool
+) -> list[Input]:
+    """Records in the order in which they are produced; `is_ordered` says that this is also that of their times.
+
+    With `topic_by_topic` one input is produced after the other, in any order, and times ascend in each.
+    """
     log = make_log(
         rng.randrange(2**32),
         customers=rng.randint(2, 5),
@@ -71,7 +76,8 @@ def make_inputs(rng: random.Random, partitions: int, days: int, *, is_ordered: b
         disorder=not is_ordered,
     )
     inputs = []
-    for topic in TOPICS:
+    topics = rng.sample(TOPICS, len(TOPICS)) if topic_by_topic else TOPICS
+    for topic in topics:
         arrived_us = 0
         for document in log[topic]:
             key = str(document["customer_id"]).encode()
@@ -79,7 +85,8 @@ def make_inputs(rng: random.Random, partitions: int, days: int, *, is_ordered: b
             arrived_us = max(arrived_us, occurred_us)
             value = orjson.dumps(document)
             inputs.append((arrived_us, Input(topic, zlib.crc32(key) % partitions, key, value, occurred_us)))
-    inputs.sort(key=lambda entry: entry[0])
+    if not topic_by_topic:
+        inputs.sort(key=lambda entry: entry[0])
     made = [entry for _, entry in inputs]
     for _ in range(rng.choice((0, 0, 3))):
         poison = Input(rng.choice(TOPICS), rng.randrange(partitions), b"poison", rng.choice(POISON), 0)

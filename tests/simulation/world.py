@@ -46,6 +46,8 @@ class Scenario:
 
     seed: int
     clock: str
+    is_backlog: bool
+    """By the event clock: everything lies in the inputs before any worker starts, loaded one topic after another."""
     is_ordered: bool
     days: int
     workers: int
@@ -56,9 +58,11 @@ class Scenario:
     @classmethod
     def of(cls, seed: int, rng: random.Random) -> Scenario:
         """The scenario of a seed."""
+        clock = rng.choice(("event", "wall"))
         return cls(
             seed,
-            clock=rng.choice(("event", "wall")),
+            clock,
+            is_backlog=clock == "event" and rng.random() < 0.3,
             is_ordered=rng.random() < 0.7,
             days=rng.randint(5, 14),
             workers=rng.randint(1, 3),
@@ -101,7 +105,13 @@ class World:
         self._rng = rng = random.Random(f"simulation/{seed}")
         self.scenario = scenario = Scenario.of(seed, rng)
         self.model = workload.fast_model()
-        self.inputs = workload.make_inputs(rng, PARTITIONS, scenario.days, is_ordered=scenario.is_ordered)
+        self.inputs = workload.make_inputs(
+            rng,
+            PARTITIONS,
+            scenario.days,
+            is_ordered=scenario.is_ordered,
+            topic_by_topic=scenario.is_backlog,
+        )
         self.settings = settings_of(scenario)
         self.trace: list[str] = []
         self.network = Network()
@@ -178,9 +188,14 @@ class World:
 
     async def run(self) -> Outcome:
         """Everything, to the end."""
+        if self.scenario.is_backlog:
+            await self._load()
         for _ in range(self.scenario.workers):
             self.start_worker()
-        await self._produce()
+        if self.scenario.is_backlog:
+            await asyncio.sleep(PRODUCING_S)
+        else:
+            await self._produce()
         self.faults.stop()
         self.note("peace")
         if not self.living():
@@ -209,6 +224,12 @@ class World:
             task.cancel()
         await asyncio.wait(tasks)
 
+    async def _load(self) -> None:
+        """All at once; each record has a millisecond of its own, so that the broker's stamps tell the order."""
+        for record in self.inputs:
+            await asyncio.sleep(0.001)
+            self._append(record)
+
     async def _produce(self) -> None:
         """By the wall clock each record comes when its time has come, else in bursts."""
         loop = asyncio.get_running_loop()
@@ -221,11 +242,14 @@ class World:
                 await asyncio.sleep(max(0.0, due_s - loop.time()))
             else:
                 await asyncio.sleep(self._rng.choice((0.0, 0.0, 3 * gap_s)))
-            tp = TopicPartition(self.settings.topic(record.topic), record.partition)
-            if self._rng.random() < 0.05:
-                self.kafka.skip(tp)
-            self.kafka.append(tp, [(record.key, record.value, ())])
+            self._append(record)
         await asyncio.sleep(max(0.0, START_S + PRODUCING_S - loop.time()))
+
+    def _append(self, record: workload.Input) -> None:
+        tp = TopicPartition(self.settings.topic(record.topic), record.partition)
+        if self._rng.random() < 0.05:
+            self.kafka.skip(tp)
+        self.kafka.append(tp, [(record.key, record.value, ())])
 
     async def _settle(self) -> list[str]:
         """Wait until every partition is idle at the inputs' ends, or has stopped; gives what is not, in the end."""
