@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from bench import latency, pipeline, replay, scale, sweep
+from bench import latency, pipeline, profiling, replay, scale, sweep
 from bench.drain import Services
 from bench.latency import Rates
 from bench.pipeline import Sizes
@@ -22,7 +22,7 @@ from bench.report import Part, document, markdown
 from bench.scale import Scales
 from tests.services import start_kafka, start_own_redis
 
-PARTS = ("pipeline", "replay", "latency", "scale", "sweep")
+PARTS = ("pipeline", "replay", "latency", "scale", "sweep", "profile")
 
 
 def say(text: str) -> None:
@@ -82,6 +82,12 @@ def sweep_of(options: argparse.Namespace) -> sweep.Options:
     return sweep.Options(**_chosen(options, small, customers="sweep_customers"))
 
 
+def sizing_of(options: argparse.Namespace) -> profiling.Sizing:
+    """How much is done while the worker is looked at."""
+    small = {"events": 2_000, "sweep_customers": 4_000}
+    return profiling.Sizing(**_chosen(options, small))
+
+
 def _chosen(options: argparse.Namespace, small: dict[str, Any], **names: str) -> dict[str, Any]:
     """The tiny form's values if it is asked for, and what the command line gives, by field and option."""
     given = {field: getattr(options, name) for field, name in names.items()}
@@ -99,6 +105,7 @@ def run(options: argparse.Namespace, services: Services) -> dict[str, Part]:
         "latency": lambda: latency.run(services, rates_of(options), logs, say),
         "scale": lambda: scale.run(services, sizes, scales_of(options), logs, say),
         "sweep": lambda: sweep.run(services, sweep_of(options)),
+        "profile": lambda: profiling.run(services, sizes, sizing_of(options), logs, say),
     }
     parts: dict[str, Part] = {}
     for name in PARTS:

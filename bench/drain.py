@@ -16,7 +16,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -198,8 +198,14 @@ def _settings_of(settings: Settings, number: int) -> Settings:
     return settings.model_copy(update={"web_port": settings.web_port + number})
 
 
-def drain(run: Run, warm_up: Sequence[Record], records: Sequence[Record], timeout_s: float) -> Drained:
-    """Measure one drain; the numbered steps are those at the top."""
+def drain(
+    run: Run,
+    warm_up: Sequence[Record],
+    records: Sequence[Record],
+    timeout_s: float,
+    beside: AbstractContextManager[object] | None = None,
+) -> Drained:
+    """Measure one drain; the numbered steps are those at the top. `beside` is entered while the clock runs."""
     settings, services = run.settings, run.services
     with broker.consumer(settings, settings.group_id) as client:
         broker.feed(settings, warm_up)  # 1
@@ -210,7 +216,8 @@ def drain(run: Run, warm_up: Sequence[Record], records: Sequence[Record], timeou
         before_s = [cpu_s(of) for of in trees]
         began_s = time.monotonic()
         run.send(signal.SIGCONT)
-        run.wait_for([*warm_up, *records], client, timeout_s)  # 3
+        with beside or nullcontext():
+            run.wait_for([*warm_up, *records], client, timeout_s)  # 3
         ended_s = settled_at_s(client, run)
         after_s = [cpu_s(of) for of in trees]
     worker_s, redis_s, broker_s = (after - before for before, after in zip(before_s, after_s, strict=True))

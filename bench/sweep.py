@@ -15,7 +15,7 @@ import asyncio
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,17 +73,11 @@ class Options:
 def run(services: Services, options: Options) -> Part:
     """Fill, start, sweep, and go on for a while."""
     contender = contenders.ebbtide("exactly_once")
-
-    def prepare(settings: Settings) -> None:
-        templates = list(filled.due_customers(settings.load_model()))
-        yesterday = day_of(wall_clock_us()) - 1
-        asyncio.run(filled.fill(settings, templates, options.customers, options.partitions, yesterday))
-
     load = {"per_s": options.events_per_s, "probes_per_s": options.events_per_s}
-    with running(contender, services, 0, options.partitions, prepare) as worker:
+    with running(contender, services, 0, options.partitions, filling(options)) as worker:
         worker.wait_until_ready(READY_TIMEOUT_S)
         with probing(worker.settings, worker.folder, options.partitions, **load) as probes:
-            swept = _watch(worker, options)
+            swept = watch(worker, options)
             time.sleep(options.after_s)
             probes.stop()
             _, latencies = probes.results()
@@ -91,12 +85,23 @@ def run(services: Services, options: Options) -> Part:
         return _part(options, swept, latencies, probes.other_changes, peak_mib)
 
 
-def _watch(worker: Run, options: Options) -> Swept:
+def filling(options: Options) -> Callable[[Settings], None]:
+    """What fills Redis with as many customers, all of them due at the midnight that was the last to come."""
+
+    def prepare(settings: Settings) -> None:
+        templates = list(filled.due_customers(settings.load_model()))
+        yesterday = day_of(wall_clock_us()) - 1
+        asyncio.run(filled.fill(settings, templates, options.customers, options.partitions, yesterday))
+
+    return prepare
+
+
+def watch(worker: Run, options: Options) -> Swept:
     """Count those who are due until nobody is."""
-    today = day_of(wall_clock_us())
-    keys = [PartitionKeys.of(worker.settings, partition).due for partition in range(options.partitions)]
     looks: list[tuple[float, int]] = []
     with redis_sync.Redis.from_url(worker.settings.redis_url) as client:
+        today = day_of(wall_clock_us())
+        keys = [PartitionKeys.of(worker.settings, partition).due for partition in range(options.partitions)]
 
         def is_over() -> bool:
             due = sum(int(str(client.zcount(key, "-inf", today))) for key in keys)
@@ -104,7 +109,7 @@ def _watch(worker: Run, options: Options) -> Swept:
             return due == 0
 
         worker.wait(is_over, POLL_S, SWEEP_TIMEOUT_S)
-    begun_s, due = next(look for look in looks if look[1] < options.customers)
+    begun_s, due = next((look for look in looks if look[1] < options.customers), looks[-1])
     return Swept(begun_s, due, looks[-1][0])
 
 
