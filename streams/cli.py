@@ -8,130 +8,33 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
+from streams import cli_operations
+from streams.cli_options import PROGRAM, Name, Options, Tier, for_all, until_option
 from streams.errors import EbbtideError, UsageError, one_line
 
 if TYPE_CHECKING:
     from enrichment.model import Model
     from streams.settings import Settings
-    from streams.topics import TopicReport
 
-PROGRAM: Final = "ebbtide"
 INTERRUPTED: Final = 130
-MAX_NAME_CHARACTERS: Final = 128
 MAX_HOLDOUT_DAYS: Final = 800
 """Purchases are held by day for so long (docs/contract.md, section 8); what came earlier could not be counted."""
-_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-
-
-@dataclass(slots=True)
-class _Options:
-    """What holds for every command, wherever on the line it was given."""
-
-    config: Path | None = None
-    debug: bool = False
-
-    def settings(self) -> Settings:
-        from streams.settings import load_settings
-
-        return load_settings(self.config)
-
-
-class _Time(click.ParamType):
-    """A point in time as microseconds since the epoch; a date is its first instant, UTC."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        from schemas.dead_letters import RefusedError
-        from schemas.timestamps import parse_timestamp
-
-        if isinstance(value, int):
-            return value
-        try:
-            return parse_timestamp(f"{value}T00:00:00Z" if _DATE.fullmatch(value) else value)
-        except RefusedError as error:
-            hint = "; or a date, such as 2025-01-09" if "RFC 3339" in str(error) else ""
-            self.fail(f"{value!r}: {error}{hint}", param, ctx)
-
-
-class _Tier(click.ParamType):
-    """A tier and its room, such as `strategic=50` or `named=5%`."""
-
-    name = "tier"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, str]:
-        from enrichment.calibration.capacity import CapacityError, capacity_of
-
-        if isinstance(value, tuple):
-            return value
-        tier, _, room = value.partition("=")
-        try:
-            return capacity_of(tier.strip(), room.strip())
-        except CapacityError as error:
-            self.fail(f"{value!r}: {error}", param, ctx)
-
-
-class _Name(click.ParamType):
-    """A name or a version of a model, as model files have them."""
-
-    name = "name"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        text = str(value)
-        if not 1 <= len(text) <= MAX_NAME_CHARACTERS:
-            self.fail(f"1 to {MAX_NAME_CHARACTERS} characters are allowed, not {len(text):,}", param, ctx)
-        return text
-
-
-def _set_config(ctx: click.Context, _: click.Parameter, value: Path | None) -> None:
-    if value is not None:
-        ctx.ensure_object(_Options).config = value
-
-
-def _set_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
-    if value:
-        ctx.ensure_object(_Options).debug = True
-
-
-def _for_all(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that every command takes."""
-    config = click.option(
-        "--config",
-        metavar="FILE",
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        expose_value=False,
-        callback=_set_config,
-        help="Settings file (YAML); EBBTIDE_* variables win over it.",
-    )
-    debug = click.option(
-        "--debug", is_flag=True, expose_value=False, callback=_set_debug, help="Show stack traces of errors."
-    )
-    return config(debug(click.help_option("-h", "--help")(command)))
-
-
 _LINES: Final = "JSON Lines; may repeat."
 _NEW_FILE: Final = click.Path(dir_okay=False, path_type=Path)
 _FILES: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
-_until = click.option(
-    "--until", metavar="T", type=_Time(), help="RFC 3339 time, or a date (its first instant, UTC)."
-)
 _capacities = click.option(
     "--tier",
     "tiers",
     metavar="TIER=N|N%",
-    type=_Tier(),
+    type=Tier(),
     multiple=True,
     help="Room of a tier: customers, or a share of those with an order; may repeat. Else the model's capacities.",
 )
@@ -164,16 +67,16 @@ def _model_of(settings: Settings, given: Path | None) -> Model:
 
 @click.group()
 @click.version_option(package_name=PROGRAM, prog_name=PROGRAM)
-@_for_all
+@for_all
 def cli() -> None:
     """Notices when customers slip: from purchases, engagement and consents to segment-change events."""
 
 
 @cli.command()
 @click.option("--model", metavar="FILE", type=_FILES, help="Model file, instead of the built-in model.")
-@_for_all
+@for_all
 @click.pass_obj
-def demo(options: _Options, model: Path | None) -> int:
+def demo(options: Options, model: Path | None) -> int:
     """Stream a real data set through an embedded broker and Redis, and print what came of it."""
     if model is not None:
         _model_of(options.settings(), model)  # a file that cannot be used is told before anything starts
@@ -186,9 +89,9 @@ def demo(options: _Options, model: Path | None) -> int:
 @click.option(
     "--workers", metavar="N", type=click.IntRange(1), default=1, help="Processes; one per core is best."
 )
-@_for_all
+@for_all
 @click.pass_obj
-def run(options: _Options, workers: int) -> int:
+def run(options: Options, workers: int) -> int:
     """Run the worker, until it is told to stop (Ctrl-C or SIGTERM)."""
     settings = options.settings()
     from streams.app import run_worker
@@ -196,63 +99,12 @@ def run(options: _Options, workers: int) -> int:
     return int(run_worker(settings, workers))
 
 
-@cli.group()
-@_for_all
-def topics() -> None:
-    """Create the topics, or check them and their settings."""
-
-
-@topics.command()
-@click.option(
-    "--partitions", metavar="N", type=click.IntRange(1), help="Of each topic; 8, unless some topics exist."
-)
-@click.option(
-    "--replication-factor",
-    metavar="N",
-    type=click.IntRange(1, 32767),
-    help="The broker's default if left out.",
-)
-@_for_all
-@click.pass_obj
-def create(options: _Options, partitions: int | None, replication_factor: int | None) -> int:
-    """Create the topics that are missing, and check all."""
-    settings = options.settings()
-    from streams.topics import check_topics, create_topics
-
-    created = create_topics(settings, partitions, replication_factor)
-    for name in created:
-        click.echo(f"created {name}")
-    report = check_topics(settings)
-    click.echo(f"{len(created)} created, {len(report.topics) - len(created)} were there")
-    return _tell(report)
-
-
-@topics.command()
-@_for_all
-@click.pass_obj
-def describe(options: _Options) -> int:
-    """Print the topics with their settings; exit code 1 if the worker could not run on them."""
-    settings = options.settings()
-    from streams.topics import CLEANUP_POLICY, MAX_MESSAGE_BYTES, TIMESTAMP_TYPE, check_topics
-
-    report = check_topics(settings)
-    names = (CLEANUP_POLICY, TIMESTAMP_TYPE, MAX_MESSAGE_BYTES)
-    rows: list[tuple[str, ...]] = [("topic", "partitions", "replicas", *names)]
-    for topic in report.topics:
-        reported = (topic.settings.get(name, "-") for name in names)
-        rows.append((topic.name, str(topic.partitions), str(topic.replicas), *reported))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    return _tell(report)
-
-
 @cli.command()
 @click.option("--purchases", metavar="FILE", type=_FILES, multiple=True, help=_LINES)
 @click.option("--engagements", metavar="FILE", type=_FILES, multiple=True, help=_LINES)
 @click.option("--consents", metavar="FILE", type=_FILES, multiple=True, help=_LINES)
 @click.option("--model", metavar="FILE", type=_FILES, help="Model file, instead of the setting's.")
-@_until
+@until_option
 @click.option(
     "--out",
     metavar="DIR",
@@ -260,10 +112,10 @@ def describe(options: _Options) -> int:
     type=click.Path(file_okay=False, path_type=Path),
     help="For the results.",
 )
-@_for_all
+@for_all
 @click.pass_obj
 def replay(
-    options: _Options,
+    options: Options,
     purchases: tuple[Path, ...],
     engagements: tuple[Path, ...],
     consents: tuple[Path, ...],
@@ -302,10 +154,10 @@ def replay(
     type=click.Path(dir_okay=False, path_type=Path),
     help="JSON Lines.",
 )
-@_until
-@_for_all
+@until_option
+@for_all
 @click.pass_obj
-def profiles(options: _Options, out: Path, until: int | None) -> None:
+def profiles(options: Options, out: Path, until: int | None) -> None:
     """Write every customer's current profile, from Redis, as JSON Lines."""
     settings = options.settings()
     from streams.profiles import export_profiles
@@ -316,9 +168,9 @@ def profiles(options: _Options, out: Path, until: int | None) -> None:
 @cli.command()
 @click.argument("customer_id")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@_for_all
+@for_all
 @click.pass_obj
-def explain(options: _Options, customer_id: str, as_json: bool) -> None:
+def explain(options: Options, customer_id: str, as_json: bool) -> None:
     """Tell a customer's profile, each score with the metrics behind it, and how the standing came about."""
     settings = options.settings()
     from streams.explain import explain as explain_customer
@@ -333,7 +185,7 @@ def explain(options: _Options, customer_id: str, as_json: bool) -> None:
 @click.option(
     "--model", metavar="FILE", type=_FILES, help="Model file to begin with, instead of the setting's."
 )
-@_until
+@until_option
 @click.option(
     "--holdout-days",
     metavar="D",
@@ -351,20 +203,20 @@ def explain(options: _Options, customer_id: str, as_json: bool) -> None:
 @click.option(
     "--fit-engagement-weights", is_flag=True, help="Put fitted weights into the model, not only the report."
 )
-@click.option("--name", type=_Name(), default="calibrated", show_default=True, help="The new model's name.")
+@click.option("--name", type=Name(), default="calibrated", show_default=True, help="The new model's name.")
 @click.option(
     "--model-version",
     metavar="VERSION",
-    type=_Name(),
+    type=Name(),
     help="The new model's version; the last day if left out.",
 )
 @click.option("--out", metavar="FILE", type=_NEW_FILE, required=True, help="The model file (YAML).")
 @click.option("--report", metavar="FILE", type=_NEW_FILE, help="How good it is, as JSON.")
 @click.option("--html", metavar="FILE", type=_NEW_FILE, help="The report as a page to look at.")
-@_for_all
+@for_all
 @click.pass_obj
 def calibrate(
-    options: _Options,
+    options: Options,
     purchases: tuple[Path, ...],
     engagements: tuple[Path, ...],
     consents: tuple[Path, ...],
@@ -404,9 +256,9 @@ def calibrate(
     "--profiles", metavar="FILE", type=_FILES, help="As `profiles` and `replay` write it; Redis if left out."
 )
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@_for_all
+@for_all
 @click.pass_obj
-def audit(options: _Options, by: str, profiles: Path | None, as_json: bool) -> None:
+def audit(options: Options, by: str, profiles: Path | None, as_json: bool) -> None:
     """Tell whether groups of customers fare alike: shares per tier and segment, and the 80% rule."""
     settings = options.settings()
     from streams.audit import run_audit
@@ -419,10 +271,10 @@ def audit(options: _Options, by: str, profiles: Path | None, as_json: bool) -> N
 @click.option("--profiles", metavar="FILE", type=_FILES, help="JSON Lines of profiles, instead of Redis.")
 @click.option("--model", metavar="FILE", type=_FILES, help="Model file, instead of the setting's.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, with everyone who would move.")
-@_for_all
+@for_all
 @click.pass_obj
 def whatif(
-    options: _Options,
+    options: Options,
     tiers: tuple[tuple[str, str], ...],
     profiles: Path | None,
     model: Path | None,
@@ -440,40 +292,19 @@ def whatif(
     click.echo(what_if(settings, loaded, asked, profiles, as_json))
 
 
-@cli.command()
-@_for_all
-@click.pass_obj
-def doctor(options: _Options) -> int:
-    """Check settings, model, Kafka, topics and Redis; exit code 1 if the worker could not run."""
-    settings = options.settings()
-    from streams.doctor import run_checks
-
-    findings = run_checks(settings)
-    for finding in findings:
-        click.echo(f"{finding.status:<8} {finding.check:<13} {finding.message}")
-    return int(any(finding.status == "error" for finding in findings))
-
-
-@cli.group()
-@_for_all
-def schemas() -> None:
-    """Schema documents: JSON Schema and AsyncAPI."""
-
-
-@schemas.command()
-@click.argument("directory", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
-@_for_all
-def export(directory: Path) -> None:
-    """Write the JSON Schema files and the AsyncAPI document under DIR."""
-    from schemas.export import export as export_documents
-
-    for path in export_documents(directory):
-        click.echo(path)
+for _command in (
+    cli_operations.topics,
+    cli_operations.dlq,
+    cli_operations.erase,
+    cli_operations.doctor,
+    cli_operations.schemas,
+):
+    cli.add_command(_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line (without the program's name; None takes the process's own); gives the exit code."""
-    options = _Options(debug=False)
+    options = Options(debug=False)
     for library in ("kafka", "aiokafka", "asyncio"):
         # What they would say of an unreachable broker is said in one line, by us.
         logging.getLogger(library).addHandler(logging.NullHandler())
@@ -518,11 +349,3 @@ def _fail(error: Exception, debug: bool) -> int:
         message = f"{type(error).__name__}: {message} (--debug shows where)"
     click.echo(f"{PROGRAM}: error: {message}", err=True)
     return code
-
-
-def _tell(report: TopicReport) -> int:
-    for line in report.warnings:
-        click.echo(f"{PROGRAM}: warning: {line}", err=True)
-    for line in report.errors:
-        click.echo(f"{PROGRAM}: error: {line}", err=True)
-    return int(bool(report.errors))

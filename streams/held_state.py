@@ -21,6 +21,10 @@ TIMEOUT_S: Final = 10.0
 _PROBED_AT_ONCE: Final = 1_024
 
 
+class NothingHeldError(EbbtideError):
+    """Redis holds nothing of the group: its worker has not run yet, or another Redis was meant."""
+
+
 @dataclass(frozen=True, slots=True)
 class HeldPartition:
     """One partition as Redis has it: its states, how far they have come, and which model decided last."""
@@ -36,7 +40,8 @@ async def held_partitions(settings: Settings, model: Model) -> AsyncIterator[lis
     """The partitions of the settings' group that Redis holds, by number; usable inside the block.
 
     Raises:
-        EbbtideError: Redis does not answer, holds nothing of the group, or is just being rebuilt.
+        NothingHeldError: Redis holds nothing of the group.
+        EbbtideError: Redis does not answer, or is just being rebuilt.
     """
     where = f"{settings.redis_address} (setting EBBTIDE_REDIS_URL)"
     try:
@@ -62,7 +67,7 @@ async def _held(redis: Redis, settings: Settings, model: Model, where: str) -> l
         held.append(HeldPartition(partition, store, stored.mark, stored.model))
     if not held:
         name = f"group {settings.group_id!r} with topic prefix {settings.topic_prefix!r}"
-        raise EbbtideError(f"Redis at {where} holds nothing of {name}: has its worker run?")
+        raise NothingHeldError(f"Redis at {where} holds nothing of {name}: has its worker run?")
     return held
 
 

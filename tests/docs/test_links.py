@@ -13,9 +13,6 @@ from streams.cli import cli
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-PROMISED = {"dlq", "erase"}
-"""Commands of the contract that are not built yet: docs/contract.md may name them, and the README as missing."""
-NOT_THERE_YET = "\n## What is not there yet\n"
 
 _FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 _SPAN = re.compile(r"`([^`\n]+)`")
@@ -39,8 +36,7 @@ def anchors(page: Path) -> set[str]:
 
 def calls(page: Path) -> Iterator[list[str]]:
     """The words after `ebbtide` of every command in code, whole lines of blocks and spans."""
-    before, _, after = page.read_text("utf-8").partition(NOT_THERE_YET)
-    text = before + after[after.find("\n## ") :] if after else before
+    text = page.read_text("utf-8")
     blocks = "\n".join(_FENCE.findall(text)).replace("\\\n", " ")
     for code in [*blocks.splitlines(), *_SPAN.findall(_FENCE.sub("", text))]:
         found = _CALL.fullmatch(code.strip())
@@ -77,8 +73,7 @@ def test_links_lead_to_files_and_headings_that_exist(page: Path) -> None:
 @pages
 def test_commands_exist_with_their_options(page: Path) -> None:
     """Every `ebbtide` command that a page names is one of the command line, and so are its options."""
-    allowed = PROMISED if page.name == "contract.md" else set()
-    wrong = {" ".join(words): mistake(words) for words in calls(page) if words[0] not in allowed}
+    wrong = {" ".join(words): mistake(words) for words in calls(page)}
     assert {call: what for call, what in wrong.items() if what is not None} == {}
 
 
@@ -86,8 +81,3 @@ def test_the_pages_name_commands() -> None:
     """The search finds what is there: contract.md names every command."""
     named = {words[0] for words in calls(ROOT / "docs" / "contract.md")}
     assert named >= set(cli.commands)
-
-
-def test_promised_commands_are_not_built_yet() -> None:
-    """Once one of them is, other pages may name it too."""
-    assert PROMISED.isdisjoint(cli.commands)
