@@ -128,10 +128,11 @@ def replay(
         raise click.UsageError("at least one of --purchases, --engagements and --consents is needed")
     settings = options.settings()
     loaded = _model_of(settings, model)
+    from streams.garbage import expecting_long_lives
     from streams.progress import reporting
     from streams.replay import run_replay
 
-    with reporting("replay") as report:
+    with expecting_long_lives(), reporting("replay") as report:
         summary: Any = run_replay(
             purchases=purchases,
             engagements=engagements,
