@@ -114,8 +114,11 @@ def _swept(title: str, services: Services, sizes: Sizes, sizing: Sizing, logs: L
 
 
 @contextmanager
-def sampling(pid: int, into: Stacks) -> Iterator[None]:
-    """Take samples of a process for the length of the block; raises `NoSamplesError` where that can't be."""
+def sampling(pid: int, into: Stacks) -> Iterator[subprocess.Popen[bytes]]:
+    """Take samples of a process for the length of the block; raises `NoSamplesError` where that can't be.
+
+    Gives py-spy's own process, which ends before the block does where the other one has ended.
+    """
     program = Path(sys.executable).with_name("py-spy")
     if not program.exists():
         raise NoSamplesError(f"{program.name} is not installed")
@@ -127,7 +130,7 @@ def sampling(pid: int, into: Stacks) -> Iterator[None]:
                 [*command, "--format", "raw", "--output", str(out)], stdout=said, stderr=said
             )
         try:
-            yield
+            yield spy
         finally:
             spy.send_signal(signal.SIGINT)
             try:

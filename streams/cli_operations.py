@@ -164,23 +164,34 @@ def redrive(options: Options, /, places: tuple[tuple[int, int], ...], dry_run: b
 @click.command()
 @click.argument("customer_id")
 @click.option("--at", metavar="T", type=Time(), help="When they asked for it; now if left out.")
+@click.option(
+    "--partition",
+    metavar="N",
+    type=click.IntRange(0),
+    help="Of `consents`; by Redis, or by the key, if left out.",
+)
 @for_all
 @click.pass_obj
-def erase(options: Options, customer_id: str, at: int | None) -> None:
+def erase(options: Options, customer_id: str, at: int | None, partition: int | None) -> None:
     """Have the worker forget a customer: sends an erasure to `consents`."""
     settings = options.settings()
+    from enrichment.acceptance import FUTURE_TOLERANCE_US
+    from streams.clock_check import wall_clock_us
+    from streams.erasure import erase as send_erasure
+
+    now_us = wall_clock_us()
     if at is None and settings.clock == "event":
         raise click.UsageError(
             "with EBBTIDE_CLOCK=event, --at is needed: that clock would go on to a date of today"
         )
-    from streams.clock_check import wall_clock_us
-    from streams.erasure import erase as send_erasure
-
-    sent = asyncio.run(send_erasure(settings, customer_id, wall_clock_us() if at is None else at))
-    for topic, partition, offset in sent:
-        click.echo(
-            f"sent to {topic} {partition}:{offset}; the worker erases what it holds when it comes to it"
-        )
+    if at is not None and at > now_us + FUTURE_TOLERANCE_US:
+        raise click.UsageError("--at: a record dated more than 24 hours ahead would be refused")
+    done = asyncio.run(send_erasure(settings, customer_id, now_us if at is None else at, partition))
+    if not done.is_held and partition is None:
+        place = "sent where Kafka's default partitioner puts the key"
+        click.echo(f"{PROGRAM}: warning: Redis does not hold {customer_id!r}: {place}", err=True)
+    for topic, number, offset in done.sent:
+        click.echo(f"sent to {topic} {number}:{offset}; the worker erases what it holds when it comes to it")
     click.echo(
         "topics keep earlier records until their retention ends (docs/operating.md, Consent and erasure)"
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -19,17 +20,18 @@ from schemas.dead_letters import (
     PARTITION_HEADER,
     TOPIC_HEADER,
 )
-from streams.errors import EbbtideError
+from streams.errors import EbbtideError, one_line
 from streams.log_reader import read_to_end
-from streams.log_writer import log_writer
+from streams.log_writer import InputRecord, LogWriter, log_writer
 from streams.settings import Settings
-from streams.size_limits import TRUNCATED_HEADER
-from streams.topics import DEAD_LETTERS, INPUTS
+from streams.size_limits import BATCH_OVERHEAD_BYTES, DEFAULT_MAX_BYTES, TRUNCATED_HEADER
+from streams.topics import DEAD_LETTERS, INPUTS, TopicStatus, existing_topics
 
 REDRIVEN_HEADER: Final = "ebbtide_redriven_from"
 """On a record that was sent again: the place of its dead letter."""
-IN_FLIGHT: Final = 100
-"""Records sent before their acknowledgements are waited for."""
+PART_LETTERS: Final = 500
+PART_BYTES: Final = 8 * 1024 * 1024
+"""What is sent before its acknowledgements are waited for, so that as much is in memory."""
 
 Place = tuple[int, int]
 """Partition and offset in `dead-letters`."""
@@ -98,21 +100,6 @@ class Redriven:
     sent: Counter[str] = field(default_factory=Counter)
     left: list[tuple[DeadLetter, str]] = field(default_factory=list)
 
-    def ready(self, letters: Sequence[DeadLetter], settings: Settings) -> list[DeadLetter]:
-        """Those that can be sent; the others are noted."""
-        inputs = {settings.topic(name) for name in INPUTS}
-        ready = []
-        for letter in letters:
-            if letter.topic not in inputs:
-                self.left.append((letter, f"{letter.topic} is no input with this topic prefix"))
-            elif letter.truncated_from_bytes is not None:
-                self.left.append(
-                    (letter, f"it holds the beginning of {letter.truncated_from_bytes:,} bytes only")
-                )
-            else:
-                ready.append(letter)
-        return ready
-
 
 async def dead_letters(settings: Settings, chosen: Chosen) -> AsyncIterator[DeadLetter]:
     """The chosen letters up to the topic's present end, those of a partition in order.
@@ -122,12 +109,20 @@ async def dead_letters(settings: Settings, chosen: Chosen) -> AsyncIterator[Dead
     Raises:
         EbbtideError: Kafka does not answer, there is no such topic, or a place that was asked for holds no letter.
     """
+    await asyncio.to_thread(existing_topics, settings, [DEAD_LETTERS])
     missing = set(chosen.places)
-    async for record in read_to_end(settings, [DEAD_LETTERS]):
-        letter = _letter(record)
-        if letter is not None and chosen.fits(letter, settings):
-            missing.discard(letter.place)
-            yield letter
+    first_offsets = None
+    if chosen.places:
+        # Of each partition the lowest is left, being the last one put in.
+        first_offsets = dict(sorted(chosen.places, reverse=True))
+    async with aclosing(read_to_end(settings, [DEAD_LETTERS], first_offsets)) as records:
+        async for record in records:
+            letter = _letter(record)
+            if letter is not None and chosen.fits(letter, settings):
+                missing.discard(letter.place)
+                yield letter
+                if chosen.places and not missing:
+                    return
     if missing:
         raise EbbtideError(f"no dead letter that fits at {', '.join(map(place_text, sorted(missing)))}")
 
@@ -136,50 +131,94 @@ async def redrive(settings: Settings, chosen: Chosen, *, is_dry: bool) -> Redriv
     """Send the chosen letters' originals to where they came from; `is_dry` only tells what would be sent.
 
     They go to the same partition, in the order of the letters; the worker counts none of them twice, as long as it
-    remembers their ids (docs/contract.md). What is refused again becomes a new letter. Where places are asked for,
-    nothing is sent unless each holds a letter.
+    remembers their ids (docs/contract.md). What is refused again becomes a new letter, which is not sent by the same
+    call. Where places are asked for, nothing is sent unless each holds a letter.
 
     Raises:
-        EbbtideError: as of `dead_letters`; or a record was not taken, and how many had been before.
+        EbbtideError: as of `dead_letters`, or Kafka does not answer in time; and how many records had been sent.
     """
     found = Redriven()
+    redriving = _Redriving(await asyncio.to_thread(existing_topics, settings, INPUTS), found)
     if is_dry:
         async for part in _parts(settings, chosen):
-            found.sent.update(letter.topic for letter in found.ready(part, settings))
+            found.sent.update(letter.topic for letter in redriving.ready(part))
         return found
     try:
-        async with log_writer(settings) as producer:
+        async with log_writer(settings) as writer:
             async for part in _parts(settings, chosen):
-                letters = found.ready(part, settings)
-                await asyncio.gather(*[await _sent(producer, letter) for letter in letters])
-                found.sent.update(letter.topic for letter in letters)
+                await redriving.send(part, writer)
     except EbbtideError as error:
         done = found.sent.total()
         raise EbbtideError(f"{error} ({done:,} records were sent before)" if done else str(error)) from error
     return found
 
 
+class _Redriving:
+    """Sends part after part; `inputs` are by full name."""
+
+    def __init__(self, inputs: Mapping[str, TopicStatus], found: Redriven) -> None:
+        self._inputs = inputs
+        self._found = found
+        self._first_sent: dict[tuple[str, int], int] = {}
+
+    async def send(self, part: Sequence[DeadLetter], writer: LogWriter) -> None:
+        """Send what can be sent of these, and note the rest."""
+        letters = self.ready(part)
+        answers = await writer.send([_original(letter) for letter in letters])
+        for letter, answer in zip(letters, answers, strict=True):
+            if isinstance(answer, Exception):
+                self._found.left.append((letter, f"Kafka refused it: {one_line(answer)}"))
+            else:
+                self._found.sent[letter.topic] += 1
+                self._first_sent.setdefault((letter.topic, letter.partition), answer.offset)
+
+    def ready(self, part: Sequence[DeadLetter]) -> list[DeadLetter]:
+        """Those that can be sent; others are noted, but for the letters of what this call itself has sent."""
+        ready = []
+        for letter in part:
+            first_sent = self._first_sent.get((letter.topic, letter.partition))
+            if first_sent is not None and letter.offset >= first_sent:
+                continue
+            reason = self._obstacle(letter)
+            if reason is None:
+                ready.append(letter)
+            else:
+                self._found.left.append((letter, reason))
+        return ready
+
+    def _obstacle(self, letter: DeadLetter) -> str | None:
+        topic = self._inputs.get(letter.topic)
+        if topic is None:
+            return f"{letter.topic} is no input with this topic prefix"
+        if not 0 <= letter.partition < topic.partitions:
+            return f"{letter.topic} has no partition {letter.partition}"
+        size_bytes = len(letter.key or b"") + len(letter.value or b"") + BATCH_OVERHEAD_BYTES
+        most_bytes = topic.max_message_bytes or DEFAULT_MAX_BYTES
+        if size_bytes > most_bytes:
+            return f"it is too large for {letter.topic} (max.message.bytes {most_bytes}), unless compressed"
+        if letter.truncated_from_bytes is not None:
+            return f"it holds the beginning of {letter.truncated_from_bytes:,} bytes only"
+        if letter.key is None and letter.value is None:
+            return "it had neither key nor value"
+        return None
+
+
 async def _parts(settings: Settings, chosen: Chosen) -> AsyncIterator[list[DeadLetter]]:
     """The chosen letters, so many at a time; all at once where places are asked for."""
     part: list[DeadLetter] = []
+    part_bytes = 0
     async for letter in dead_letters(settings, chosen):
         part.append(letter)
-        if len(part) >= IN_FLIGHT and not chosen.places:
+        part_bytes += len(letter.value or b"")
+        if (len(part) >= PART_LETTERS or part_bytes >= PART_BYTES) and not chosen.places:
             yield part
-            part = []
+            part, part_bytes = [], 0
     yield part
 
 
-async def _sent(producer: Any, letter: DeadLetter) -> Any:
-    """The acknowledgement to come of a letter's original."""
+def _original(letter: DeadLetter) -> InputRecord:
     said = f"{DEAD_LETTERS} {place_text(letter.place)}".encode()
-    return await producer.send(
-        letter.topic,
-        letter.value,
-        key=letter.key,
-        partition=letter.partition,
-        headers=[(REDRIVEN_HEADER, said)],
-    )
+    return InputRecord(letter.topic, letter.partition, letter.key, letter.value, ((REDRIVEN_HEADER, said),))
 
 
 def place_text(place: Place) -> str:

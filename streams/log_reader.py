@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -18,10 +18,13 @@ TIMEOUT_S: Final = 20.0
 """For connecting, and for the next record."""
 
 
-async def read_to_end(settings: Settings, names: Sequence[str]) -> AsyncIterator[ConsumerRecord]:
+async def read_to_end(
+    settings: Settings, names: Sequence[str], first_offsets: Mapping[int, int] | None = None
+) -> AsyncGenerator[ConsumerRecord, None]:
     """Every record of these topics (names without prefix) up to their present end; within a partition in order.
 
-    Records of unfinished and aborted transactions are left out.
+    Records of unfinished and aborted transactions are left out. Some that came after the end was asked for may be among
+    the last. With `first_offsets`, by partition, no other partitions are read, nor what comes before.
 
     Raises:
         EbbtideError: Kafka does not answer, a topic does not exist, or no record comes for `TIMEOUT_S` seconds.
@@ -40,17 +43,20 @@ async def read_to_end(settings: Settings, names: Sequence[str]) -> AsyncIterator
         async with asyncio.timeout(TIMEOUT_S):
             await consumer.start()
             ends = await _ends(consumer, topics)
+            if first_offsets is not None:
+                ends = _seek(consumer, ends, first_offsets)
         heard_s = time.monotonic()
         while ends:
             fetched = await consumer.getmany(*ends, timeout_ms=500)
             for records in fetched.values():
-                heard_s = time.monotonic()
                 for record in records:
                     yield record
             for tp in list(ends):
                 if await consumer.position(tp) >= ends[tp]:
                     del ends[tp]
-            if time.monotonic() - heard_s > TIMEOUT_S:
+            if fetched:
+                heard_s = time.monotonic()  # what whoever reads has taken to deal with them is not Kafka's
+            elif ends and time.monotonic() - heard_s > TIMEOUT_S:
                 raise EbbtideError(f"no record came from {', '.join(topics)} for {TIMEOUT_S:g} s")
     except (KafkaError, TimeoutError, OSError) as error:
         where = f"{settings.kafka_bootstrap_servers} (setting EBBTIDE_KAFKA_BOOTSTRAP_SERVERS)"
@@ -70,3 +76,14 @@ async def _ends(consumer: Any, topics: Sequence[str]) -> dict[TopicPartition, in
     beginnings = await consumer.beginning_offsets(partitions)
     ends = await consumer.end_offsets(partitions)
     return {tp: ends[tp] for tp in partitions if ends[tp] > beginnings[tp]}
+
+
+def _seek(
+    consumer: Any, ends: dict[TopicPartition, int], first_offsets: Mapping[int, int]
+) -> dict[TopicPartition, int]:
+    """Begin at these offsets, and fetch from no other partition; gives the ends that are left."""
+    consumer.pause(*(tp for tp in ends if tp.partition not in first_offsets))
+    left = {tp: end for tp, end in ends.items() if first_offsets.get(tp.partition, end) < end}
+    for tp in left:
+        consumer.seek(tp, first_offsets[tp.partition])
+    return left

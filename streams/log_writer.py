@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
+from aiokafka.structs import RecordMetadata
 
 from streams.deadlines import STOP_TIMEOUT_S, stop_within
 from streams.errors import EbbtideError, one_line
@@ -16,15 +17,66 @@ from streams.settings import Settings
 from streams.topics import INPUT_MAX_MESSAGE_BYTES
 
 TIMEOUT_S: Final = 20.0
-"""For connecting, and for each record to be taken."""
+"""For connecting, and for records to be acknowledged: an idempotent producer of aiokafka's tries for ever."""
+
+
+class InputRecord(NamedTuple):
+    """A record to be sent; `topic` is the full name, and no partition leaves it to Kafka's default partitioner."""
+
+    topic: str
+    partition: int | None
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+class LogWriter:
+    """Sends records, each input's in their order, and waits until all in-sync replicas have them."""
+
+    def __init__(self, producer: Any, where: str) -> None:
+        self._producer = producer
+        self._where = where
+
+    async def send(self, records: Sequence[InputRecord]) -> list[RecordMetadata | KafkaError]:
+        """Where each record is now, or the error by which it was refused for good.
+
+        Raises:
+            EbbtideError: Kafka does not answer in time; some of the records may have been taken.
+        """
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                waiting = [await self._sent(record) for record in records]
+                found: list[RecordMetadata | KafkaError] = []
+                for taken in await asyncio.gather(*waiting, return_exceptions=True):
+                    if isinstance(taken, BaseException) and not isinstance(taken, KafkaError):
+                        raise taken
+                    found.append(taken)
+                return found
+        except TimeoutError as error:
+            late = f"has not acknowledged within {TIMEOUT_S:g} s what was sent; it may have been taken"
+            raise EbbtideError(f"Kafka at {self._where} {late}") from error
+
+    async def _sent(self, record: InputRecord) -> Any:
+        try:
+            return await self._producer.send(
+                record.topic,
+                record.value,
+                key=record.key,
+                partition=record.partition,
+                headers=list(record.headers),
+            )
+        except KafkaError as error:
+            refused: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            refused.set_exception(error)
+            return refused
 
 
 @asynccontextmanager
-async def log_writer(settings: Settings) -> AsyncIterator[Any]:
-    """A started producer, whose records all in-sync replicas have when they are acknowledged.
+async def log_writer(settings: Settings) -> AsyncIterator[LogWriter]:
+    """A connected `LogWriter`.
 
     Raises:
-        EbbtideError: Kafka does not answer or does not take a record, inside the block too.
+        EbbtideError: Kafka does not answer.
     """
     where = f"{settings.kafka_bootstrap_servers} (setting EBBTIDE_KAFKA_BOOTSTRAP_SERVERS)"
     producer = AIOKafkaProducer(
@@ -34,13 +86,14 @@ async def log_writer(settings: Settings) -> AsyncIterator[Any]:
         # A broker without transactions has no idempotent producers either.
         enable_idempotence=settings.processing_guarantee == "exactly_once",
         max_request_size=2 * INPUT_MAX_MESSAGE_BYTES,
-        request_timeout_ms=int(TIMEOUT_S * 1_000),
     )
     try:
         async with asyncio.timeout(TIMEOUT_S):
             await producer.start()
-        yield producer
     except (KafkaError, TimeoutError, OSError) as error:
+        await stop_within(STOP_TIMEOUT_S, producer)
         raise EbbtideError(f"Kafka at {where}: {one_line(error)}") from error
+    try:
+        yield LogWriter(producer, where)
     finally:
         await stop_within(STOP_TIMEOUT_S, producer)

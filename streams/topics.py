@@ -12,7 +12,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError, for_code
 
 from streams.errors import EbbtideError, UsageError, one_line
-from streams.settings import Settings
+from streams.settings import PREFIX, Settings
 
 DEFAULT_PARTITIONS: Final = 8
 TIMEOUT_S: Final = 10.0
@@ -185,6 +185,24 @@ def check_topics(settings: Settings) -> TopicReport:
     with admin_client(settings) as admin:
         topics = _existing(admin, settings)
     return judge_topics(settings, topics)
+
+
+def existing_topics(settings: Settings, names: Sequence[str]) -> dict[str, TopicStatus]:
+    """These topics (names without prefix) as the broker has them, by full name; asking creates none.
+
+    Raises:
+        EbbtideError: the broker does not answer, or a topic is missing.
+    """
+    with admin_client(settings) as admin:
+        found = {topic.name: topic for topic in _existing(admin, settings)}
+    wanted = [settings.topic(name) for name in names]
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        raise EbbtideError(
+            f"there is no topic {', '.join(missing)} at {settings.kafka_bootstrap_servers} "
+            f"(settings {PREFIX}TOPIC_PREFIX, {PREFIX}KAFKA_BOOTSTRAP_SERVERS)"
+        )
+    return {name: found[name] for name in wanted}
 
 
 def judge_topics(settings: Settings, topics: Sequence[TopicStatus]) -> TopicReport:

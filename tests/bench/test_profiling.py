@@ -45,9 +45,33 @@ def test_a_table_shares_the_time_out_by_samples() -> None:
     ]
 
 
+def test_a_process_is_looked_at() -> None:
+    """Its stacks lead to where it is busy."""
+    busy = (
+        "import time\ndef work():\n    while time.monotonic() < end: pass\nend = time.monotonic() + 4\nwork()"
+    )
+    found = Stacks()
+    process = subprocess.Popen([sys.executable, "-c", busy])
+    try:
+        with sampling(process.pid, found) as spy:
+            spy.wait(60)
+    except NoSamplesError as error:
+        if "permission" in str(error).lower() or "root" in str(error).lower():
+            pytest.skip(str(error))
+        raise
+    finally:
+        process.kill()
+        process.wait()
+    assert found
+    assert any(frame.startswith("work (") for frame in max(found, key=found.__getitem__))
+
+
 def test_what_cannot_be_looked_at_says_why() -> None:
-    """A process that is gone has no stacks."""
+    """A process that is gone has no stacks; the reason is py-spy's own."""
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
-    with pytest.raises(NoSamplesError, match=f"process {process.pid}"), sampling(process.pid, Stacks()):
-        pass
+    with (
+        pytest.raises(NoSamplesError, match=f"process {process.pid}: .*rror"),
+        sampling(process.pid, Stacks()) as spy,
+    ):
+        spy.wait(60)

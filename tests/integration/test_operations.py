@@ -1,4 +1,4 @@
-"""`ebbtide dlq` and `ebbtide erase`, on real Kafka and beside a real worker."""
+"""`ebbtide dlq` and `ebbtide erase`, on real Kafka; what they send is then taken by a real worker."""
 
 from __future__ import annotations
 
@@ -6,17 +6,21 @@ import asyncio
 import base64
 import json
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import DefaultPartitioner
+from kafka import KafkaAdminClient
 
 from schemas.dead_letters import Rejection, headers
+from streams import dead_letters
 from streams.cli import main
 from streams.dead_letters import REDRIVEN_HEADER
 from streams.settings import Settings
 from streams.size_limits import TRUNCATED_HEADER
+from streams.topics import INPUT_MAX_MESSAGE_BYTES
 from tests.enrichment.records import DEFAULT_MODEL
 from tests.integration.harness import (
     Document,
@@ -172,46 +176,111 @@ def _text(value: bytes) -> str:
     return base64.b64encode(value).decode()
 
 
-async def write_letters(settings: Settings, letters: Iterable[tuple[bytes, list[tuple[str, bytes]]]]) -> None:
-    """Put records into partition 0 of `dead-letters`, as a worker does."""
-    async with AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers) as producer:
-        for value, said in letters:
-            await producer.send_and_wait(
-                settings.topic("dead-letters"), value, key=b"c1", partition=0, headers=said
-            )
+Letter = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
+
+
+async def write_letters(settings: Settings, letters: Iterable[Letter]) -> None:
+    """Put records (key, value, headers) into partition 0 of `dead-letters`, as a worker does."""
+    most_bytes = 2 * INPUT_MAX_MESSAGE_BYTES
+    producer = AIOKafkaProducer(
+        bootstrap_servers=settings.kafka_bootstrap_servers,
+        max_batch_size=most_bytes,
+        max_request_size=most_bytes,
+    )
+    async with producer:
+        for key, value, said in letters:
+            batch = producer.create_batch()
+            assert batch.append(key=key, value=value, timestamp=None, headers=said) is not None
+            await (await producer.send_batch(batch, settings.topic("dead-letters"), partition=0))
 
 
 async def test_what_cannot_be_sent_again_is_told_and_the_rest_is_sent(
     settings: Settings, ebbtide: Ebbtide
 ) -> None:
-    """A letter that holds a beginning only, and one from elsewhere; a record that is no letter is passed over."""
+    """Each with its reason; a record that is no letter is passed over."""
     refused = Rejection("Malformed", "$: not JSON")
-    own = headers(refused, settings.topic("consents"), 2, 7)
-    cut = [*own, (TRUNCATED_HEADER, b"6000000")]
+    consents = settings.topic("consents")
+    own = headers(refused, consents, 2, 0)
+    too_large = b"x" * (INPUT_MAX_MESSAGE_BYTES + 1_000)
+    await produce(settings, [Record("consents", b"c1", b"{", 2)])
     await write_letters(
         settings,
         [
-            (b"{a", own),
-            (b"{b", cut),
-            (b"{c", headers(refused, "elsewhere", 0, 1)),
-            (b"none", []),
-            (b"{d", own),
+            (b"k", b"{a", own),
+            (b"k", b"{b", [*own, (TRUNCATED_HEADER, b"6000000")]),
+            (b"k", b"{c", headers(refused, "elsewhere", 0, 1)),
+            (b"k", b"none", []),
+            (b"k", b"{d", headers(refused, consents, PARTITIONS, 1)),
+            (None, None, own),
+            (b"k", too_large, own),
+            (b"k", b"{e", own),
         ],
     )
-    code, lines, errors = await ask(ebbtide, "dlq", "redrive", "0:0", "0:1", "0:2")
+    code, lines, errors = await ask(ebbtide, "dlq", "redrive")
     assert code == 1
-    assert lines == [f"1 record sent: 1 to {settings.topic('consents')}"]
-    assert errors == [
-        "ebbtide: warning: 0:1 was not sent: it holds the beginning of 6,000,000 bytes only",
-        "ebbtide: warning: 0:2 was not sent: elsewhere is no input with this topic prefix",
+    assert lines == [f"2 records sent: 2 to {consents}"]
+    reasons = {line.split()[2]: line.partition(" was not sent: ")[2] for line in errors}
+    assert reasons == {
+        "0:1": "it holds the beginning of 6,000,000 bytes only",
+        "0:2": "elsewhere is no input with this topic prefix",
+        "0:4": f"{consents} has no partition {PARTITIONS}",
+        "0:5": "it had neither key nor value",
+        "0:6": f"it is too large for {consents} (max.message.bytes {INPUT_MAX_MESSAGE_BYTES}), unless compressed",
+    }
+    assert [(r.partition, r.value) for r in await read_topic(settings, "consents")][1:] == [
+        (2, b"{a"),
+        (2, b"{e"),
     ]
-    assert [(r.partition, r.value) for r in await read_topic(settings, "consents")] == [(2, b"{a")]
 
-    code, lines, errors = await ask(ebbtide, "dlq", "redrive", "0:4", "0:3")
+    code, lines, errors = await ask(ebbtide, "dlq", "redrive", "0:7", "0:3")
     assert (code, lines) == (1, [])
     assert errors == ["ebbtide: error: no dead letter that fits at 0:3"]
-    assert len(await read_topic(settings, "consents")) == 1
-    assert [letter["dead_letter"] for letter in await letters_of(ebbtide)] == ["0:0", "0:1", "0:2", "0:4"]
+    assert (await ask(ebbtide, "dlq", "redrive", "0:7", "0:0"))[:2] == (
+        0,
+        [f"2 records sent: 2 to {consents}"],
+    )
+    assert len(await read_topic(settings, "consents")) == 5
+    assert [letter["dead_letter"] for letter in await letters_of(ebbtide)] == [
+        f"0:{offset}" for offset in (0, 1, 2, 4, 5, 6, 7)
+    ]
+
+
+@pytest.mark.parametrize("guarantee", ["exactly_once", "at_least_once"])
+async def test_a_redrive_keeps_the_order_and_leaves_out_what_it_has_caused(
+    guarantee: str, settings: Settings, ebbtide: Ebbtide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In parts of two letters; the last letter is of a record that only this redrive sends."""
+    monkeypatch.setenv("EBBTIDE_PROCESSING_GUARANTEE", guarantee)
+    monkeypatch.setattr(dead_letters, "PART_LETTERS", 2)
+    values = [b"{%d" % number for number in range(5)]
+    await produce(settings, [Record("consents", b"k", value, 1) for value in values])
+    refused = Rejection("Malformed", "$: not JSON")
+    places = [*enumerate(values), (len(values), values[0])]
+    await write_letters(
+        settings, [(b"k", value, headers(refused, settings.topic("consents"), 1, at)) for at, value in places]
+    )
+    code, lines, _ = await ask(ebbtide, "dlq", "redrive")
+    assert (code, lines) == (0, [f"5 records sent: 5 to {settings.topic('consents')}"])
+    assert [record.value for record in await read_topic(settings, "consents")] == values * 2
+
+
+async def test_a_missing_topic_is_named_and_not_created(
+    kafka: KafkaService, ebbtide: Ebbtide, unique_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a mistyped prefix."""
+    prefix = f"typo-{unique_prefix}"
+    monkeypatch.setenv("EBBTIDE_TOPIC_PREFIX", prefix)
+    for topic, arguments in (
+        ("dead-letters", ("dlq", "list")),
+        ("purchases", ("dlq", "redrive")),
+        ("consents", ("erase", "c1")),
+    ):
+        code, lines, (line,) = await ask(ebbtide, *arguments)
+        assert (code, lines) == (1, [])
+        assert line.startswith("ebbtide: error: there is no topic ")
+        assert f"{prefix}{topic}" in line
+    with KafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers) as admin:
+        assert not any(name.startswith(prefix) for name in admin.list_topics())
 
 
 async def test_an_erasure_reaches_the_customer_in_whichever_partition_they_are(
@@ -226,12 +295,19 @@ async def test_an_erasure_reaches_the_customer_in_whichever_partition_they_are(
 
     code, lines, errors = await ask(ebbtide, "erase", foreign)
     assert (code, errors) == (0, [])
-    place = f"{settings.topic('consents')} {_record(foreign).partition}:0"
-    assert lines[0].startswith(f"sent to {place};")
+    place = f"{settings.topic('consents')} {_record(foreign).partition}"
+    assert lines[0].startswith(f"sent to {place}:0;")
     await run_to_the_end(settings)
     assert sorted(await stored_profiles(settings)) == sorted({*names} - {foreign})
     left = [change for change in await changes_of(settings) if change["direction"] == "left"]
     assert {change["customer_id"] for change in left} == {foreign}
+
+    code, _, (line,) = await ask(ebbtide, "erase", foreign, "--at", NOON)
+    assert code == 1
+    assert f"customer '{foreign}' was erased up to " in line
+    code, lines, errors = await ask(ebbtide, "erase", foreign)
+    assert (code, errors) == (0, [])
+    assert lines[0].startswith(f"sent to {place}:1;")
 
 
 def _record(customer: str) -> Record:
@@ -243,25 +319,37 @@ def _default_partition(customer: str) -> int:
     return int(DefaultPartitioner()(customer.encode(), every, every))
 
 
-async def test_an_unknown_customers_erasure_goes_where_kafkas_partitioner_says(
+async def test_an_unknown_customers_erasure_goes_where_kafkas_partitioner_says_or_the_option(
     settings: Settings, ebbtide: Ebbtide
 ) -> None:
     """Before any worker has run, too: what comes later and is dated earlier must find it."""
-    code, _, errors = await ask(ebbtide, "erase", "c7", "--at", NOON)
+    code, _, (warning,) = await ask(ebbtide, "erase", "c7", "--at", NOON)
+    assert code == 0
+    assert warning.startswith("ebbtide: warning: Redis does not hold 'c7': ")
+    other = (_default_partition("c7") + 1) % PARTITIONS
+    code, _, errors = await ask(ebbtide, "erase", "c7", "--at", NOON, "--partition", str(other))
     assert (code, errors) == (0, [])
-    (record,) = await read_topic(settings, "consents")
-    assert (record.key, record.partition) == (b"c7", _default_partition("c7"))
-    sent = json.loads(record.value)
-    assert (sent["kind"], sent["occurred_at"], sent["customer_id"]) == ("erasure", NOON, "c7")
+    records = {record.partition: record for record in await read_topic(settings, "consents")}
+    assert records.keys() == {_default_partition("c7"), other}
+    for record in records.values():
+        sent = json.loads(record.value)
+        assert record.key == b"c7"
+        assert (sent["kind"], sent["occurred_at"], sent["customer_id"]) == ("erasure", NOON, "c7")
 
 
 async def test_an_erasure_that_could_not_be_taken_is_not_sent(
     settings: Settings, ebbtide: Ebbtide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An id that no record may have; and, by the event clock, none without a date."""
-    code, _, (line,) = await ask(ebbtide, "erase", "c" * 2_000)
-    assert code == 2
-    assert line.startswith("ebbtide: error: CUSTOMER_ID: customer_id: ")
+    """An id that no record may have, a date ahead, no such partition; and by the event clock, none without a date."""
+    tomorrow = (datetime.now(UTC) + timedelta(days=1, hours=1)).isoformat()
+    for arguments, expected in (
+        (("c" * 2_000,), "CUSTOMER_ID: "),
+        (("c1", "--at", tomorrow), "--at: "),
+        (("c1", "--partition", str(PARTITIONS)), "--partition: "),
+    ):
+        code, _, (line,) = await ask(ebbtide, "erase", *arguments)
+        assert code == 2
+        assert line.startswith(f"ebbtide: error: {expected}")
     monkeypatch.setenv("EBBTIDE_CLOCK", "event")
     code, _, (line,) = await ask(ebbtide, "erase", "c1")
     assert code == 2

@@ -65,7 +65,7 @@ def make_inputs(
 ) -> list[Input]:
     """Records in the order in which they are produced; `is_ordered` says that this is also that of their times.
 
-    With `topic_by_topic` one input is produced after the other, in any order, and times ascend in each.
+    With `topic_by_topic` one input is produced after the other, in any order, and `is_ordered` is said of each one.
     """
     log = make_log(
         rng.randrange(2**32),
