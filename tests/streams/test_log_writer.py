@@ -16,7 +16,7 @@ RECORD = InputRecord("consents", 0, b"k", b"v")
 
 
 class Answers:
-    """A producer that gives these answers in turn, and none after them, as aiokafka's does while replicas are missing."""
+    """A producer that gives these answers in turn, and then none, as aiokafka's does while replicas are missing."""
 
     def __init__(self, *answers: Any) -> None:
         self._answers = list(answers)
