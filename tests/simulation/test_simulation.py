@@ -38,7 +38,7 @@ def test_a_seed_gives_the_same_run_in_another_process() -> None:
     """Else a seed that found something could not be run again: hashes and identities differ there."""
     program = (
         "from tests.simulation.world import simulate\n"
-        "outcome = simulate(4)\n"
+        "outcome = simulate(7)\n"
         "print(len(outcome.kafka.commits), outcome.faults)\n"
         "print(*outcome.trace, sep='\\n')"
     )
