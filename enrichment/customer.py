@@ -301,7 +301,8 @@ def engaged_of(days: Iterable[DayEngagement], model: Model) -> bytes:
 
 def _engaged_day(bucket: DayEngagement, model: Model) -> bytes:
     points = 0.0
-    for key, count in sorted(bucket.counts.items()):
+    counts = bucket.counts
+    for key, count in counts.items() if len(counts) == 1 else sorted(counts.items()):
         points += scored_weight(key, model) * count
     return _pack_engaged(bucket.day, bucket.cost_micros, points)
 

@@ -50,7 +50,7 @@ def look_ahead(
         days = starts[view_at] + np.arange(len(view_at)) - first_row[view_at]
         table = table_of([customer.view() for customer in part], view_at, days)
         loud = ~_quiet_rows(part, table, decider)
-        results.touched.update({customer.id: customer for customer in part})
+        results.put_off.update({customer.id: customer for customer in part})
         for customer, next_day in zip(part, (starts + lengths).tolist(), strict=True):
             customer.state.due_day = next_day
         for at in np.flatnonzero(np.logical_or.reduceat(loud, first_row)).tolist():
@@ -77,6 +77,7 @@ def _walk(
                 customer.state.due_day = day
                 return
             continue
+        results.touched[customer.id] = customer
         if decision.standing is not None and not features.profiling_allowed[row]:
             # Engagement kept by the consent that ended is deleted; this row and the next would still show it.
             customer.forget_unallowed(day)

@@ -227,11 +227,11 @@ def apply_purchase(
         before: tuple[DayMoney, ...] = ()
         counted_before = False
     else:
-        before = tuple(_contributions(entry))
+        before = _contributions(entry)
         counted_before = _is_counted(entry)
     repeated_order = purchase.kind == "order" and entry.ordered_on is not None
     _enter(entry, ledger, purchase, model, late_after_days)
-    after = tuple(_contributions(entry))
+    after = _contributions(entry)
     if before == after:
         later = history
     elif not before and len(after) == 1 and _is_later(after[0], history) and not after[0].is_empty:
@@ -255,8 +255,9 @@ def history_of(ledger: Ledger) -> MoneyHistory:
         for part in _contributions(entry):
             known = by_day.get(part.day)
             by_day[part.day] = part if known is None else _combined(known, part, 1)
-    days = sorted(by_day)
-    return MoneyHistory.of(tuple([by_day[day] for day in days if not by_day[day].is_empty]), ledger.folded)
+    buckets = [by_day[day] for day in sorted(by_day)]
+    held = tuple([bucket for bucket in buckets if bucket.orders or not bucket.is_empty])
+    return MoneyHistory.of(held, ledger.folded)
 
 
 def _enter(entry: Entry, ledger: Ledger, purchase: Purchase, model: Model, late_after_days: int) -> None:
@@ -328,38 +329,33 @@ def _is_fully_refunded(version: Version, refunds: list[Refund]) -> bool:
     return refunded >= version.total_micros * Fraction(version.rate or 1)
 
 
-def _contributions(entry: Entry) -> Iterator[DayMoney]:
+def _contributions(entry: Entry) -> tuple[DayMoney, ...]:
     """What an entry adds to each day, at present."""
-    version = entry.version
-    ordered = entry.ordered_on is not None and version is not None
-    if ordered and entry.cancelled:
-        return
-    voided_late = ordered and entry.cancelled_late
-    if ordered:
-        assert entry.ordered_on is not None
-        assert version is not None
-        counted = _is_counted(entry)
-        money = entry.late_version or version
-        if voided_late:
-            if counted:
-                yield DayMoney(entry.ordered_on, 1, categories=version.categories)
-            return
-        yield DayMoney(
-            entry.ordered_on,
-            int(counted),
-            money.base_total_micros if counted else 0,
-            money.base_total_micros,
-            money.base_total_micros - money.base_cost_micros,
-            categories=version.categories if counted else (),
-        )
-    for refund in entry.refunds:
-        yield DayMoney(
-            refund.day,
-            revenue_micros=-refund.base_amount_micros,
-            margin_micros=refund.base_cost_micros - refund.base_amount_micros,
-            refunded_micros=refund.base_amount_micros,
-            refunds=1,
-        )
+    version, ordered_on = entry.version, entry.ordered_on
+    if version is None or ordered_on is None:
+        return tuple(map(_refunded, entry.refunds))
+    if entry.cancelled:
+        return ()
+    counted = _is_counted(entry)
+    categories = version.categories if counted else ()
+    if entry.cancelled_late:
+        return (DayMoney(ordered_on, 1, categories=categories),) if counted else ()
+    money = entry.late_version or version
+    total_micros = money.base_total_micros
+    margin_micros = total_micros - money.base_cost_micros
+    counted_micros = total_micros if counted else 0
+    day = DayMoney(ordered_on, int(counted), counted_micros, total_micros, margin_micros, 0, 0, categories)
+    return (day, *map(_refunded, entry.refunds)) if entry.refunds else (day,)
+
+
+def _refunded(refund: Refund) -> DayMoney:
+    return DayMoney(
+        refund.day,
+        revenue_micros=-refund.base_amount_micros,
+        margin_micros=refund.base_cost_micros - refund.base_amount_micros,
+        refunded_micros=refund.base_amount_micros,
+        refunds=1,
+    )
 
 
 def _combined(left: DayMoney, right: DayMoney, sign: int) -> DayMoney:

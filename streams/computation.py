@@ -69,7 +69,7 @@ class Computation:
         touched, limits = len(self.results.touched), self._settings
         return (
             self.records >= share * limits.batch_max_records
-            or touched >= share * limits.step_max_customers
+            or touched + len(self.results.put_off) >= share * limits.step_max_customers
             or touched * PROFILE_BYTES + self._made_bytes >= share * limits.step_max_bytes
         )
 
@@ -91,16 +91,16 @@ class Computation:
         self._collect()
 
     async def sweep(self, midnight_day: int) -> int:
-        """Pass midnights for a slice of those who are due; gives how many there were that this step had not touched.
+        """Pass midnights for a slice of those who are due; gives how many there were that this step had not seen.
 
         However much the records of the step have taken, there is room for some of them. When those whom the records
-        have touched are due, only they know: Redis will be told by the end of the step.
+        have brought are due, only they know: Redis will be told by the end of the step.
         """
-        limit, touched = self._settings.step_max_customers, len(self.results.touched)
-        room = max(limit - touched, math.ceil((1 - RECORDS_SHARE) * limit))
-        due = await self._store.due(midnight_day, touched + room)
-        unseen = [customer_id for customer_id in due if customer_id not in self.results.touched][:room]
-        self._enricher.advance(list(self.results.touched.values()), midnight_day, self.results)
+        limit, seen = self._settings.step_max_customers, {**self.results.put_off, **self.results.touched}
+        room = max(limit - len(seen), math.ceil((1 - RECORDS_SHARE) * limit))
+        due = await self._store.due(midnight_day, len(seen) + room)
+        unseen = [customer_id for customer_id in due if customer_id not in seen][:room]
+        self._enricher.advance(seen.values(), midnight_day, self.results)
         loop = asyncio.get_running_loop()
         ends_s = loop.time() + SWEEP_S
         for start in range(0, len(unseen), SLICE_CUSTOMERS):
@@ -108,7 +108,9 @@ class Computation:
                 return start
             customers = await self._customers(unseen[start : start + SLICE_CUSTOMERS], keep=False)
             # The index is told anew of everyone whom it named, also of those to whom nothing happens.
-            self.results.touched.update(customers)
+            for customer_id, customer in customers.items():
+                told = self.results.put_off if customer.is_known else self.results.touched
+                told[customer_id] = customer
             self._enricher.advance(customers.values(), midnight_day, self.results)
             self._collect()
             await asyncio.sleep(0)
@@ -133,6 +135,11 @@ class Computation:
             erased=[
                 (hashed, self._store.erased_value(decision.life, decision.erased_up_to_us or 0))
                 for hashed, decision in erased.values()
+            ],
+            put_off=[
+                (customer.id, customer.state.due_day)
+                for customer in results.put_off.values()
+                if customer.id not in results.touched and customer.state.due_day is not None
             ],
             outbox=outbox,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Literal
@@ -132,10 +132,32 @@ class StateStore:
             states = await self._read("MGET", [prefix + customer_id for customer_id in ids])
             absent = [customer_id for customer_id, state in zip(ids, states, strict=True) if state is None]
             erased = await self._erased(absent)
+            found: dict[str, CustomerState] = {}
             for customer_id, state in zip(ids, states, strict=True):
-                held = erased[customer_id] if state is None else decode(state)
-                customers[customer_id] = Customer(customer_id, held, self.model)
+                found[customer_id] = erased[customer_id] if state is None else decode(state)
+            await self._put_off(found)
+            customers.update(
+                {customer_id: Customer(customer_id, state, self.model) for customer_id, state in found.items()}
+            )
         return customers
+
+    async def _put_off(self, found: Mapping[str, CustomerState]) -> None:
+        """Tell states until when they were put off since they were written: of that, the index alone is told.
+
+        Who is due later than the last midnight by their state need not be asked for: whoever was put off was due.
+        """
+        midnight_day = None if self._mark is None else self._mark.midnight_day
+        asked = {
+            customer_id: state.due_day
+            for customer_id, state in found.items()
+            if state.due_day is not None and (midnight_day is None or state.due_day <= midnight_day)
+        }
+        if not asked:
+            return
+        days = await self._read("ZMSCORE", [self.keys.due], *asked)
+        for (customer_id, due_day), filed_day in zip(asked.items(), days, strict=True):
+            if filed_day is not None:
+                found[customer_id].due_day = max(due_day, int(float(filed_day)))
 
     async def due(self, midnight_day: int, limit: int) -> list[str]:
         """Customers to whom something may happen on a midnight up to this one, at most `limit`."""
@@ -164,7 +186,10 @@ class StateStore:
             pack_outbox(step.outbox),
             int(step.is_everyone_due),
             len(step.erased),
+            len(step.put_off),
         ]
+        for entry in step.put_off:
+            arguments.extend(entry)
         keys = [self.keys.meta, self.keys.due, self.keys.erased, self.keys.outbox]
         _extend(keys, arguments, self.keys, step.erased, step.states)
         self._check(await _answer(self._persist(keys=keys, args=arguments)), "persist a step")

@@ -67,6 +67,8 @@ class Step:
     after: Mark
     model: str
     states: list[StoredState] = field(default_factory=list)
+    put_off: list[tuple[str, int]] = field(default_factory=list)
+    """Customers of whom nothing changes but the day on which they are due: (id, day)."""
     erased: list[tuple[str, bytes]] = field(default_factory=list)
     outbox: list[OutputRecord] = field(default_factory=list)
     is_everyone_due: bool = False

@@ -1,7 +1,8 @@
 -- Write one step of a partition, all or nothing.
 -- KEYS: 1 meta, 2 due, 3 erased, 4 outbox, 5… one per customer.
 -- ARGV: 1 owner token, 2 step and 3 token that it starts from, 4 step and 5 token of it, 6 midnight, 7 offsets, 8 model,
---       9 outbox, 10 whether everyone is due, 11 number of erased; then (HMAC, what is remembered) per erased; then (id, state, due day) per customer.
+--       9 outbox, 10 whether everyone is due, 11 number of erased, 12 number of those put off; then (id, due day) per customer put off;
+--       (HMAC, what is remembered) per erased; (id, state, due day) per customer.
 -- Returns `ok`; `done` for a repeat of the same step; `fenced` if another owner has the partition; `conflict` otherwise.
 local meta = redis.call('HMGET', KEYS[1], 'owner_token', 'step', 'token')
 if meta[1] ~= ARGV[1] then
@@ -16,7 +17,11 @@ end
 if ARGV[10] == '1' then
   redis.call('ZUNIONSTORE', KEYS[2], 1, KEYS[2], 'WEIGHTS', 0)
 end
-local at = 12
+local at = 13
+for _ = 1, tonumber(ARGV[12]) do
+  redis.call('ZADD', KEYS[2], ARGV[at + 1], ARGV[at])
+  at = at + 2
+end
 for _ = 1, tonumber(ARGV[11]) do
   redis.call('HSET', KEYS[3], ARGV[at], ARGV[at + 1])
   at = at + 2

@@ -36,7 +36,8 @@ def everyone(customers: list[Customer]) -> Iterable[Customer]:
 class Partition:
     """Customers of one partition and everything published about them.
 
-    With `stored`, states go through their stored form after every step, as if a cache held nobody.
+    With `stored`, states go through their stored form after every step, as if a cache held nobody; with `stale`, that
+    does not say until when a customer was put off since.
     `sweep` chooses who is looked at when a midnight passes; whom it leaves out is caught up with later.
     """
 
@@ -47,6 +48,7 @@ class Partition:
         namespace: str = "test",
         horizons: Horizons | None = None,
         stored: bool = False,
+        stale: bool = False,
         sweep: Sweep = everyone,
     ) -> None:
         self.model = model
@@ -54,6 +56,8 @@ class Partition:
         self.customers: dict[str, Customer] = {}
         self.midnight_day = 0
         self.stored = stored
+        self.stale = stale
+        self.states: dict[str, bytes] = {}
         self.sweep = sweep
         self.changes: list[Document] = []
         self.triggers: list[Document] = []
@@ -153,9 +157,17 @@ class Partition:
             else:
                 self.profiles[customer_id] = profile
         if self.stored:
-            for customer in results.touched.values():
-                self.customers[customer.id] = through_storage(customer)
+            self._store(results)
         return results.changes
+
+    def _store(self, results: Results) -> None:
+        """As a step does: the state of whoever is touched, and of others the day to which they are put off."""
+        self.states.update({customer.id: encode(customer.state) for customer in results.touched.values()})
+        for customer in {**results.put_off, **results.touched}.values():
+            state = decode(self.states[customer.id])
+            if not self.stale:
+                state.due_day = customer.state.due_day
+            self.customers[customer.id] = Customer(customer.id, state, customer.model)
 
 
 def through_storage(customer: Customer) -> Customer:

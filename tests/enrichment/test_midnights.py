@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -18,6 +19,7 @@ from enrichment.days import day_of, midnight_us
 from enrichment.model import Model
 from enrichment.results import Results, Table
 from schemas.events import Event
+from streams.state_codec import encode
 from tests.enrichment.driver import Document, Partition
 from tests.enrichment.records import consent, day, engagement, erasure, model, order
 from tests.enrichment.test_batches import LIVELY
@@ -153,8 +155,30 @@ def test_sweeps_give_what_looking_at_everyone_on_every_midnight_gives(life: Life
         return [customer for customer in customers if rng.random() < 0.05]
 
     model_before = MODELS[life.before]
-    swept = live(Partition(model_before, stored=True, sweep=now_and_then), life)
-    assert swept == live(EveryMidnight(model_before), life)
+    everything = live(EveryMidnight(model_before), life)
+    assert live(Partition(model_before, stored=True, sweep=now_and_then), life) == everything
+    assert live(Partition(model_before, stored=True, stale=True, sweep=now_and_then), life) == everything
+
+
+def test_who_is_put_off_is_not_touched() -> None:
+    """A quiet customer's state stays as it is, but for the day; on the day of a change it is the other way round."""
+    partition = Partition(MODELS["lively"])
+    partition.pass_midnight("2024-02-01")
+    partition.take(order("2024-02-01", "90.00"))
+    seen = set()
+    for number in range(1, SILENT_DAYS):
+        today, results = day("2024-02-01") + number, Results(partition.model)
+        before = encode(partition.customers["c"].state)
+        was_due = partition.customers["c"].state.due_day
+        partition.enricher.advance(partition.customers.values(), today, results)
+        state = partition.customers["c"].state
+        assert was_due is not None
+        assert set(results.put_off) == ({"c"} if was_due <= today else set())
+        assert bool(results.changes) <= bool(results.touched)
+        if not results.touched:
+            assert encode(msgspec.structs.replace(state, due_day=was_due)) == before
+        seen.add((bool(results.put_off), bool(results.touched)))
+    assert seen == {(False, False), (True, False), (True, True)}
 
 
 def test_brute_force_is_no_empty_oracle() -> None:

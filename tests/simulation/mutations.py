@@ -154,6 +154,8 @@ def sweeps_that_take_no_step() -> Iterator[None]:
         for customer_id, state, due_day in step.states:
             await self._clients.redis.execute_command("SET", keys.customer(customer_id), state)
             await self._clients.redis.execute_command("ZADD", keys.due, due_day, customer_id)
+        for customer_id, due_day in step.put_off:
+            await self._clients.redis.execute_command("ZADD", keys.due, due_day, customer_id)
         await publisher.publish(step.outbox, step.before)
         object.__setattr__(step, "after", step.before)
 

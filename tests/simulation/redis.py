@@ -131,6 +131,10 @@ class RedisServer:
     def _zrem(self, key: bytes, member: bytes) -> int:
         return int(self.data.get(key, {}).pop(member, None) is not None)
 
+    def _zmscore(self, key: bytes, *members: bytes) -> list[bytes | None]:
+        scores = self.data.get(key, {})
+        return [b"%d" % int(scores[member]) if member in scores else None for member in members]
+
     def _zcount(self, key: bytes, low: bytes, high: bytes) -> int:
         return sum(float(low) <= score <= float(high) for score in self.data.get(key, {}).values())
 

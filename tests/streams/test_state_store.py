@@ -92,6 +92,29 @@ async def test_a_step_of_a_new_model_makes_everyone_due(store: StateStore) -> No
     assert await store.due(20_150, 10) == ["bob", "ada"]
 
 
+async def test_who_is_put_off_is_read_with_the_day_of_the_index(store: StateStore, redis: Redis) -> None:
+    """Their state is not written again: it says the day on which they were due before."""
+    held = await redis.get(store.keys.customer("ada"))
+    after = START.next(20_150, START.offsets)
+    await store.persist(Step(START, after, MODEL.fingerprint, put_off=[("ada", 20_170)]))
+    assert await store.due(20_169, 10) == []
+    assert await store.due(20_170, 10) == ["ada"]
+    assert await redis.get(store.keys.customer("ada")) == held
+    reader = StateStore(redis, store.keys, MODEL, b"a key for tests")
+    for of in (store, reader):
+        loaded = await of.load(["ada", "bob", "eve"])
+        assert [loaded[name].state.due_day for name in ("ada", "bob", "eve")] == [20_170, 20_300, None]
+
+
+async def test_who_is_made_due_with_everyone_is_read_with_the_day_of_their_state(store: StateStore) -> None:
+    """The index says 0 then, which is no day to begin a look ahead on."""
+    after = START.next(20_301, START.offsets)
+    await store.persist(Step(START, after, "another", is_everyone_due=True))
+    assert await store.due(0, 10) == ["ada", "bob"]
+    loaded = await store.load(["ada", "bob"])
+    assert [loaded[name].state.due_day for name in ("ada", "bob")] == [20_100, 20_300]
+
+
 async def test_nothing_is_read_from_a_redis_that_is_not_where_the_owner_left_it(
     store: StateStore, redis: Redis
 ) -> None:
