@@ -6,6 +6,7 @@ Run as a program, it replays one folder and prints what that took: a process of 
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 import tempfile
@@ -21,26 +22,29 @@ from bench.report import Cell, Part, Table
 from enrichment.acceptance import TOPICS
 from enrichment.model import load_model
 from streams.garbage import expecting_long_lives
-from streams.replay import run_replay
+from streams.replay_files import run_replay
 from tests.integration.harness import ROOT, Record
 
 NOTES = """\
-The same {events:,} events. Replay reads three files, puts them into the order of time, and writes its five files; the
-start of Python is left out. Live is exactly_once, by the clock of the events as replay is, with every midnight of two
-months, and by the wall clock. Medians of {runs} run(s)."""
+The same {events:,} events. Replay reads three files, puts them into the order of time, and writes its five files, on as
+many processors as there are; the start of Python is left out, but for those of the processes that share the work. Live
+is one process, exactly_once, by the clock of the events as replay is, with every midnight of two months, and by the
+wall clock. Medians of {runs} run(s)."""
 
 
 def run(services: Services, sizes: Sizes, logs: Logs, say: Callable[[str], None]) -> Part:
     """Replay and live in turn."""
+    replays = {"replay from files": 0, "replay from files, one process": 1}
     live = {
         "live, event clock": contenders.ebbtide("exactly_once", clock="event"),
         "live, wall clock": contenders.ebbtide("exactly_once"),
     }
-    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in ("replay from files", *live)}
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in (*replays, *live)}
     with tempfile.TemporaryDirectory(prefix="ebbtide-bench-") as folder:
         write_files(logs.records, Path(folder))
         for _ in range(sizes.runs):
-            taken["replay from files"].append(replayed(Path(folder), sizes.timeout_s))
+            for name, processes in replays.items():
+                taken[name].append(replayed(Path(folder), sizes.timeout_s, processes))
             for name, contender in live.items():
                 taken[name].append(_lived(services, sizes, logs, contender))
             say("; ".join(f"{name}: {sizes.events / of[-1][0]:,.0f} events/s" for name, of in taken.items()))
@@ -56,9 +60,12 @@ def write_files(records: Iterable[Record], folder: Path) -> None:
         file.close()
 
 
-def replayed(folder: Path, timeout_s: float) -> tuple[float, float]:
-    """Replay the files of a folder in a process of its own: (seconds, seconds of CPU)."""
-    command = [sys.executable, "-m", "bench.replay", str(folder)]
+def replayed(folder: Path, timeout_s: float, processes: int = 0) -> tuple[float, float]:
+    """Replay the files of a folder by a process of its own and by those that it starts: (seconds, seconds of CPU).
+
+    They are as many as `ebbtide replay` takes for them, if no number is given.
+    """
+    command = [sys.executable, "-m", "bench.replay", str(folder), str(processes)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=timeout_s, check=True)
     wall_s, used_s = json.loads(done.stdout)
     return wall_s, used_s
@@ -86,16 +93,22 @@ def _part(sizes: Sizes, taken: dict[str, list[tuple[float, float]]]) -> Part:
 
 
 def main() -> None:
-    """Replay the folder that the command line names, and print seconds and seconds of CPU."""
-    folder = Path(sys.argv[1])
+    """Replay the folder that the command line names by so many processes; print seconds and seconds of CPU."""
+    folder, processes = Path(sys.argv[1]), int(sys.argv[2]) or None
     purchases, engagements, consents = (
         [folder / f"{topic}.jsonl"] for topic in ("purchases", "engagements", "consents")
     )
     model = load_model(None)
-    began = time.perf_counter(), time.process_time()
+    began = time.perf_counter(), _used_s()
     with expecting_long_lives():
-        run_replay(purchases, engagements, consents, folder / "out", model, None)
-    print(json.dumps([time.perf_counter() - began[0], time.process_time() - began[1]]))
+        run_replay(purchases, engagements, consents, folder / "out", model, None, processes=processes)
+    print(json.dumps([time.perf_counter() - began[0], _used_s() - began[1]]))
+
+
+def _used_s() -> float:
+    """Seconds of CPU of this process and of those that it has started and that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 if __name__ == "__main__":

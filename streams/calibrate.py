@@ -21,7 +21,7 @@ from enrichment.days import day_of, format_day
 from enrichment.model import Model, TimeUnit
 from schemas.events import Purchase
 from streams.errors import EbbtideError, UsageError
-from streams.replay import ReplayLog, ordered_log, read_lines
+from streams.replay_log import ReplayLog, ordered_log, read_lines
 
 Document = dict[str, Any]
 

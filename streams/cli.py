@@ -112,6 +112,12 @@ def run(options: Options, workers: int) -> int:
     type=click.Path(file_okay=False, path_type=Path),
     help="For the results.",
 )
+@click.option(
+    "--processes",
+    metavar="N",
+    type=click.IntRange(1, 256),
+    help="That share the work; one for each processor, if it pays, when left out. The results are the same.",
+)
 @for_all
 @click.pass_obj
 def replay(
@@ -122,6 +128,7 @@ def replay(
     model: Path | None,
     until: int | None,
     out: Path,
+    processes: int | None,
 ) -> None:
     """Run a log from files (.jsonl, .jsonl.gz) through the same pipeline, with no broker and no Redis."""
     if not (purchases or engagements or consents):
@@ -130,7 +137,7 @@ def replay(
     loaded = _model_of(settings, model)
     from streams.garbage import expecting_long_lives
     from streams.progress import reporting
-    from streams.replay import run_replay
+    from streams.replay_files import run_replay
 
     with expecting_long_lives(), reporting("replay") as report:
         summary: Any = run_replay(
@@ -142,6 +149,7 @@ def replay(
             until_us=until,
             horizons=settings.horizons,
             report=report,
+            processes=processes,
         )
     events = sum(sum(outcomes.values()) for outcomes in summary["events"].values())
     click.echo(f"{events:,} events of {summary['customers']:,} customers; the results are in {out}")

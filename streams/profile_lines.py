@@ -16,7 +16,7 @@ from enrichment.roster import MONEY
 from schemas.dead_letters import MALFORMED, rejection
 from schemas.profiles import CustomerProfile
 from streams.errors import EbbtideError
-from streams.replay import read_lines
+from streams.replay_log import read_lines
 
 Field = tuple[str | int, ...]
 

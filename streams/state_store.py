@@ -137,7 +137,10 @@ class StateStore:
                 found[customer_id] = erased[customer_id] if state is None else decode(state)
             await self._put_off(found)
             customers.update(
-                {customer_id: Customer(customer_id, state, self.model) for customer_id, state in found.items()}
+                {
+                    customer_id: Customer(customer_id, state, self.model)
+                    for customer_id, state in found.items()
+                }
             )
         return customers
 

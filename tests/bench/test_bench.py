@@ -114,7 +114,7 @@ def test_a_drain_measures_what_it_says(found: dict[str, tuple[Drained, Outcome]]
 def test_replay_takes_the_same_records_from_files(logs: Logs, tmp_path: Path) -> None:
     """The files hold every record of the log, and replay refuses none."""
     replay.write_files(logs.records, tmp_path)
-    wall_s, used_s = replay.replayed(tmp_path, SIZES.timeout_s)
+    wall_s, used_s = replay.replayed(tmp_path, SIZES.timeout_s, processes=2)
     assert wall_s > 0
     assert used_s > 0
     events = orjson.loads((tmp_path / "out" / "summary.json").read_bytes())["events"]

@@ -17,7 +17,8 @@ from enrichment.days import midnight_us
 from enrichment.model import Model
 from schemas.timestamps import parse_timestamp
 from streams.calibrate import Outputs, Wanted, run_calibration
-from streams.replay import NAMESPACE, Replayed, read_lines, replay
+from streams.replay import NAMESPACE, Replayed, replay
+from streams.replay_log import read_lines
 from streams.settings import Settings
 from tests.enrichment.records import SEEDED_MODEL
 from tests.integration.harness import (

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-import streams.replay
+import streams.replay_files
 from streams import topics
 from streams.cli import main
 from streams.embedded import EmbeddedBroker, free_port
@@ -218,7 +218,7 @@ def test_debug_shows_the_stack_trace(
     def fails(**_: Any) -> None:
         raise EbbtideError("the sea is rough")
 
-    monkeypatch.setattr(streams.replay, "run_replay", fails)
+    monkeypatch.setattr(streams.replay_files, "run_replay", fails)
     files = ["--purchases", str(orders), "--out", str(tmp_path)]
     assert failure(capsys, "replay", *files) == (1, "the sea is rough")
     assert main([*arguments, *files]) == 1
@@ -235,7 +235,7 @@ def test_a_defect_is_one_line_that_says_how_to_see_more(
     def fails(**_: Any) -> None:
         raise KeyError("tide")
 
-    monkeypatch.setattr(streams.replay, "run_replay", fails)
+    monkeypatch.setattr(streams.replay_files, "run_replay", fails)
     line = failure(capsys, "replay", "--purchases", orders, "--out", tmp_path)
     assert line == (1, "KeyError: 'tide' (--debug shows where)")
 
@@ -248,7 +248,7 @@ def test_an_interrupt_ends_quietly_with_130(
     def interrupted(**_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(streams.replay, "run_replay", interrupted)
+    monkeypatch.setattr(streams.replay_files, "run_replay", interrupted)
     assert main(["replay", "--purchases", str(orders), "--out", str(tmp_path)]) == 130
     assert capsys.readouterr().err.strip() == ""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import os
 import random
 from collections import Counter
 from collections.abc import Iterable
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 import pytest
 from pydantic import BaseModel
 
+from enrichment.acceptance import Horizons
 from enrichment.model import Model, load_model
 from schemas.changes import SegmentChange
 from schemas.dead_letters import DeadLetterLine
@@ -23,7 +25,8 @@ from schemas.profiles import DIMENSIONS, CustomerProfile
 from schemas.timestamps import parse_timestamp
 from schemas.triggers import ReactivationTrigger
 from streams.cli import main
-from streams.replay import run_replay
+from streams.errors import EbbtideError
+from streams.replay_files import run_replay
 from tests.enrichment.records import DEFAULT_MODEL, SEEDED_MODEL
 from tests.oracles.recount import read_log, recount
 from tests.oracles.seeded_log import TOPICS, make_log, write_log
@@ -56,7 +59,9 @@ class Replayed(NamedTuple):
         return self.files, {**self.summary, "events_per_second": None}
 
 
-def replay_lines(lines: Lines, folder: Path, model: Model, until: str | None = None) -> Replayed:
+def replay_lines(
+    lines: Lines, folder: Path, model: Model, until: str | None = None, processes: int | None = None
+) -> Replayed:
     """Replay lines from files: of each topic one plain and one compressed."""
     folder.mkdir()
     paths: dict[str, list[Path]] = {}
@@ -69,7 +74,8 @@ def replay_lines(lines: Lines, folder: Path, model: Model, until: str | None = N
         paths[topic] = [plain, packed]
     until_us = None if until is None else parse_timestamp(until)
     out = folder / "out"
-    written = run_replay(paths["purchases"], paths["engagements"], paths["consents"], out, model, until_us)
+    of_topics = paths["purchases"], paths["engagements"], paths["consents"]
+    written = run_replay(*of_topics, out, model, until_us, processes=processes)
     assert {path.name for path in out.iterdir()} == {*(f"{name}.jsonl" for name in OUTPUTS), "summary.json"}
     files = {name: (out / f"{name}.jsonl").read_bytes() for name in OUTPUTS}
     summary = json.loads((out / "summary.json").read_bytes())
@@ -169,6 +175,31 @@ def test_the_demo_gives_the_same_bytes_again_and_shuffled(
         of_all = [line for line in demo.documents(name) if line["customer_id"] in households]
         last = max(line["as_of"] for line in first.documents(name))
         assert [line for line in of_all if line["as_of"] <= last] == first.documents(name)
+
+
+@pytest.mark.parametrize("until", [None, "2024-06-01T00:00:00Z"])
+def test_processes_that_share_the_work_write_the_same_bytes(
+    seeded_lines: Lines, tmp_path: Path, until: str | None
+) -> None:
+    """More of them than some have customers for; what is counted is the same too."""
+    alone = replay_lines(seeded_lines, tmp_path / "alone", seeded_model(), until, processes=1)
+    shared = replay_lines(seeded_lines, tmp_path / "shared", seeded_model(), until, processes=4)
+    assert shared.same_everywhere == alone.same_everywhere
+    assert all(alone.files.values())
+
+
+def test_a_process_that_is_ended_from_outside_ends_the_replay(seeded_lines: Lines, tmp_path: Path) -> None:
+    """With an error, and no half of a file."""
+
+    class Deadly(Horizons):
+        def __reduce__(self) -> Any:
+            return os._exit, (9,)
+
+    (tmp_path / "purchases.jsonl").write_bytes(b"\n".join(seeded_lines["purchases"]))
+    out, paths = tmp_path / "out", [tmp_path / "purchases.jsonl"]
+    with pytest.raises(EbbtideError, match=r"ended from outside.*--processes 1"):
+        run_replay(paths, [], [], out, seeded_model(), None, Deadly(), processes=2)
+    assert list(out.iterdir()) == []
 
 
 def test_the_demos_aggregates_equal_a_recount_for_all_households(demo: Replayed) -> None:

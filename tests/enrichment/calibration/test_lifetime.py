@@ -16,7 +16,7 @@ from enrichment.model import LifetimeValue, load_model
 from enrichment.scores import score
 from schemas.events import Event, Topic
 from schemas.timestamps import parse_timestamp
-from streams.replay import ordered_log, read_lines
+from streams.replay_log import ordered_log, read_lines
 from tests.enrichment.calibration.histories import Purchases, orders, snapshots
 from tests.enrichment.records import day, model, order, refund
 
