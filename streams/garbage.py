@@ -6,7 +6,8 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-YOUNGEST_OBJECTS = 100_000
+YOUNGEST_OBJECTS = 500_000
+"""More than the documents and states of a few steps, which are gone before they would be looked at."""
 
 
 def expect_long_lives() -> None:
@@ -16,7 +17,7 @@ def expect_long_lives() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(YOUNGEST_OBJECTS, 50, 50)
+    gc.set_threshold(YOUNGEST_OBJECTS, 20, 20)
 
 
 @contextmanager
