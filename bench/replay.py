@@ -1,16 +1,11 @@
-"""Replay from files against live, on the same events: both by the time of the events, and live by the wall clock too.
-
-Run as a program, it replays one folder and prints what that took: a process of its own has nothing else in memory.
-"""
+"""Replay from files against live, on the same events: both by the time of the events, and live by the wall clock."""
 
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -20,9 +15,6 @@ from bench.drain import Services
 from bench.pipeline import Entry, Logs, Sizes, measure
 from bench.report import Cell, Part, Table
 from enrichment.acceptance import TOPICS
-from enrichment.model import load_model
-from streams.garbage import expecting_long_lives
-from streams.replay_files import run_replay
 from tests.integration.harness import ROOT, Record
 
 NOTES = """\
@@ -65,7 +57,7 @@ def replayed(folder: Path, timeout_s: float, processes: int = 0) -> tuple[float,
 
     They are as many as `ebbtide replay` takes for them, if no number is given.
     """
-    command = [sys.executable, "-m", "bench.replay", str(folder), str(processes)]
+    command = [sys.executable, "-m", "bench.replay_once", str(folder), str(processes)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=timeout_s, check=True)
     wall_s, used_s = json.loads(done.stdout)
     return wall_s, used_s
@@ -90,26 +82,3 @@ def _part(sizes: Sizes, taken: dict[str, list[tuple[float, float]]]) -> Part:
         "replay_vs_live": rates["replay from files"] / rates["live, event clock"],
     }
     return Part([Table("Replay from files", header, rows, notes)], figures)
-
-
-def main() -> None:
-    """Replay the folder that the command line names by so many processes; print seconds and seconds of CPU."""
-    folder, processes = Path(sys.argv[1]), int(sys.argv[2]) or None
-    purchases, engagements, consents = (
-        [folder / f"{topic}.jsonl"] for topic in ("purchases", "engagements", "consents")
-    )
-    model = load_model(None)
-    began = time.perf_counter(), _used_s()
-    with expecting_long_lives():
-        run_replay(purchases, engagements, consents, folder / "out", model, None, processes=processes)
-    print(json.dumps([time.perf_counter() - began[0], _used_s() - began[1]]))
-
-
-def _used_s() -> float:
-    """Seconds of CPU of this process and of those that it has started and that have ended."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in used)
-
-
-if __name__ == "__main__":
-    main()

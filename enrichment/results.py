@@ -57,6 +57,8 @@ class Results:
     tombstones_us: dict[str, int] = field(default_factory=dict)
     """When the profiles that end here end."""
     triggers_dropped: int = 0
+    keeps_profiles: bool = True
+    """Whether profiles of decisions are made; not for who makes them all at the end."""
     _versions: dict[str, _ProfileVersion] = field(default_factory=dict)
 
     def note_profile(
@@ -69,7 +71,8 @@ class Results:
         picture: Picture | None = None,
     ) -> None:
         """A profile to publish, with its picture if it has been taken; a later one of the customer takes its place."""
-        self._versions[customer.id] = _ProfileVersion(customer, decision, table, row, as_of_us, picture)
+        if self.keeps_profiles:
+            self._versions[customer.id] = _ProfileVersion(customer, decision, table, row, as_of_us, picture)
 
     def note_tombstone(self, customer_id: str, as_of_us: int) -> None:
         """The end of a profile: no version from before is published, later ones are."""

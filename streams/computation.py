@@ -69,7 +69,7 @@ class Computation:
         touched, limits = len(self.results.touched), self._settings
         return (
             self.records >= share * limits.batch_max_records
-            or touched + len(self.results.put_off) >= share * limits.step_max_customers
+            or len(self._seen()) >= share * limits.step_max_customers
             or touched * PROFILE_BYTES + self._made_bytes >= share * limits.step_max_bytes
         )
 
@@ -96,7 +96,7 @@ class Computation:
         However much the records of the step have taken, there is room for some of them. When those whom the records
         have brought are due, only they know: Redis will be told by the end of the step.
         """
-        limit, seen = self._settings.step_max_customers, {**self.results.put_off, **self.results.touched}
+        limit, seen = self._settings.step_max_customers, self._seen()
         room = max(limit - len(seen), math.ceil((1 - RECORDS_SHARE) * limit))
         due = await self._store.due(midnight_day, len(seen) + room)
         unseen = [customer_id for customer_id in due if customer_id not in seen][:room]
@@ -143,6 +143,10 @@ class Computation:
             ],
             outbox=outbox,
         )
+
+    def _seen(self) -> dict[str, Customer]:
+        """Everyone of whom the step writes something."""
+        return {**self.results.put_off, **self.results.touched}
 
     async def _customers(self, customer_ids: Iterable[str], keep: bool = True) -> dict[str, Customer]:
         """From the cache or Redis; `keep` those in the cache for whom records come, not those of a sweep."""

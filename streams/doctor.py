@@ -26,6 +26,7 @@ from streams.topics import admin_client, check_topics
 REDIS_TIMEOUT_S: Final = 5.0
 TRANSACTIONS_TIMEOUT_S: Final = 20.0
 _READS_STABLE_OFFSETS: Final = 7
+_OLDEST_REDIS: Final = (6, 2)
 """The version of OffsetFetch from which a broker can be asked for stable offsets only (Kafka 2.5)."""
 
 
@@ -115,8 +116,12 @@ def check_redis(settings: Settings) -> list[Finding]:
         with _redis_client(settings) as client:
             client.ping()
             policy = client.info("memory").get("maxmemory_policy")
+            version = str(client.info("server").get("redis_version", ""))
     except (redis.RedisError, OSError, ValueError) as error:
         return [Finding("redis", "error", f"Redis does not answer at {where}: {one_line(error)}")]
+    if is_old_redis(version):
+        reason = f"Redis at {where} must be 6.2 or later, not {version}"
+        return [Finding("redis", "error", reason)]
     findings = [Finding("redis", "ok", f"{settings.redis_address} answers")]
     if policy is None:
         return [*findings, Finding("redis", "warning", "Redis does not report maxmemory-policy")]
@@ -124,6 +129,12 @@ def check_redis(settings: Settings) -> list[Finding]:
         reason = f"maxmemory-policy of Redis at {where} must be noeviction, not {policy}"
         return [Finding("redis", "error", reason)]
     return [*findings, Finding("redis", "ok", "maxmemory-policy is noeviction")]
+
+
+def is_old_redis(version: str) -> bool:
+    """Whether a version such as `6.0.16` lacks what the worker asks for; not where none is told."""
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
+    return bool(numbers) and numbers < _OLDEST_REDIS
 
 
 def check_partitions(settings: Settings) -> list[Finding]:

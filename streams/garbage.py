@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 YOUNGEST_OBJECTS = 500_000
 """More than the documents and states of a few steps, which are gone before they would be looked at."""
+LOOKS_PER_OLDER_LOOK = 20
+"""Looks at the youngest for one at those that outlived them: ten million objects, which is more than a cache holds."""
 
 
 def expect_long_lives() -> None:
@@ -17,7 +19,7 @@ def expect_long_lives() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(YOUNGEST_OBJECTS, 20, 20)
+    gc.set_threshold(YOUNGEST_OBJECTS, LOOKS_PER_OLDER_LOOK, LOOKS_PER_OLDER_LOOK)
 
 
 @contextmanager

@@ -126,7 +126,9 @@ class Metrics:
             "output_records_total", "Records published, by output topic.", topic=get_args(OutputTopic)
         )
         self._step_records = histogram("step_records", "Input records per step.", COUNT_BUCKETS)
-        self._step_customers = histogram("step_customers", "Customers stored per step.", COUNT_BUCKETS)
+        self._step_customers = histogram(
+            "step_customers", "Customers of whom a step wrote anything.", COUNT_BUCKETS
+        )
         self._step_duration = histogram(
             "step_duration_seconds", "Duration of a step's phases.", PHASE_BUCKETS_S, phase=get_args(Phase)
         )
@@ -174,7 +176,7 @@ class Metrics:
         self._reactivations_dropped.inc(results.triggers_dropped)
         self.note_output(Counter(record.topic for record in step.outbox))
         self._step_records.observe(work.records)
-        self._step_customers.observe(len(step.states))
+        self._step_customers.observe(len(step.states) + len(step.put_off))
         for phase, seconds in watch.seconds.items():
             self._step_duration.labels(phase).observe(seconds)
         latency = {source: self._latency.labels(source) for source in SOURCES}

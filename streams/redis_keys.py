@@ -41,7 +41,10 @@ class PartitionKeys:
 
     @property
     def due(self) -> str:
-        """Sorted set: every known customer, by the UTC day on which something may next happen to them."""
+        """Sorted set: every known customer, by the UTC day on which something may next happen to them.
+
+        It alone knows the day of those to whom nothing happened when they were last due.
+        """
         return f"{self.base}:due"
 
     @property

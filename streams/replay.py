@@ -26,7 +26,10 @@ Report = Callable[[int, int], None]
 
 @dataclass(slots=True)
 class Replayed:
-    """What a replay makes. `end_us` is the time that every profile is as of; they are sorted by customer."""
+    """What a replay makes. `end_us` is the time that every profile is as of; they are sorted by customer.
+
+    `results` have none of the profiles in between.
+    """
 
     results: Results
     customers: dict[str, Customer]
@@ -55,7 +58,7 @@ def replay_ordered(
 ) -> Replayed:
     """Take the records of a log, or those of some of its customers: what becomes of one depends on no other."""
     enricher = Enricher(model, NAMESPACE, horizons)
-    results, customers = Results(model), dict[str, Customer]()
+    results, customers = Results(model, keeps_profiles=False), dict[str, Customer]()
     index = _DueIndex(customers)
     for number, (day, batch) in enumerate(_batches(log.records)):
         _pass_midnight(day, enricher, index, results)

@@ -124,7 +124,10 @@ class StateStore:
         return unpack_outbox(packed) if packed else []
 
     async def load(self, customer_ids: Sequence[str]) -> dict[str, Customer]:
-        """The customers of these ids; one not held begins anew, after their last erasure if there was one."""
+        """The customers of these ids; one not held begins anew, after their last erasure if there was one.
+
+        Each is due on the day that the index says, unless that is before the one of their state.
+        """
         customers: dict[str, Customer] = {}
         prefix = self.keys.customer("")
         for start in range(0, len(customer_ids), CHUNK_CUSTOMERS):
@@ -135,7 +138,7 @@ class StateStore:
             found: dict[str, CustomerState] = {}
             for customer_id, state in zip(ids, states, strict=True):
                 found[customer_id] = erased[customer_id] if state is None else decode(state)
-            await self._put_off(found)
+            await self._take_filed_days(found)
             customers.update(
                 {
                     customer_id: Customer(customer_id, state, self.model)
@@ -144,7 +147,7 @@ class StateStore:
             )
         return customers
 
-    async def _put_off(self, found: Mapping[str, CustomerState]) -> None:
+    async def _take_filed_days(self, found: Mapping[str, CustomerState]) -> None:
         """Tell states until when they were put off since they were written: of that, the index alone is told.
 
         Who is due later than the last midnight by their state need not be asked for: whoever was put off was due.

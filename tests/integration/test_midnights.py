@@ -18,6 +18,7 @@ from streams.clients import RedisClient
 from streams.clock_check import ClockCheck
 from streams.inputs import Inputs
 from streams.publisher import Publisher
+from streams.redis_keys import PartitionKeys
 from streams.settings import Settings
 from streams.worker import Worker
 from tests.enrichment.driver import Partition
@@ -94,6 +95,33 @@ def midnight_of(worker: Worker) -> int:
 async def passed(worker: Worker, day: int) -> None:
     """Wait until the midnight of a day has passed and all who were due have been looked at."""
     await until(lambda: midnight_of(worker) >= day and worker.is_idle, f"midnight of day {day}")
+
+
+async def test_a_midnight_on_which_nothing_happens_writes_no_state(
+    settings: Settings, clock: SetClock
+) -> None:
+    """Only when to look again is written, and a worker that begins then goes by it."""
+    await make_topics(settings)
+    await produce(settings, [record_of("purchases", order("e1", 1))])
+    keys = PartitionKeys.of(settings, 0)
+    async with Redis.from_url(settings.redis_url) as redis:
+        async with running(settings, clock) as worker:
+            await until_idle(settings, worker)
+            state, due_day = await redis.get(keys.customer("c")), await redis.zscore(keys.due, "c")
+            assert due_day is not None
+            clock.days = due_day - day_of(clock())
+            await passed(worker, int(due_day))
+            put_off_to = await redis.zscore(keys.due, "c")
+            assert put_off_to is not None
+            assert put_off_to > due_day
+            assert await redis.get(keys.customer("c")) == state
+        async with running(settings, clock) as worker:
+            await produce(settings, [record_of("purchases", order("e2", 0.5))])
+            await until_idle(settings, worker)
+            assert await redis.get(keys.customer("c")) != state
+            clock.days = 400
+            await passed(worker, day_of(clock()))
+    assert lifecycles(await changes_of(settings))[-1] == ("lapsed", "time")
 
 
 async def test_an_idle_customer_is_demoted_at_midnights_with_no_event(

@@ -16,6 +16,7 @@ from streams.doctor import (
     check_model,
     check_redis,
     check_transactions,
+    is_old_redis,
     require,
     run_checks,
 )
@@ -50,6 +51,15 @@ def test_a_healthy_installation_has_no_findings_but_ok(
     checks += ["partitions", "clock", "erasure key"]
     assert list(dict.fromkeys(finding.check for finding in findings)) == checks
     assert require(findings) == []
+
+
+@pytest.mark.parametrize(
+    ("version", "is_old"),
+    [("6.0.16", True), ("6.2.0", False), ("7.2.4", False), ("10.0.1", False), ("", False)],
+)
+def test_a_redis_that_lacks_a_command_is_too_old(version: str, is_old: bool) -> None:
+    """Of these versions no server is at hand."""
+    assert is_old_redis(version) == is_old
 
 
 @pytest.mark.real_kafka

@@ -7,6 +7,10 @@ import gzip
 import json
 import os
 import random
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
 from collections.abc import Iterable
 from datetime import date, timedelta
@@ -181,25 +185,64 @@ def test_the_demo_gives_the_same_bytes_again_and_shuffled(
 def test_processes_that_share_the_work_write_the_same_bytes(
     seeded_lines: Lines, tmp_path: Path, until: str | None
 ) -> None:
-    """More of them than some have customers for; what is counted is the same too."""
+    """More of them than there are customers; what is counted is the same too."""
     alone = replay_lines(seeded_lines, tmp_path / "alone", seeded_model(), until, processes=1)
-    shared = replay_lines(seeded_lines, tmp_path / "shared", seeded_model(), until, processes=4)
+    shared = replay_lines(seeded_lines, tmp_path / "shared", seeded_model(), until, processes=16)
     assert shared.same_everywhere == alone.same_everywhere
     assert all(alone.files.values())
 
 
-def test_a_process_that_is_ended_from_outside_ends_the_replay(seeded_lines: Lines, tmp_path: Path) -> None:
-    """With an error, and no half of a file."""
+class Deadly(Horizons):
+    """Ends the process that is given it."""
 
-    class Deadly(Horizons):
-        def __reduce__(self) -> Any:
-            return os._exit, (9,)
+    def __reduce__(self) -> Any:
+        return os._exit, (9,)
 
+
+class Broken(Horizons):
+    """Fails where it is used."""
+
+    def __reduce__(self) -> Any:
+        return str, ("no horizons",)
+
+
+@pytest.mark.parametrize(
+    ("horizons", "error", "said"),
+    [(Deadly(), EbbtideError, r"exit code 9.*--processes 1"), (Broken(), AttributeError, "no attribute")],
+)
+def test_a_process_that_fails_ends_the_replay(
+    seeded_lines: Lines, tmp_path: Path, horizons: Horizons, error: type[Exception], said: str
+) -> None:
+    """With its error, and no half of a file."""
     (tmp_path / "purchases.jsonl").write_bytes(b"\n".join(seeded_lines["purchases"]))
     out, paths = tmp_path / "out", [tmp_path / "purchases.jsonl"]
-    with pytest.raises(EbbtideError, match=r"ended from outside.*--processes 1"):
-        run_replay(paths, [], [], out, seeded_model(), None, Deadly(), processes=2)
+    with pytest.raises(error, match=said):
+        run_replay(paths, [], [], out, seeded_model(), None, horizons, processes=2)
     assert list(out.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_no_process_outlives_a_replay_that_is_ended(tmp_path: Path, number: signal.Signals) -> None:
+    """An interrupt, as a terminal sends it to all, ends it quietly; one killed leaves its folder, and no more."""
+    for topic in TOPICS:
+        (tmp_path / f"{topic}.jsonl").write_bytes(b"\n".join(demo_lines(1)[topic]))
+    options = [option for topic in TOPICS for option in (f"--{topic}", str(tmp_path / f"{topic}.jsonl"))]
+    command = [sys.executable, "-m", "streams", "replay", *options]
+    command += ["--out", str(tmp_path / "out"), "--processes", "2"]
+    replaying = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE)
+    deadline_s = time.monotonic() + 60
+    while len(shares := list(tmp_path.glob("out/.replay-*/*/share"))) < 2:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.02)
+    time.sleep(0.5)  # by then the others are starting, or have begun
+    if number == signal.SIGINT:
+        os.killpg(replaying.pid, number)
+    else:
+        replaying.kill()
+    _, said = replaying.communicate(timeout=120)  # returns when nobody has stderr any more
+    assert b"Traceback" not in said
+    assert replaying.returncode == (130 if number == signal.SIGINT else -number)
+    assert [share.exists() for share in shares] == [number == signal.SIGKILL] * 2
 
 
 def test_the_demos_aggregates_equal_a_recount_for_all_households(demo: Replayed) -> None:
