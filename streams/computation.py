@@ -67,9 +67,11 @@ class Computation:
     def is_full(self, share: float = 1.0) -> bool:
         """Whether the step has reached this share of a limit of records, customers or bytes."""
         touched, limits = len(self.results.touched), self._settings
+        most_customers = share * limits.step_max_customers
         return (
             self.records >= share * limits.batch_max_records
-            or len(self._seen()) >= share * limits.step_max_customers
+            # Some are counted twice by the sum, which is asked first because it costs nothing.
+            or (touched + len(self.results.put_off) >= most_customers and len(self._seen()) >= most_customers)
             or touched * PROFILE_BYTES + self._made_bytes >= share * limits.step_max_bytes
         )
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 YOUNGEST_OBJECTS = 500_000
-"""More than the documents and states of a few steps, which are gone before they would be looked at."""
+"""Net of what has gone meanwhile: of a step's documents and states most go before they would be looked at."""
 LOOKS_PER_OLDER_LOOK = 20
-"""Looks at the youngest for one at those that outlived them: ten million objects, which is more than a cache holds."""
+"""Looks at the youngest for one at those that outlived them, among which are all customers in memory."""
 
 
 def expect_long_lives() -> None:

@@ -5,7 +5,7 @@ The same set of events and the same model give the same output, however they wer
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from enrichment.acceptance import Horizons, Topic
@@ -15,13 +15,11 @@ from enrichment.enricher import Enricher
 from enrichment.model import Model
 from enrichment.profile import Document
 from enrichment.results import Results
+from streams.progress import Report
 from streams.replay_log import Dated, ReplayLog, ordered_log
 
 NAMESPACE = "replay"
 BATCH_EVENTS = 10_000
-
-Report = Callable[[int, int], None]
-"""Called with (events done, events in all)."""
 
 
 @dataclass(slots=True)

@@ -21,7 +21,8 @@ from schemas.dead_letters import Rejection
 from schemas.decode import decode
 from streams.errors import EbbtideError
 from streams.garbage import expect_long_lives
-from streams.replay import Report, replay_ordered
+from streams.progress import Report
+from streams.replay import replay_ordered
 from streams.replay_log import Dated, ReplayLog
 from streams.replay_parts import Part, write_part
 

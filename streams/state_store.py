@@ -139,12 +139,8 @@ class StateStore:
             for customer_id, state in zip(ids, states, strict=True):
                 found[customer_id] = erased[customer_id] if state is None else decode(state)
             await self._take_filed_days(found)
-            customers.update(
-                {
-                    customer_id: Customer(customer_id, state, self.model)
-                    for customer_id, state in found.items()
-                }
-            )
+            for customer_id, held in found.items():
+                customers[customer_id] = Customer(customer_id, held, self.model)
         return customers
 
     async def _take_filed_days(self, found: Mapping[str, CustomerState]) -> None:
