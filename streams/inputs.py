@@ -106,12 +106,17 @@ class Inputs:
     async def fill(self, timeout_ms: int) -> int:
         """Fetch more of those inputs that hold little; gives how many records came.
 
+        At the end of the logs nothing is fetched ahead, so that a step begins with all that has come by then. aiokafka
+        would fetch at once again, take the very first record that comes, and ask no further until that is taken: all
+        that came later would wait for the step after the next one.
+
         Raises what aiokafka raises, and `StalledError` where an input short of its end has given nothing for long.
         """
         wanted = {topic: tp for topic, tp in self._tps.items() if len(self.buffers[topic]) < ENOUGH_RECORDS}
         if not wanted:
             return 0
         before = dict(self._fetched)
+        self._consumer.resume(*wanted.values())
         fetched = await self._consumer.getmany(*wanted.values(), timeout_ms=timeout_ms)
         for tp, records in fetched.items():
             topic = self._topics[tp.topic]
@@ -121,6 +126,9 @@ class Inputs:
         came = sum(map(len, fetched.values()))
         if came:
             self._ends_are_fresh = False
+        # With no time to wait there must be something under way already.
+        if came and timeout_ms and self.is_at_end:
+            self._consumer.pause(*self._tps.values())
         await self._look_for_stall([topic for topic in wanted if self._fetched[topic] == before[topic]])
         return came
 
@@ -171,8 +179,7 @@ class Inputs:
         """
         if self.buffers[topic] or topic not in self._ends:
             return False
-        end = self._fetched_end(topic)
-        return end is not None and self._fetched[topic] >= max(end, self._ends[topic])
+        return self._has_fetched_all(topic) and self._fetched[topic] >= self._ends[topic]
 
     def is_behind_nothing(self, topic: Topic) -> bool:
         """Whether this input holds nothing that came before any record fetched from the others."""
@@ -192,6 +199,16 @@ class Inputs:
                 at = self._next[topic] if self.buffers[topic] else self._fetched[topic]
                 lags[topic] = max(0, max(ends) - at)
         return lags
+
+    @property
+    def is_at_end(self) -> bool:
+        """Whether the latest fetches came to the end of each input, as it was then."""
+        return all(map(self._has_fetched_all, self._tps))
+
+    def _has_fetched_all(self, topic: Topic) -> bool:
+        """Whether the latest fetch came to the end."""
+        end = self._fetched_end(topic)
+        return end is not None and self._fetched[topic] >= end
 
     def _fetched_end(self, topic: Topic) -> int | None:
         """The end of settled transactions that the latest fetch told, or the log's; None before any fetch."""
