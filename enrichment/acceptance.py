@@ -99,7 +99,7 @@ def _too_large(path: str, model: Model) -> Rejection:
     return Rejection(OUT_OF_RANGE, f"{path}: above 10^9 {model.base_currency}")
 
 
-class Seen(msgspec.Struct, array_like=True):
+class Seen(msgspec.Struct, array_like=True, gc=False):
     """Digests of the ids of one customer's records of one topic, for as long as those are not too late."""
 
     newest_us: int | None = None

@@ -20,7 +20,7 @@ BEFORE_ALL_US = -(2**62)
 NEVER_US = 2**62
 
 
-class ConsentRecord(msgspec.Struct, array_like=True, frozen=True):
+class ConsentRecord(msgspec.Struct, array_like=True, gc=False, frozen=True):
     """One consent given or withdrawn."""
 
     occurred_at_us: int
@@ -39,7 +39,7 @@ class ConsentRecord(msgspec.Struct, array_like=True, frozen=True):
         return FOREVER_DAY if self.expires_at_us is None else day_of(self.expires_at_us)
 
 
-class ConsentState(msgspec.Struct, array_like=True):
+class ConsentState(msgspec.Struct, array_like=True, gc=False):
     """One customer's consents. `profiling` keeps the latest denial and all grants after it, in order.
 
     `enforced_from_us` is the time before which engagement has been deleted so far.

@@ -54,7 +54,7 @@ from schemas.events import Consent, Engagement, Event, Purchase
 Outcome = Literal["accepted", "duplicate", "erased"]
 
 
-class CustomerState(msgspec.Struct, array_like=True):
+class CustomerState(msgspec.Struct, array_like=True, gc=False):
     """What is stored about one customer. Times in microseconds, days since the epoch, money in micros."""
 
     orders: Ledger

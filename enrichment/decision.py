@@ -7,7 +7,7 @@ import msgspec
 Ranks = tuple[int, int, int]
 
 
-class Baseline(msgspec.Struct, array_like=True, frozen=True):
+class Baseline(msgspec.Struct, array_like=True, gc=False, frozen=True):
     """The last evaluation that brought a change: metrics, their contributions to value, and scores."""
 
     metrics: tuple[float | None, ...]
@@ -15,14 +15,14 @@ class Baseline(msgspec.Struct, array_like=True, frozen=True):
     scores: tuple[float, ...]
 
 
-class PendingTrigger(msgspec.Struct, array_like=True, frozen=True):
+class PendingTrigger(msgspec.Struct, array_like=True, gc=False, frozen=True):
     """A re-activation that falls due on the midnight of a day, unless the customer comes back before."""
 
     change_id: str
     due_day: int
 
 
-class Decision(msgspec.Struct, array_like=True):
+class Decision(msgspec.Struct, array_like=True, gc=False):
     """What has been decided and published about one customer; with it a stream goes on where another stopped.
 
     `standing` holds ranks in the order of `standing.DIMENSIONS`; `changed_days` the UTC day of each one's

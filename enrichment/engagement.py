@@ -27,7 +27,7 @@ class DayEngagement(NamedTuple):
     cost_micros: int
 
 
-class Latest(msgspec.Struct, array_like=True, frozen=True):
+class Latest(msgspec.Struct, array_like=True, gc=False, frozen=True):
     """The latest value of one key, by (`occurred_at`, `event_id`)."""
 
     occurred_at_us: int
@@ -35,7 +35,7 @@ class Latest(msgspec.Struct, array_like=True, frozen=True):
     value: Answer
 
 
-class EngagementState(msgspec.Struct, array_like=True):
+class EngagementState(msgspec.Struct, array_like=True, gc=False):
     """One customer's engagement. `last_day_by_kind` leaves automated interactions out."""
 
     days: tuple[DayEngagement, ...] = ()

@@ -28,7 +28,7 @@ MONEY_ONLY_AFTER_DAYS = 400
 """A record more than so many days after its order's day changes money only."""
 
 
-class Version(msgspec.Struct, array_like=True, frozen=True):
+class Version(msgspec.Struct, array_like=True, gc=False, frozen=True):
     """What one `order` or `order_updated` says: money in its own currency and in the base currency.
 
     `rate` is the exact rate of the conversion as a fraction, empty for the base currency.
@@ -49,7 +49,7 @@ class Version(msgspec.Struct, array_like=True, frozen=True):
         return self.occurred_at_us, self.event_id
 
 
-class Refund(msgspec.Struct, array_like=True, frozen=True):
+class Refund(msgspec.Struct, array_like=True, gc=False, frozen=True):
     """Money given back on a day. A late one (see `apply_purchase`) cannot make its order uncounted."""
 
     day: int
@@ -61,7 +61,7 @@ class Refund(msgspec.Struct, array_like=True, frozen=True):
     rate: str = ""
 
 
-class Entry(msgspec.Struct, array_like=True):
+class Entry(msgspec.Struct, array_like=True, gc=False):
     """Everything known about one order. Without `ordered_on` its `order` has not come."""
 
     ordered_on: int | None = None
@@ -108,7 +108,7 @@ class DayMoney(NamedTuple):
         return _pack_day(*self[:NUMBERS])
 
 
-class Folded(msgspec.Struct, array_like=True, frozen=True):
+class Folded(msgspec.Struct, array_like=True, gc=False, frozen=True):
     """Days so old that no record can change them, as lifetime totals."""
 
     first_day: int | None = None
@@ -198,7 +198,7 @@ class MoneyHistory:
         return MoneyHistory(self.buckets[at:], self.totals, self.packed[at * DAY_BYTES :])
 
 
-class Ledger(msgspec.Struct, array_like=True):
+class Ledger(msgspec.Struct, array_like=True, gc=False):
     """One customer's orders, by order id, and what was folded away."""
 
     entries: dict[str, Entry] = {}

@@ -22,6 +22,7 @@ from streams.clock_check import ClockCheck, wall_clock_us
 from streams.computation import RECORDS_SHARE, Computation
 from streams.deadlines import within
 from streams.errors import EbbtideError
+from streams.garbage import look_in_small_portions
 from streams.inputs import Inputs, offsets_gone
 from streams.metrics import Metrics, Stopwatch
 from streams.output import OutputWriter
@@ -259,6 +260,8 @@ class PartitionTask:
         self._watch.lap("compute")
         await self._finish(step, publisher)
         self._note(work, step)
+        if inputs.is_at_end:
+            look_in_small_portions()
         return step.after
 
     async def _finish(self, step: Step, publisher: Publisher) -> None:
