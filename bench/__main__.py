@@ -1,6 +1,8 @@
 """All benchmarks: `make bench`, or `python -m bench`; `--quick` runs a tiny form of each, in a few minutes.
 
-The report goes to standard output as Markdown, and with `--json FILE` to a file too; progress goes to standard error.
+The report goes to standard output as Markdown, and with `--json FILE` to a file too, which is written anew after each
+part; progress goes to standard error. A part that fails does not keep the others from being run and reported; the exit
+code is then 1.
 """
 
 from __future__ import annotations
@@ -8,7 +10,9 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +22,12 @@ from bench import latency, pipeline, profiling, replay, scale, sweep
 from bench.drain import Services
 from bench.latency import Rates
 from bench.pipeline import Sizes
-from bench.report import Part, document, markdown
+from bench.report import Failures, Part, document, markdown
 from bench.scale import Scales
 from tests.services import start_kafka, start_own_redis
 
-PARTS = ("pipeline", "replay", "latency", "scale", "sweep", "profile")
+PARTS = ("pipeline", "replay", "latency", "processes", "recovery", "sweep", "profile", "customers")
+"""In the order in which they are run: the longest at the end."""
 
 
 def say(text: str) -> None:
@@ -60,7 +65,13 @@ def sizes_of(options: argparse.Namespace) -> Sizes:
 
 def rates_of(options: argparse.Namespace) -> Rates:
     """What is offered to measure latency."""
-    small = {"per_s": (1.0, 500.0), "seconds": 10.0, "warm_up_s": 3.0, "customers": 1_500}
+    small = {
+        "per_s": (1.0, 500.0),
+        "seconds": 10.0,
+        "warm_up_s": 3.0,
+        "customers": 1_500,
+        "broker_warm_up_s": 5.0,
+    }
     return Rates(**_chosen(options, small, per_s="rates", seconds="seconds"))
 
 
@@ -95,38 +106,57 @@ def _chosen(options: argparse.Namespace, small: dict[str, Any], **names: str) ->
     return {**(small if options.quick else {}), **chosen}
 
 
-def run(options: argparse.Namespace, services: Services) -> dict[str, Part]:
+def runs_of(options: argparse.Namespace, services: Services) -> dict[str, Callable[[], Part]]:
     """Every part that was asked for, in order."""
-    sizes = sizes_of(options)
+    sizes, scales = sizes_of(options), scales_of(options)
     logs = pipeline.make_logs(sizes)
     runs: dict[str, Callable[[], Part]] = {
-        "pipeline": lambda: pipeline.run(services, sizes, logs, say),
-        "replay": lambda: replay.run(services, sizes, logs, say),
-        "latency": lambda: latency.run(services, rates_of(options), logs, say),
-        "scale": lambda: scale.run(services, sizes, scales_of(options), logs, say),
-        "sweep": lambda: sweep.run(services, sweep_of(options)),
-        "profile": lambda: profiling.run(services, sizes, sizing_of(options), logs, say),
+        "pipeline": partial(pipeline.run, services, sizes, logs, say),
+        "replay": partial(replay.run, services, sizes, logs, say),
+        "latency": partial(latency.run, services, rates_of(options), logs, say),
+        "processes": partial(scale.over_processes, services, sizes, scales, logs, say),
+        "recovery": partial(scale.recovery, services, sizes, scales, logs, say),
+        "sweep": partial(sweep.run, services, sweep_of(options)),
+        "profile": partial(profiling.run, services, sizes, sizing_of(options), logs, say),
+        "customers": partial(scale.over_customers, services, sizes, scales, logs, say),
     }
+    return {name: runs[name] for name in PARTS if name in options.only}
+
+
+def run(
+    runs: Mapping[str, Callable[[], Part]], keep: Callable[[dict[str, Part], Failures], None]
+) -> tuple[dict[str, Part], Failures]:
+    """What each part found, and why those that found nothing failed; `keep` gets both after each part."""
     parts: dict[str, Part] = {}
-    for name in PARTS:
-        if name in options.only:
-            say(f"{name} …")
-            parts[name] = runs[name]()
-    return parts
+    failures: Failures = {}
+    for name, run_part in runs.items():
+        say(f"{name} …")
+        try:
+            parts[name] = run_part()
+        except Exception as error:
+            traceback.print_exc()
+            failures[name] = f"{type(error).__name__}: {error}"
+        keep(parts, failures)
+    return parts, failures
 
 
-def main() -> None:
-    """Run, print and write."""
+def main() -> int:
+    """Run, print and write; gives the exit code."""
     options = options_of()
     with start_kafka() as kafka, start_own_redis() as redis:
         origin = f"{kafka.origin}, {Path(redis.origin).name}"
         if not kafka.is_real:
             sys.exit(f"benchmarks need a real Apache Kafka; found: {kafka.origin}")
-        parts = run(options, Services(kafka, redis))
-    print(markdown(parts, origin))
-    if options.json is not None:
-        options.json.write_bytes(orjson.dumps(document(parts, origin), option=orjson.OPT_INDENT_2) + b"\n")
+
+        def keep(parts: dict[str, Part], failures: Failures) -> None:
+            if options.json is not None:
+                found = orjson.dumps(document(parts, origin, failures), option=orjson.OPT_INDENT_2)
+                options.json.write_bytes(found + b"\n")
+
+        parts, failures = run(runs_of(options, Services(kafka, redis)), keep)
+    print(markdown(parts, origin, failures))
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench import broker, contenders
 from bench.drain import Services, running
@@ -19,9 +19,10 @@ HEADER = (
 NOTES = """\
 exactly_once, one process, 8 partitions. Probes are first orders of new customers, each of which causes a change; the
 rest of the load are records of the workload. From the broker's stamp (LogAppendTime, whole milliseconds) to the arrival
-at a read_committed consumer on the same machine; the first {warm_up_s:g} s of each load are left out. A change that has
-not come {answer_s:g} s after the load has ended counts as one that never comes (∞). The last column is how far the
-load itself was behind its schedule at most."""
+at a read_committed consumer on the same machine; the first {warm_up_s:g} s of each load are left out. A load of
+{broker_per_s:,.0f} events/s for {broker_s:g} s comes before all of them and is not counted: so long the broker's own
+code is being compiled. A change that has not come {answer_s:g} s after the load has ended counts as one that never
+comes (∞). The last column is how far the load itself was behind its schedule at most."""
 MOST_PROBES_PER_S = 200.0
 ANSWER_S = 90.0
 TARGET_PER_S = 1_000.0
@@ -35,18 +36,26 @@ class Rates:
     seconds: float = 40.0
     warm_up_s: float = 5.0
     customers: int = 100_000
+    broker_warm_up_s: float = 120.0
 
 
 def run(services: Services, rates: Rates, logs: Logs, say: Callable[[str], None]) -> Part:
     """Each rate on a worker of its own, which has worked off the warm-up log."""
     rows: list[list[Cell]] = []
     figures: dict[str, float] = {}
+    broker_per_s = min(TARGET_PER_S, max(rates.per_s))
+    _measured(services, replace(rates, seconds=rates.broker_warm_up_s), logs, broker_per_s)
     for per_s in rates.per_s:
         row, p99_ms = _measured(services, rates, logs, per_s)
         say(f"latency at {per_s:,.0f} events/s: p99 {p99_ms:,.0f} ms")
         rows.append(row)
         figures[f"latency_p99_ms_at_{per_s:.0f}"] = p99_ms
-    notes = NOTES.format(warm_up_s=rates.warm_up_s, answer_s=ANSWER_S)
+    notes = NOTES.format(
+        warm_up_s=rates.warm_up_s,
+        answer_s=ANSWER_S,
+        broker_per_s=broker_per_s,
+        broker_s=rates.broker_warm_up_s,
+    )
     return Part([Table("Latency", HEADER, rows, notes)], figures)
 
 

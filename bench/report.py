@@ -32,6 +32,10 @@ class Part:
     figures: Mapping[str, float] = field(default_factory=dict)
 
 
+Failures = dict[str, str]
+"""Why a part found nothing, by its name."""
+
+
 @dataclass(frozen=True)
 class Target:
     """A figure that must be at least (`≥`) or at most (`≤`) so much; without a sign it is only reported beside it."""
@@ -78,9 +82,11 @@ TARGETS = (
 )
 
 
-def markdown(parts: Mapping[str, Part], services: str) -> str:
+def markdown(parts: Mapping[str, Part], services: str, failures: Mapping[str, str] = {}) -> str:
     """The whole report; targets without a figure in this run are left out of their table, but named."""
     lines = [f"# Benchmarks, {datetime.now(UTC):%Y-%m-%d}", "", _machine(services), ""]
+    for name, reason in failures.items():
+        lines += [f"**{name} failed**: {reason}", ""]
     lines += _table(_targets(_figures(parts)))
     for part in parts.values():
         for table in part.tables:
@@ -88,11 +94,12 @@ def markdown(parts: Mapping[str, Part], services: str) -> str:
     return "\n".join(lines)
 
 
-def document(parts: Mapping[str, Part], services: str) -> dict[str, object]:
+def document(parts: Mapping[str, Part], services: str, failures: Mapping[str, str] = {}) -> dict[str, object]:
     """The same for programs."""
     figures = _figures(parts)
     return {
         "machine": _machine(services),
+        "failures": failures,
         "figures": figures,
         "targets": [
             {

@@ -51,17 +51,6 @@ class Scales:
     rebuild_events: int = 100_000
 
 
-def run(services: Services, sizes: Sizes, scales: Scales, logs: Logs, say: Say) -> Part:
-    """All of it."""
-    parts = [
-        over_processes(services, sizes, scales, logs, say),
-        over_customers(services, sizes, scales, logs, say),
-        recovery(services, sizes, scales, logs, say),
-    ]
-    figures = {name: value for part in parts for name, value in part.figures.items()}
-    return Part([table for part in parts for table in part.tables], figures)
-
-
 # ---------------------------------------------------------------- processes
 
 

@@ -124,7 +124,7 @@ def test_replay_takes_the_same_records_from_files(logs: Logs, tmp_path: Path) ->
 
 def test_every_probe_of_a_load_is_seen(services: Services, logs: Logs) -> None:
     """A steady load has its latencies measured, and none of its changes is lost."""
-    part = latency.run(services, Rates((100.0,), 3.0, 0.5, 300), logs, print)
+    part = latency.run(services, Rates((100.0,), 3.0, 0.5, 300, broker_warm_up_s=1.0), logs, print)
     (row,) = part.tables[0].rows
     probes, slowest_ms = row[2], row[6]
     assert isinstance(probes, int)
