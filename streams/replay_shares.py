@@ -10,6 +10,7 @@ import threading
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -80,7 +81,11 @@ def replay_in_shares(
 
 
 def _start(process: BaseProcess) -> None:
-    """Interrupts are for this process: the other inherits that they are held back, and one that comes now waits."""
+    """Interrupts are for this process: the other inherits that they are held back, and one that comes now waits.
+
+    Starting the first process would also start a tracker of resources, and then hold nothing back any more.
+    """
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         process.start()
