@@ -30,7 +30,7 @@ simulate: $(STAMP) ## simulate RUNS=10000 seeds with every kind of fault, from F
 faults: $(STAMP) ## break workers, brokers, Redis and input in mid-stream, and print what was lost or doubled (25 to 45 minutes)
 	$(BIN)/python -m pytest tests/faults --faults full $(ARGS)
 
-bench: $(STAMP) ## measure throughput and latency against other stream processors (BENCH_ARGS="--quick"; about 30 minutes)
+bench: $(STAMP) ## measure throughput and latency against other stream processors (BENCH_ARGS="--quick"; 30 to 90 minutes)
 	$(BIN)/python -m bench $(BENCH_ARGS)
 
 lint: $(STAMP) ## ruff, strict mypy, and whether the exported schemas are up to date
