@@ -1,7 +1,8 @@
 """Garbage collection for processes that hold many customers for long.
 
-States and documents have no cycles, so they go without being looked for. Cycles are of tasks and errors, and young: an
-object that survives a look is never looked at again, or the looks at all customers in memory would each take seconds.
+States and documents have no cycles, so they go without being looked for; structs say so by `gc=False`. Cycles are of
+tasks and errors, and young: an object that survives a look is never looked at again, or the looks at all customers in
+memory would each take seconds.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ YOUNGEST_OBJECTS = 500_000
 """So many more than have gone meanwhile are looked at, whatever is under way: of a step's documents and states most go
 before. It takes up to half a second on a slow core."""
 FEW_OBJECTS = 20_000
-"""So many are looked at where a pause is felt: it takes some milliseconds."""
+"""So many are looked at where a pause is felt: it takes 10 to 40 ms on a slow core."""
 
 
 def expect_long_lives() -> None:
