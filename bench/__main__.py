@@ -95,8 +95,8 @@ def sweep_of(options: argparse.Namespace) -> sweep.Options:
 
 def sizing_of(options: argparse.Namespace) -> profiling.Sizing:
     """How much is done while the worker is looked at."""
-    small = {"events": 2_000, "sweep_customers": 4_000}
-    return profiling.Sizing(**_chosen(options, small))
+    small = {"events": 2_000, "sweep_customers": 4_000, "load_per_s": 500.0}
+    return profiling.Sizing(load=rates_of(options), **_chosen(options, small))
 
 
 def _chosen(options: argparse.Namespace, small: dict[str, Any], **names: str) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from bench import broker, contenders
-from bench.drain import Services, running
+from bench.drain import Run, Services, running
 from bench.pipeline import Logs
 from bench.probes import percentiles_ms, probing
 from bench.processes import cpu_s
@@ -58,21 +59,31 @@ def run(services: Services, rates: Rates, logs: Logs, say: Callable[[str], None]
     return Part([Table("Latency", HEADER, rows, notes)], figures)
 
 
-def _measured(services: Services, rates: Rates, logs: Logs, per_s: float) -> tuple[list[Cell], float]:
-    """A row of the table, and the p99 in milliseconds."""
-    probes_per_s = min(per_s, MOST_PROBES_PER_S)
-    options = {
-        "per_s": per_s,
-        "probes_per_s": probes_per_s,
-        "seconds": rates.seconds,
-        "customers": rates.customers,
-    }
+@contextmanager
+def warmed_up(services: Services, logs: Logs) -> Iterator[Run]:
+    """A worker, exactly_once, that has worked off the warm-up log."""
     with running(contenders.ebbtide("exactly_once"), services, len(logs.warm_up)) as run:
         with broker.consumer(run.settings, run.settings.group_id) as client:
             broker.feed(run.settings, logs.warm_up)
             run.wait_for(logs.warm_up, client, ANSWER_S)
+        yield run
+
+
+def load_of(rates: Rates, per_s: float) -> dict[str, float]:
+    """The options of `bench.load` for this rate."""
+    return {
+        "per_s": per_s,
+        "probes_per_s": min(per_s, MOST_PROBES_PER_S),
+        "seconds": rates.seconds,
+        "customers": rates.customers,
+    }
+
+
+def _measured(services: Services, rates: Rates, logs: Logs, per_s: float) -> tuple[list[Cell], float]:
+    """A row of the table, and the p99 in milliseconds."""
+    with warmed_up(services, logs) as run:
         before_s = cpu_s(run.trees), cpu_s(services.kafka_trees)
-        with probing(run.settings, run.folder, run.partitions, **options) as probes:
+        with probing(run.settings, run.folder, run.partitions, **load_of(rates, per_s)) as probes:
             sent, latencies = probes.results(rates.seconds + ANSWER_S)
         worker_s, broker_s = cpu_s(run.trees) - before_s[0], cpu_s(services.kafka_trees) - before_s[1]
     warm_ms = min(one.stamped_ms for one in latencies) + rates.warm_up_s * 1_000

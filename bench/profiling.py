@@ -14,16 +14,18 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import contenders, sweep
+from bench import contenders, latency, sweep
 from bench.drain import Services, drain, running
 from bench.pipeline import Logs, Sizes
+from bench.probes import probing
 from bench.processes import cpu_s
 from bench.report import Cell, Part, Table
 
-RATE_HZ = 200
+RATE_HZ, LOAD_RATE_HZ = 200, 50
+"""Stacks a second; fewer under a load, which goes on while the worker stands still to be looked at."""
 STOP_S = 60.0
 READY_TIMEOUT_S = 600.0
 OTHER = "event loop and the rest"
@@ -76,12 +78,15 @@ class Sizing:
 
     events: int = 100_000
     sweep_customers: int = 200_000
+    load: latency.Rates = field(default_factory=latency.Rates)
+    load_per_s: float = latency.TARGET_PER_S
 
 
 def run(services: Services, sizes: Sizes, sizing: Sizing, logs: Logs, say: Callable[[str], None]) -> Part:
-    """A drain, and a sweep in which nothing else flows. Where py-spy may not look, the tables are empty and say so."""
+    """A drain, a load, and a sweep without one. Where py-spy may not look, the tables are empty and say so."""
     tables = []
-    for name, profile in (("draining a log", _drained), ("a sweep", _swept)):
+    load = f"{sizing.load_per_s:,.0f} events/s"
+    for name, profile in (("draining a log", _drained), (load, _loaded), ("a sweep", _swept)):
         title = f"Where the worker's time goes: {name}"
         try:
             tables.append(profile(title, services, sizes, sizing, logs))
@@ -100,6 +105,21 @@ def _drained(title: str, services: Services, sizes: Sizes, sizing: Sizing, logs:
     return table_of(title, found, drained.worker_cpu_s / len(records) * 1e6, what, "event")
 
 
+def _loaded(title: str, services: Services, sizes: Sizes, sizing: Sizing, logs: Logs) -> Table:
+    found, rates = Stacks(), sizing.load
+    with latency.warmed_up(services, logs) as worker:
+        before_s = cpu_s(worker.trees)
+        options = latency.load_of(rates, sizing.load_per_s)
+        with (
+            probing(worker.settings, worker.folder, worker.partitions, **options) as probes,
+            sampling(worker.processes[0].pid, found, LOAD_RATE_HZ),
+        ):
+            sent, _ = probes.results(rates.seconds + latency.ANSWER_S)
+        used_s = cpu_s(worker.trees) - before_s
+    what = f"exactly_once, one process, 8 partitions, {sent.records:,} events in {sent.seconds:.0f} s."
+    return table_of(title, found, used_s / sent.records * 1e6, what, "event", LOAD_RATE_HZ)
+
+
 def _swept(title: str, services: Services, sizes: Sizes, sizing: Sizing, logs: Logs) -> Table:
     options, found = sweep.Options(customers=sizing.sweep_customers), Stacks()
     contender = contenders.ebbtide("exactly_once")
@@ -114,7 +134,7 @@ def _swept(title: str, services: Services, sizes: Sizes, sizing: Sizing, logs: L
 
 
 @contextmanager
-def sampling(pid: int, into: Stacks) -> Iterator[subprocess.Popen[bytes]]:
+def sampling(pid: int, into: Stacks, rate_hz: int = RATE_HZ) -> Iterator[subprocess.Popen[bytes]]:
     """Take samples of a process for the length of the block; raises `NoSamplesError` where that can't be.
 
     Gives py-spy's own process, which ends before the block does where the other one has ended.
@@ -124,7 +144,7 @@ def sampling(pid: int, into: Stacks) -> Iterator[subprocess.Popen[bytes]]:
         raise NoSamplesError(f"{program.name} is not installed")
     with tempfile.TemporaryDirectory(prefix="ebbtide-bench-") as folder:
         out, log = Path(folder) / "stacks", Path(folder) / "log"
-        command = [str(program), "record", "--pid", str(pid), "--rate", str(RATE_HZ)]
+        command = [str(program), "record", "--pid", str(pid), "--rate", str(rate_hz)]
         with log.open("wb") as said:
             spy = subprocess.Popen(
                 [*command, "--format", "raw", "--output", str(out)], stdout=said, stderr=said
@@ -169,7 +189,7 @@ def stage_of(stack: Sequence[str]) -> str | None:
     return OTHER
 
 
-def table_of(title: str, found: Stacks, cpu_us: float, what: str, each: str) -> Table:
+def table_of(title: str, found: Stacks, cpu_us: float, what: str, each: str, rate_hz: int = RATE_HZ) -> Table:
     """The stages, largest first, with their shares and what that is in microseconds of CPU per event or customer."""
     counts: Counter[str] = Counter()
     for stack, number in found.items():
@@ -180,5 +200,5 @@ def table_of(title: str, found: Stacks, cpu_us: float, what: str, each: str) -> 
         [stage, f"{100 * number / samples:.0f}%", number / samples * cpu_us]
         for stage, number in counts.most_common()
     ]
-    notes = NOTES.format(what=what, rate=RATE_HZ, samples=samples, cpu_us=cpu_us, each=f"per {each}")
+    notes = NOTES.format(what=what, rate=rate_hz, samples=samples, cpu_us=cpu_us, each=f"per {each}")
     return Table(title, ("stage", "share", f"µs per {each}"), rows, notes)
