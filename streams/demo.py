@@ -225,7 +225,7 @@ async def _is_done(
     for partition, (store, mark) in enumerate(zip(stores, marks, strict=True)):
         if any(mark.offsets[topic] < ends[partition].get(topic, 0) for topic in TOPICS):
             return False
-        if await store.due(mark.midnight_day, 1):
+        if await store.due(mark.midnight_day, 0, 1):
             return False
     return True
 

@@ -21,6 +21,8 @@ from streams.settings import Settings
 from streams.size_limits import StoppedError
 
 LOG_APPEND_TIME = 1
+LOOK_MS = 10
+"""How long a fetch takes to be answered where something has come already; where nothing has, so long is lost."""
 ENOUGH_RECORDS = 10_000
 """Records buffered per input, above which no more are fetched."""
 DOUBTFUL_AFTER_S = 5.0
@@ -63,6 +65,7 @@ class Inputs:
         self._in_vain_s: dict[Topic, float] = {}
         self._short_of: dict[Topic, int] = {}
         self._looked_at_s = 0.0
+        self._is_asked = False
         self._ends: dict[Topic, int] = {}
         self.ends_asked_at_us = -1
         self._ends_are_fresh = False
@@ -100,11 +103,14 @@ class Inputs:
             self._consumer.resume(tp)
             self._in_vain_s[topic] = 0.0
         self._looked_at_s = asyncio.get_running_loop().time()
+        self._is_asked = False
         self._short_of.clear()
         self._ends.clear()
 
     async def fill(self, timeout_ms: int) -> int:
         """Fetch more of those inputs that hold little; gives how many records came.
+
+        `timeout_ms` is how long to wait where there is nothing; without it, what has come is given all the same.
 
         At the end of the logs nothing is fetched ahead, so that a step begins with all that has come by then. aiokafka
         would fetch at once again, take the very first record that comes, and ask no further until that is taken: all
@@ -116,21 +122,30 @@ class Inputs:
         if not wanted:
             return 0
         before = dict(self._fetched)
+        was_asked = self._is_asked
         self._consumer.resume(*wanted.values())
-        fetched = await self._consumer.getmany(*wanted.values(), timeout_ms=timeout_ms)
+        came = await self._fetch(wanted.values(), timeout_ms or (0 if was_asked else LOOK_MS))
+        if came and was_asked and not timeout_ms and self.is_at_end:
+            # It has been waiting for who knows how long, alone.
+            came += await self._fetch(wanted.values(), LOOK_MS)
+        if came:
+            self._ends_are_fresh = False
+            if self.is_at_end:
+                self._consumer.pause(*self._tps.values())
+        await self._look_for_stall([topic for topic in wanted if self._fetched[topic] == before[topic]])
+        return came
+
+    async def _fetch(self, tps: Collection[TopicPartition], timeout_ms: int) -> int:
+        """Buffer what comes of these within a time; gives how many records those are."""
+        fetched = await self._consumer.getmany(*tps, timeout_ms=timeout_ms)
         for tp, records in fetched.items():
             topic = self._topics[tp.topic]
             self.buffers[topic].extend([arrived_of(record, topic, self._model) for record in records])
         for topic, tp in self._tps.items():
             self._fetched[topic] = await self._consumer.position(tp)
-        came = sum(map(len, fetched.values()))
-        if came:
-            self._ends_are_fresh = False
-        # With no time to wait there must be something under way already.
-        if came and timeout_ms and self.is_at_end:
-            self._consumer.pause(*self._tps.values())
-        await self._look_for_stall([topic for topic in wanted if self._fetched[topic] == before[topic]])
-        return came
+        # A fetch that found nothing goes on waiting at the broker, and where there is more, the next one is under way.
+        self._is_asked = not fetched or not self.is_at_end
+        return sum(map(len, fetched.values()))
 
     async def _look_for_stall(self, silent: Collection[Topic]) -> None:
         """Count how long these inputs have given nothing; raise `StalledError` where that is long and there is more.

@@ -58,7 +58,7 @@ prometheus.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Stopwatch:
-    """How long each phase of a step took, in seconds: from the end of the phase before."""
+    """How long each phase of a step took, in seconds and in all: from the end of whatever phase came before."""
 
     def __init__(self) -> None:
         self.seconds: dict[Phase, float] = {}
@@ -67,7 +67,7 @@ class Stopwatch:
     def lap(self, phase: Phase) -> None:
         """End a phase."""
         now_s = time.perf_counter()
-        self.seconds[phase] = now_s - self._since_s
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + now_s - self._since_s
         self._since_s = now_s
 
 

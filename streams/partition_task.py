@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -19,7 +21,7 @@ from streams.cache import CustomerCache
 from streams.clients import Clients
 from streams.clock import Clock
 from streams.clock_check import ClockCheck, wall_clock_us
-from streams.computation import RECORDS_SHARE, Computation
+from streams.computation import Computation
 from streams.deadlines import within
 from streams.errors import EbbtideError
 from streams.garbage import look_in_small_portions
@@ -33,6 +35,7 @@ from streams.settings import Settings
 from streams.size_limits import SizeLimits, StoppedError
 from streams.state_store import FencedError, StateStore, Stop
 from streams.step import Mark, Step
+from streams.sweep_pace import SweepPace
 from streams.take_over import TakeOver
 
 log = logging.getLogger(__name__)
@@ -40,6 +43,10 @@ log = logging.getLogger(__name__)
 UNIT_RECORDS = 500
 """Records computed before other partitions and heartbeats get their turn."""
 FETCH_TIMEOUT_MS = 200
+SWEEP_S = 0.2
+"""How long a step sweeps where no records come."""
+LONGEST_PAUSE_S = 5.0
+"""Between two slices of a partition whose customers are due, whatever the pace says."""
 FIRST_BACK_OFF_S, LONGEST_BACK_OFF_S = 0.2, 10.0
 LOOK_EVERY_S = 1.0
 KEEP_STOP_TIMEOUT_S = 5.0
@@ -88,6 +95,7 @@ class PartitionTask:
         limits: SizeLimits | None = None,
         clock_check: ClockCheck | None = None,
         metrics: Metrics | None = None,
+        pace: SweepPace | None = None,
     ) -> None:
         self._limits = limits or SizeLimits()
         self._metrics = metrics or Metrics()
@@ -107,7 +115,9 @@ class PartitionTask:
         keys = PartitionKeys.of(settings, partition)
         self._store = StateStore(clients.redis, keys, model, settings.erasure_key.get_secret_value().encode())
         self._clock_check = clock_check or ClockCheck(settings.max_clock_skew_s, now_us)
+        self._pace = pace or SweepPace()
         self._swept_day = -2
+        self._swept_at_s = 0.0
         self._looked_at_s = 0.0
         self._failures = 0
 
@@ -226,43 +236,77 @@ class PartitionTask:
     async def _step(self, mark: Mark, inputs: Inputs, publisher: Publisher) -> Mark:
         """One step, if there is anything to do.
 
-        1. Fetch.
-        2. Compute: records up to the midnights they lie behind, then a slice of the customers who are due.
+        1. Fetch; while customers are due, some of them are swept first.
+        2. Compute: records up to the midnights they lie behind.
         3. Persist.
         4. Publish.
         """
         self._watch = Stopwatch()
-        fetched = await inputs.fill(0 if self._is_busy(inputs) else FETCH_TIMEOUT_MS)
-        trusted_us = await self._trusted_now_us(publisher)
-        if not fetched or self._clock.needs_ends(inputs, mark.midnight_day, trusted_us):
-            await inputs.ask_ends(trusted_us)
-        self._watch.lap("fetch")
         work = Computation(
             self.settings, self.model, self._enricher, self._store, self._cache, self._writer, self._limits
         )
         day = mark.midnight_day
-        while not work.is_full(RECORDS_SHARE if self._is_sweeping(day) else 1.0):
-            limit = min(UNIT_RECORDS, self.settings.batch_max_records)
-            segment = self._clock.take(inputs, day, trusted_us, limit)
-            if not segment.arrived and segment.midnight_day == day:
-                break
-            if work.records:
-                await asyncio.sleep(0)  # a small step has turns enough when it waits for Redis and Kafka
-            day = segment.midnight_day
-            await work.process(segment)
-        swept = await self._sweep(work, day)
-        if work.records == 0 and not swept and day == mark.midnight_day:
-            await self._look_after()
-            self.state.is_idle = all(inputs.is_caught_up(topic) for topic in inputs.buffers)
-            return mark
-        self.state.is_idle = False
-        step = work.step(mark, mark.next(day, inputs.offsets))
-        self._watch.lap("compute")
-        await self._finish(step, publisher)
+        fetched = await self._sweep_and_fetch(work, day, inputs)
+        with self._pace.records() if any(inputs.buffers.values()) else nullcontext():
+            trusted_us = await self._trusted_now_us(publisher)
+            if not fetched or self._clock.needs_ends(inputs, day, trusted_us):
+                await inputs.ask_ends(trusted_us)
+            self._watch.lap("fetch")
+            while not work.records or not work.is_full:
+                limit = min(UNIT_RECORDS, self.settings.batch_max_records)
+                segment = self._clock.take(inputs, day, trusted_us, limit)
+                if not segment.arrived and segment.midnight_day == day:
+                    break
+                if work.records:
+                    await self._sweep(work, day)
+                    await asyncio.sleep(0)  # a small step has turns enough when it waits for Redis and Kafka
+                day = segment.midnight_day
+                await work.process(segment)
+            if work.records == 0 and work.swept == 0 and day == mark.midnight_day:
+                await self._look_after()
+                is_caught_up = all(inputs.is_caught_up(topic) for topic in inputs.buffers)
+                self.state.is_idle = is_caught_up and not self._is_sweeping(day)
+                return mark
+            self.state.is_idle = False
+            step = work.step(mark, mark.next(day, inputs.offsets))
+            self._watch.lap("compute")
+            await self._finish(step, publisher)
         self._note(work, step)
         if inputs.is_at_end:
             look_in_small_portions()
         return step.after
+
+    async def _sweep_and_fetch(self, work: Computation, day: int, inputs: Inputs) -> int:
+        """Gives how many records came. While customers are due, slices of them are swept until some come."""
+        if not self._is_sweeping(day):
+            return await inputs.fill(0 if any(inputs.buffers.values()) else FETCH_TIMEOUT_MS)
+        now_s = asyncio.get_running_loop().time
+        ends_s = now_s() + SWEEP_S
+        while True:
+            swept = work.swept
+            wait_s = await self._sweep(work, day)
+            is_through = wait_s == 0 and work.swept == swept
+            if is_through and swept == 0:
+                self._swept_day = day
+            self._watch.lap("compute")
+            await asyncio.sleep(0)
+            fetched = await inputs.fill(0 if any(inputs.buffers.values()) else math.ceil(wait_s * 1_000))
+            self._watch.lap("fetch")
+            if is_through or work.is_full or any(inputs.buffers.values()) or now_s() >= ends_s:
+                return fetched
+
+    async def _sweep(self, work: Computation, day: int) -> float:
+        """Sweep a slice of the customers who are due if the pace allows; gives the seconds to wait if it does not."""
+        if not self._is_sweeping(day):
+            return 0.0
+        now_s = asyncio.get_running_loop().time
+        wait_s = self._pace.wait_s()
+        if wait_s > 0 and now_s() < self._swept_at_s + LONGEST_PAUSE_S:
+            return wait_s
+        with self._pace.slice():
+            await work.sweep(day)
+        self._swept_at_s = now_s()
+        return 0.0
 
     async def _finish(self, step: Step, publisher: Publisher) -> None:
         """Persist, then publish: after a crash in between, the outbox is in Redis."""
@@ -278,23 +322,9 @@ class PartitionTask:
             await self._store.check()
             self._looked_at_s = now_s
 
-    async def _sweep(self, work: Computation, day: int) -> int:
-        """A slice of the customers due on midnights that have passed, however many records there are besides."""
-        if not self._is_sweeping(day):
-            return 0
-        swept = await work.sweep(day)
-        if swept == 0:
-            self._swept_day = day
-        return swept
-
     def _is_sweeping(self, day: int) -> bool:
         """Whether anyone may still be due on a midnight up to this one."""
         return day >= 0 and self._swept_day != day
-
-    def _is_busy(self, inputs: Inputs) -> bool:
-        """Whether there is work that needs no more records."""
-        mark = self.state.mark
-        return any(inputs.buffers.values()) or (mark is not None and self._is_sweeping(mark.midnight_day))
 
     async def _trusted_now_us(self, publisher: Publisher) -> int | None:
         """The time, or None where no midnight may pass by it."""

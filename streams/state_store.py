@@ -161,9 +161,9 @@ class StateStore:
             if filed_day is not None:
                 found[customer_id].due_day = max(due_day, int(float(filed_day)))
 
-    async def due(self, midnight_day: int, limit: int) -> list[str]:
-        """Customers to whom something may happen on a midnight up to this one, at most `limit`."""
-        ids = await self._read("ZRANGEBYSCORE", [self.keys.due], "-inf", midnight_day, "LIMIT", 0, limit)
+    async def due(self, midnight_day: int, skip: int, limit: int) -> list[str]:
+        """Customers to whom something may happen on a midnight up to this one: at most `limit`, after `skip`."""
+        ids = await self._read("ZRANGEBYSCORE", [self.keys.due], "-inf", midnight_day, "LIMIT", skip, limit)
         return [customer_id.decode() for customer_id in ids]
 
     async def count_due(self, midnight_day: int) -> int:

@@ -20,6 +20,7 @@ from streams.metrics import Metrics
 from streams.partition_task import PartitionState, PartitionTask, Status
 from streams.settings import Settings
 from streams.size_limits import SizeLimits
+from streams.sweep_pace import SweepPace
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class Worker:
         self._joined = False
         self._background: list[asyncio.Task[None]] = []
         self.metrics = Metrics()
+        self._pace = SweepPace()
         self.partitions = 0
         self._limits = SizeLimits()
         self._clients = clients or RealClients(settings)
@@ -180,6 +182,7 @@ class Worker:
             self._limits,
             clock_check=self._clock_check,
             metrics=self.metrics,
+            pace=self._pace,
         )
         self.tasks[partition] = task
         self._runs[partition] = asyncio.create_task(self._run(task), name=f"ebbtide-partition-{partition}")

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from streams import inputs
 from streams.inputs import Inputs
 from streams.settings import Settings
 from tests.integration.harness import Record, make_topics, produce, real_clients, records_of
@@ -31,11 +32,11 @@ async def reading(seeded_settings: Settings) -> AsyncIterator[Inputs]:
     """The only partition's inputs, from their beginning."""
     await make_topics(seeded_settings)
     async with real_clients(seeded_settings) as clients:
-        inputs = Inputs(seeded_settings, clients, 0, seeded_settings.load_model())
-        await inputs.open()
-        inputs.seek(dict.fromkeys(inputs.buffers, 0))
-        yield inputs
-        await inputs.close()
+        made = Inputs(seeded_settings, clients, 0, seeded_settings.load_model())
+        await made.open()
+        made.seek(dict.fromkeys(made.buffers, 0))
+        yield made
+        await made.close()
 
 
 async def produce_apart(settings: Settings, records: list[Record]) -> None:
@@ -56,16 +57,24 @@ async def test_a_step_at_the_end_begins_with_all_that_has_come(
     assert await reading.fill(WAIT_MS) == len(records) - 1
 
 
-async def test_while_there_is_other_work_fetches_go_on_in_the_background(
-    seeded_settings: Settings, reading: Inputs, records: list[Record]
+async def test_without_a_moment_to_wait_all_that_has_come_is_given_too(
+    seeded_settings: Settings, reading: Inputs, records: list[Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Asked without a moment to wait, it gives what has come in the meantime."""
+    """After a fetch that came to the end no other one is under way; the next one is waited for all the same."""
     await produce(seeded_settings, records[:1])
     assert await reading.fill(WAIT_MS) == 1
     await produce_apart(seeded_settings, records[1:])
-    came = 0
-    async with asyncio.timeout(WAIT_MS / 1_000):
-        while came < len(records) - 1:
-            came += await reading.fill(0)
-            await asyncio.sleep(0)
-    assert came == len(records) - 1
+    monkeypatch.setattr(inputs, "LOOK_MS", WAIT_MS)
+    assert await reading.fill(0) == len(records) - 1
+
+
+async def test_a_fetch_that_has_waited_in_the_background_gives_more_than_the_first_record(
+    seeded_settings: Settings, reading: Inputs, records: list[Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While there is other work nobody waits for it: it holds the first record that came, and others came since."""
+    await produce(seeded_settings, records[:1])
+    assert await reading.fill(WAIT_MS) == 1
+    assert await reading.fill(0) == 0
+    await produce_apart(seeded_settings, records[1:])
+    monkeypatch.setattr(inputs, "LOOK_MS", WAIT_MS)
+    assert await reading.fill(0) == len(records) - 1

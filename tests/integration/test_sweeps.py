@@ -9,10 +9,13 @@ import msgspec
 import pytest
 
 from enrichment.decision import Decision
+from streams import partition_task
+from streams.clock import Segment
 from streams.computation import Computation
 from streams.inputs import Inputs
 from streams.partition_task import FETCH_TIMEOUT_MS
 from streams.settings import Settings
+from streams.sweep_pace import SweepPace
 from tests.enrichment.records import DEFAULT_MODEL
 from tests.integration.harness import (
     Document,
@@ -47,18 +50,20 @@ def everyone_due(settings: Settings, tmp_path: Path) -> Settings:
     return settings.model_copy(update={"model": model, "batch_max_records": 20, "step_max_customers": 8})
 
 
-def orders(customer_ids: Iterable[str]) -> list[Record]:
-    """The first order of each customer."""
-    return [record_of("purchases", _order(customer_id)) for customer_id in customer_ids]
+def orders(customer_ids: Iterable[str], name: str = "first") -> list[Record]:
+    """An order of this name by each customer."""
+    return [
+        record_of("purchases", _order(customer_id, f"{customer_id}-{name}")) for customer_id in customer_ids
+    ]
 
 
-def _order(customer_id: str) -> Document:
+def _order(customer_id: str, order_id: str) -> Document:
     return {
-        "event_id": customer_id,
+        "event_id": order_id,
         "customer_id": customer_id,
         "occurred_at": "2025-01-09T12:00:00Z",
         "kind": "order",
-        "order_id": customer_id,
+        "order_id": order_id,
         "currency": "USD",
         "total": "20.00",
     }
@@ -115,6 +120,60 @@ async def test_records_are_published_while_a_long_sweep_goes_on(
     assert set(order) == {*silent, *live}
     assert max(map(order.index, live)) < len(order) - 300
     check_sequences(await changes_of(settings))
+
+
+async def test_a_record_finds_what_the_sweep_of_its_own_step_has_made_of_its_customer(
+    settings: Settings, everyone_due: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis does not know of it before the step ends: from there, the same would be decided and published again."""
+    tiers = {**DEFAULT_MODEL["tiers"], "by_value": {"strategic": 3, "named": 2, "field": 1}}
+    hysteresis = {"score_margin": 0, "churn_risk_margin": 0, "dwell_days": 0}
+    generous = {**DEFAULT_MODEL, "version": "generous", "tiers": tiers, "hysteresis": hysteresis}
+    everyone_rises = everyone_due.model_copy(
+        update={"model": write_model(tmp_path / "generous.yaml", generous)}
+    )
+    silent = _names("silent", 40)
+    await make_topics(settings)
+    await produce(settings, orders(silent))
+    await run_to_the_end(settings)
+    before = await changes_of(settings)
+    sweep, process = Computation.sweep, Computation.process
+    swept: list[str] = []
+    met: list[str] = []
+
+    async def then_their_records_come(self: Computation, midnight_day: int) -> int:
+        customers = await sweep(self, midnight_day)
+        if not swept:
+            swept.extend(self.results.touched)
+            await produce(settings, orders(swept, "second"))
+        return customers
+
+    async def noted(self: Computation, segment: Segment) -> None:
+        met.extend(str(arrived.record.key.decode()) for arrived in segment.arrived if self.swept)
+        await process(self, segment)
+
+    monkeypatch.setattr(Computation, "sweep", then_their_records_come)
+    monkeypatch.setattr(Computation, "process", noted)
+    await run_to_the_end(everyone_rises)
+    changes = await changes_of(settings)
+    assert swept
+    assert met == swept
+    assert {change["customer_id"] for change in changes[len(before) :]} == set(silent)
+    check_sequences(changes)
+
+
+async def test_a_sweep_that_never_gets_a_turn_takes_one(
+    settings: Settings, everyone_due: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where records of other partitions are always under way."""
+    silent = _names("silent", 40)
+    await make_topics(settings)
+    await produce(settings, orders(silent))
+    await run_to_the_end(settings)
+    monkeypatch.setattr(SweepPace, "wait_s", lambda _: 0.02)
+    monkeypatch.setattr(partition_task, "LONGEST_PAUSE_S", 0.1)
+    await run_to_the_end(everyone_due)
+    assert set(await evaluated(everyone_due)) == set(silent)
 
 
 async def test_a_sweep_fills_no_memory(settings: Settings, everyone_due: Settings) -> None:

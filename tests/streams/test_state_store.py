@@ -85,11 +85,12 @@ async def test_who_has_lost_a_partition_changes_nothing_of_it(
 
 async def test_a_step_of_a_new_model_makes_everyone_due(store: StateStore) -> None:
     """Whatever day they were due on, but for those whom the step itself files."""
-    assert await store.due(20_200, 10) == ["ada"]
+    assert await store.due(20_200, 0, 10) == ["ada"]
     after = START.next(20_001, START.offsets)
     await store.persist(Step(START, after, "another", [known("ada", 20_150)], is_everyone_due=True))
-    assert await store.due(0, 10) == ["bob"]
-    assert await store.due(20_150, 10) == ["bob", "ada"]
+    assert await store.due(0, 0, 10) == ["bob"]
+    assert await store.due(20_150, 0, 10) == ["bob", "ada"]
+    assert [await store.due(20_150, skip, 1) for skip in range(3)] == [["bob"], ["ada"], []]
 
 
 async def test_who_is_put_off_is_read_with_the_day_of_the_index(store: StateStore, redis: Redis) -> None:
@@ -97,8 +98,8 @@ async def test_who_is_put_off_is_read_with_the_day_of_the_index(store: StateStor
     held = await redis.get(store.keys.customer("ada"))
     after = START.next(20_150, START.offsets)
     await store.persist(Step(START, after, MODEL.fingerprint, put_off=[("ada", 20_170)]))
-    assert await store.due(20_169, 10) == []
-    assert await store.due(20_170, 10) == ["ada"]
+    assert await store.due(20_169, 0, 10) == []
+    assert await store.due(20_170, 0, 10) == ["ada"]
     assert await redis.get(store.keys.customer("ada")) == held
     reader = StateStore(redis, store.keys, MODEL, b"a key for tests")
     for of in (store, reader):
@@ -110,7 +111,7 @@ async def test_who_is_made_due_with_everyone_is_read_with_the_day_of_their_state
     """The index says 0 then, which is no day to begin a look ahead on."""
     after = START.next(20_301, START.offsets)
     await store.persist(Step(START, after, "another", is_everyone_due=True))
-    assert await store.due(0, 10) == ["ada", "bob"]
+    assert await store.due(0, 0, 10) == ["ada", "bob"]
     loaded = await store.load(["ada", "bob"])
     assert [loaded[name].state.due_day for name in ("ada", "bob")] == [20_100, 20_300]
 
