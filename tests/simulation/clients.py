@@ -159,7 +159,7 @@ class SimulatedConsumer:
         found = await self._fetch(asked, max_records)
         if not any(found.values()) and timeout_ms:
             waiting = wires.kafka.changed()
-            await asyncio.wait([waiting], timeout=LONGEST_POLL_S)
+            await asyncio.wait([waiting], timeout=min(timeout_ms / 1_000, LONGEST_POLL_S))
             found = await self._fetch(asked, max_records)
         return {tp: records for tp, records in found.items() if records}
 
