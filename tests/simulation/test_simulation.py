@@ -14,7 +14,7 @@ from tests.simulation.mutations import MUTATIONS
 from tests.simulation.runs import Result, catch_mutations, run_seeds
 from tests.simulation.world import simulate
 
-pytestmark = pytest.mark.timeout(1_200)
+pytestmark = pytest.mark.timeout(2_400)
 
 SEEDS = 500
 MOST_SEEDS = 2_000
