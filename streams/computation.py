@@ -95,8 +95,8 @@ class Computation:
         self._note_movers(taken, events, first_change)
         self._collect()
 
-    async def sweep(self, midnight_day: int) -> int:
-        """Pass midnights for the next slice of those who are due by Redis; gives how many there were.
+    async def sweep(self, midnight_day: int) -> None:
+        """Pass midnights for the next slice of those who are due by Redis; `swept` counts them.
 
         Redis is told at the end of the step, so it goes on naming those of this step: whom earlier slices took are left
         out, and to whom records came nothing more happens.
@@ -111,7 +111,6 @@ class Computation:
             told[customer_id] = customer
         self._enricher.advance(customers.values(), midnight_day, self.results)
         self._collect()
-        return len(due)
 
     def step(self, before: Mark, after: Mark) -> Step:
         """Everything to store and to publish; raises `StoppedError` for what its topic could never take."""

@@ -107,12 +107,12 @@ async def test_records_are_published_while_a_long_sweep_goes_on(
     await run_to_the_end(settings)
     sweep, sweeps = Computation.sweep, 0
 
-    async def then_records_come(self: Computation, midnight_day: int) -> int:
+    async def then_records_come(self: Computation, midnight_day: int) -> None:
         nonlocal sweeps
         sweeps += 1
         if sweeps == 3:
             await produce(settings, orders(live))
-        return await sweep(self, midnight_day)
+        await sweep(self, midnight_day)
 
     monkeypatch.setattr(Computation, "sweep", then_records_come)
     await run_to_the_end(everyone_due)
@@ -141,12 +141,11 @@ async def test_a_record_finds_what_the_sweep_of_its_own_step_has_made_of_its_cus
     swept: list[str] = []
     met: list[str] = []
 
-    async def then_their_records_come(self: Computation, midnight_day: int) -> int:
-        customers = await sweep(self, midnight_day)
+    async def then_their_records_come(self: Computation, midnight_day: int) -> None:
+        await sweep(self, midnight_day)
         if not swept:
             swept.extend(self.results.touched)
             await produce(settings, orders(swept, "second"))
-        return customers
 
     async def noted(self: Computation, segment: Segment) -> None:
         met.extend(str(arrived.record.key.decode()) for arrived in segment.arrived if self.swept)
