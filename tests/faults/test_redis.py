@@ -35,7 +35,7 @@ def until_all_publish_what_redis_lacks(case: FaultCase, worker: WorkerProcess) -
 
     def have_published() -> bool:
         published = case.progress.partition_steps()
-        return all(published[partition] > step for partition, step in before.items())
+        return all(published.get(partition, -1) > step for partition, step in before.items())
 
     case.until(have_published, "a newer step of every partition in Kafka", worker)
 

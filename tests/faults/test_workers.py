@@ -61,11 +61,14 @@ def until_persisted(case: FaultCase, worker: WorkerProcess) -> None:
 
 
 def unpublished(case: FaultCase, places: Collection[int]) -> dict[int, int]:
-    """Redis' steps, of these partitions, that Kafka does not have after a while, with the worker at rest."""
+    """Redis' steps, of these partitions, that Kafka does not have after a while, with the worker at rest.
+
+    Step 0 is in Kafka first: one that has not begun yet has nothing unpublished.
+    """
     time.sleep(SETTLED_AFTER_S)
     published = case.progress.partition_steps()
     steps = case.progress.redis_steps()
-    return {place: steps[place] for place in places if steps[place] > published[place]}
+    return {place: steps[place] for place in places if steps[place] > published.get(place, 0)}
 
 
 def kill_between_persist_and_publish(case: FaultCase, worker: WorkerProcess) -> bool:
