@@ -55,7 +55,7 @@ class Rejection:
 
     `message` is one printable line of fewer than 300 characters that begins with the field's path and a
     colon, such as `items.2.unit_price: …`, or with `$:` where the whole record is at fault. It quotes
-    no value.
+    no amount and no id.
     """
 
     reason: Reason

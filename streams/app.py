@@ -1,7 +1,7 @@
 """The Faust app that hosts the worker: supervision, signals, and the web endpoints.
 
-`ebbtide run` and `faust -A streams.app worker` are the same. The hot path does not go through Faust: `Worker` is a
-service of the app, which reads whole fetches with the client that Faust itself runs on.
+`ebbtide run` and `faust -A streams.app worker` are the same worker. The hot path does not go through Faust: `Worker` is
+a service of the app, which reads whole fetches with the client that Faust itself runs on.
 """
 
 from __future__ import annotations
@@ -100,10 +100,7 @@ def run_worker(settings: Settings, workers: int) -> int:
     _check(settings)
     if workers > 1:
         return _run_processes(settings, workers)
-    logging.getLogger("aiokafka").setLevel(logging.WARNING)
-    # Used for single requests, whose errors are raised; closing its connections it logs as errors.
-    logging.getLogger("kafka").setLevel(logging.CRITICAL)
-    expect_long_lives()
+    _prepare_process()
     app = make_app(settings)
     worker = faust.Worker(
         app, loglevel=os.environ.get("LOGLEVEL", "INFO"), redirect_stdouts=False, quiet=True
@@ -119,6 +116,14 @@ def _check(settings: Settings) -> None:
     findings = check_kafka(settings) + check_redis(settings) + check_erasure_key(settings)
     for warning in require(findings):
         print(f"ebbtide: warning: {warning}", file=sys.stderr)
+
+
+def _prepare_process() -> None:
+    """Set what holds for the whole process of a worker: what its clients log, and when garbage is looked for."""
+    logging.getLogger("aiokafka").setLevel(logging.WARNING)
+    # Used for single requests, whose errors are raised; closing its connections it logs as errors.
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
+    expect_long_lives()
 
 
 def _run_processes(settings: Settings, workers: int) -> int:
@@ -150,5 +155,6 @@ def __getattr__(name: str) -> Any:
     if name == "app":
         settings = load_settings()
         _check(settings)
+        _prepare_process()
         return make_app(settings)
     raise AttributeError(name)

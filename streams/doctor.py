@@ -26,8 +26,8 @@ from streams.topics import admin_client, check_topics
 REDIS_TIMEOUT_S: Final = 5.0
 TRANSACTIONS_TIMEOUT_S: Final = 20.0
 _READS_STABLE_OFFSETS: Final = 7
-_OLDEST_REDIS: Final = (6, 2)
 """The version of OffsetFetch from which a broker can be asked for stable offsets only (Kafka 2.5)."""
+_OLDEST_REDIS: Final = (6, 2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Publishing a step: the one place that differs between the two processing guarantees.
+"""Publishing a step, by either processing guarantee.
 
 Exactly-once: one Kafka transaction of the partition's own transactional id holds a step's output records and the input
 offsets that they come from. At-least-once: the records alone; Redis knows the offsets, and a step is published again

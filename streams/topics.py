@@ -33,7 +33,7 @@ _TOPIC_ALREADY_EXISTS: Final = 36
 
 @dataclass(frozen=True, slots=True)
 class TopicDefinition:
-    """A topic as CONTRACT.md describes it; `name` is without prefix."""
+    """A topic as docs/contract.md describes it; `name` is without prefix."""
 
     name: str
     direction: Literal["in", "out", "internal"]

@@ -125,7 +125,7 @@ class Worker:
         held = {tp.partition for tp in assigned}
         whole = {p for p in held if sum(tp.partition == p for tp in assigned) == len(TOPICS)}
         if held != whole:
-            self.failure = (
+            self._fail(
                 "the assignor separated equal partition numbers of the inputs: all members must be Ebbtide"
             )
             whole = set()

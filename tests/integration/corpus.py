@@ -1,4 +1,4 @@
-"""Bad input: an example of each row of CONTRACT.md section 3, and what is only odd and must be taken.
+"""Bad input: an example of each row of docs/contract.md section 3, and what is only odd and must be taken.
 
 Each example is sent between records of the same customer; those before it are only there where the example
 needs a past, and the one after it must be processed.

@@ -303,14 +303,16 @@ def scrape(settings: Settings) -> Scrape:
 
 
 class WorkerProcess:
-    """`python -m streams run` with its log in a file; it dies with this process."""
+    """`python -m streams run`, or another module, with its log in a file; it dies with this process."""
 
-    def __init__(self, settings: Settings, log: Path, *arguments: str) -> None:
+    def __init__(
+        self, settings: Settings, log: Path, *arguments: str, command: Sequence[str] = ("streams", "run")
+    ) -> None:
         self.settings = settings
         self.log = log
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "streams", "run", *arguments],
+                [sys.executable, "-m", *command, *arguments],
                 env=process_environment(settings),
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
@@ -357,9 +359,11 @@ class WorkerProcess:
 
 
 @contextmanager
-def worker_process(settings: Settings, log: Path, *arguments: str) -> Iterator[WorkerProcess]:
-    """A worker in a process of its own, with more arguments for `run`; it does not outlive the block."""
-    worker = WorkerProcess(settings, log, *arguments)
+def worker_process(
+    settings: Settings, log: Path, *arguments: str, command: Sequence[str] = ("streams", "run")
+) -> Iterator[WorkerProcess]:
+    """A worker in a process of its own, with more arguments for its command; it does not outlive the block."""
+    worker = WorkerProcess(settings, log, *arguments, command=command)
     try:
         yield worker
     finally:

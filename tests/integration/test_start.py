@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -107,10 +107,15 @@ def test_an_unknown_setting_is_wrong_use(settings: Settings) -> None:
     assert "EBBTIDE_GROUP_ID" in line
 
 
-async def test_a_worker_says_that_it_is_healthy_and_ready(settings: Settings, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "command", [("streams", "run"), ("faust", "-A", "streams.app", "worker")], ids=["ebbtide", "faust"]
+)
+async def test_a_worker_says_that_it_is_healthy_and_ready(
+    settings: Settings, tmp_path: Path, command: Sequence[str]
+) -> None:
     """/healthz and /readyz answer 200 once its partitions run; SIGTERM ends it with exit code 0."""
     await make_topics(settings, 2)
-    with worker_process(settings, tmp_path / "worker.log") as worker:
+    with worker_process(settings, tmp_path / "worker.log", command=command) as worker:
 
         def is_ready() -> bool:
             answer = worker.readiness()

@@ -169,7 +169,7 @@ def test_an_unreachable_broker_is_one_line_and_exit_code_1(
 def test_replay_writes_its_files_and_tells_where(
     orders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The five files of CONTRACT.md section 7 are written; progress goes to stderr."""
+    """The five files of docs/contract.md section 7 are written; progress goes to stderr."""
     out = tmp_path / "out"
     assert main(["replay", "--purchases", str(orders), "--purchases", str(orders), "--out", str(out)]) == 0
     assert {path.name for path in out.iterdir()} == {

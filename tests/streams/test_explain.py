@@ -58,7 +58,7 @@ def test_metrics_add_up_to_their_scores(group: HeldGroup) -> None:
 
 
 def test_a_standing_lies_between_the_harder_and_the_easier_rule_once_it_may_move(group: HeldGroup) -> None:
-    """Hysteresis, as CONTRACT.md section 5 has it: harder is never better than plain, plain never than easier."""
+    """Hysteresis, as docs/contract.md section 5 has it: harder is never better than plain, plain never than easier."""
     for customer_id in ids(group):
         customer = group.replayed.customers[customer_id]
         document: Any = explanation(customer, 0, group.midnight_day * 86_400_000_000, group.model)

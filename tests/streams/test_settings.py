@@ -37,7 +37,7 @@ def refusal(config: Path | None = None) -> str:
 
 
 def test_every_variable_of_the_contract_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The variables that CONTRACT.md section 7 lists are read."""
+    """The variables that docs/contract.md section 7 lists are read."""
     monkeypatch.setenv("EBBTIDE_KAFKA_BOOTSTRAP_SERVERS", "kafka1:9092, kafka2:9093")
     monkeypatch.setenv("EBBTIDE_REDIS_URL", "rediss://somewhere:6380/3")
     monkeypatch.setenv("EBBTIDE_MODEL", "/etc/model.yaml")
