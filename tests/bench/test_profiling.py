@@ -48,11 +48,14 @@ def test_a_table_shares_the_time_out_by_samples() -> None:
 def test_a_process_is_looked_at() -> None:
     """Its stacks lead to where it is busy."""
     busy = (
-        "import time\ndef work():\n    while time.monotonic() < end: pass\nend = time.monotonic() + 4\nwork()"
+        "import time\ndef work():\n    while time.monotonic() < end: pass\n"
+        "print('busy', flush=True)\nend = time.monotonic() + 6\nwork()"
     )
     found = Stacks()
-    process = subprocess.Popen([sys.executable, "-c", busy])
+    process = subprocess.Popen([sys.executable, "-c", busy], stdout=subprocess.PIPE)
     try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"busy\n"
         with sampling(process.pid, found) as spy:
             spy.wait(60)
     except NoSamplesError as error:
@@ -61,7 +64,7 @@ def test_a_process_is_looked_at() -> None:
         raise
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
     assert found
     assert any(frame.startswith("work (") for frame in max(found, key=found.__getitem__))
 

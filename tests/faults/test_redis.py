@@ -68,6 +68,9 @@ def test_an_emptied_redis_is_rebuilt(case: FaultCase, own_redis: OwnRedis) -> No
     with case.worker() as worker:
         for times in range(1, case.choose(full=4, short=2)):
             case.until_steps(8, worker)
+            case.until(
+                lambda: len(case.progress.partition_steps()) == case.workload.partitions, "all begun", worker
+            )
             case.assert_mid_stream()
             own_redis.flush()
             case.injected()

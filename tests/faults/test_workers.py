@@ -16,7 +16,7 @@ from tests.services import OwnRedis
 
 pytestmark = [pytest.mark.real_kafka, pytest.mark.timeout(900)]
 
-SETTLED_AFTER_S = 0.3
+SETTLED_AFTER_S = 1.0
 """After which a transaction that was about to be committed is."""
 GAPS_S = ((1.0, 3.0), (3.0, 7.0), (7.0, 15.0), (15.0, 30.0))
 

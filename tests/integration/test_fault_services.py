@@ -32,7 +32,7 @@ def through(proxy: TcpProxy, timeout_s: float = 20.0) -> redis.Redis:
 
 def test_what_a_proxy_holds_arrives_late(proxy: TcpProxy, own_redis: OwnRedis) -> None:
     """A request that its client has given up is done once the proxy lets it through."""
-    with own_redis.client() as direct, through(proxy, timeout_s=0.2) as client:
+    with own_redis.client() as direct, through(proxy, timeout_s=2.0) as client:
         client.set("early", 1)
         proxy.hold()
         with pytest.raises(redis.TimeoutError):
@@ -46,7 +46,7 @@ def test_what_a_proxy_holds_arrives_late(proxy: TcpProxy, own_redis: OwnRedis) -
 
 
 def test_what_is_held_of_present_connections_comes_after_what_new_ones_send(proxy: TcpProxy) -> None:
-    with through(proxy, timeout_s=0.2) as client, through(proxy) as another:
+    with through(proxy, timeout_s=2.0) as client, through(proxy) as another:
         client.set("key", "before")
         proxy.hold(only_present=True)
         with pytest.raises(redis.TimeoutError):

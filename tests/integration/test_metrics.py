@@ -16,6 +16,7 @@ from redis import Redis
 from enrichment.acceptance import TOPICS
 from enrichment.days import DAY_US, day_of
 from streams import exposition as exposition_module
+from streams import partition_task
 from streams.exposition import Exposition
 from streams.partition_task import Status
 from streams.publisher import TransactionalPublisher
@@ -222,6 +223,7 @@ async def test_customers_whom_a_midnight_has_yet_to_reach_are_counted(
 
     monkeypatch.setattr(TransactionalPublisher, "publish", waits)
     monkeypatch.setattr(exposition_module, "DUE_COUNTED_EVERY_S", 0.0)
+    monkeypatch.setattr(partition_task, "SWEEP_S", 60.0)  # the number of customers ends a step, not the time
     slices = {"step_max_customers": 10, "publish_timeout_s": 300.0}
     async with running(settings.model_copy(update=slices)) as worker:
         exposition = Exposition(worker)

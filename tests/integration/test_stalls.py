@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from typing import Any
 
 import pytest
@@ -169,13 +170,13 @@ async def test_an_input_at_its_end_is_no_stall(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """However long nothing comes."""
-    monkeypatch.setattr(inputs_module, "DOUBTFUL_AFTER_S", 0.1)
-    monkeypatch.setattr(inputs_module, "STALLED_AFTER_S", 0.2)
     await make_topics(settings)
     await produce(settings, records)
     async with running(settings) as worker:
         await until_idle(settings, worker)
         fetcher = fetcher_of(worker)
+        monkeypatch.setattr(inputs_module, "DOUBTFUL_AFTER_S", 0.1)
+        monkeypatch.setattr(inputs_module, "STALLED_AFTER_S", 0.2)
         await asyncio.sleep(2.0)
         assert fetcher_of(worker) is fetcher
     assert "StalledError" not in caplog.text
@@ -203,7 +204,7 @@ async def test_a_step_that_hangs_ends_with_an_error(
     await produce(settings, records)
     async with running(settings) as worker:
         await until_idle(settings, worker)
-    assert "step 1: no end within 3 s; taking over again" in caplog.text
+    assert re.search(r"step 1: no end within \d+ s; taking over again", caplog.text)
 
 
 async def test_a_consumer_that_stops_while_its_broker_is_away_leaves_no_connection(

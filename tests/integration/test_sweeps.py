@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from enrichment.decision import Decision
-from streams import partition_task
+from streams import inputs, partition_task
 from streams.clock import Segment
 from streams.computation import Computation
 from streams.inputs import Inputs
@@ -153,6 +153,7 @@ async def test_a_record_finds_what_the_sweep_of_its_own_step_has_made_of_its_cus
 
     monkeypatch.setattr(Computation, "sweep", then_their_records_come)
     monkeypatch.setattr(Computation, "process", noted)
+    monkeypatch.setattr(inputs, "LOOK_MS", 1_000)  # else a slow broker's answer would come in a later step
     await run_to_the_end(everyone_rises)
     changes = await changes_of(settings)
     assert swept

@@ -19,10 +19,10 @@ from streams.embedded import (
     EmbeddedServiceError,
     OwnedProcess,
     answers_kafka,
-    free_port,
     wait_until_ready,
 )
 from tests.services import docker, maven
+from tests.services.ports import lasting_port
 
 ADDRESS_VARIABLE = "EBBTIDE_TEST_KAFKA"
 _START_TIMEOUT_S = 90.0
@@ -101,7 +101,7 @@ def _from_jars(jars: Path) -> Iterator[KafkaService]:
     folder = Path(tempfile.mkdtemp(prefix="ebbtide-kafka-"))
     process: OwnedProcess | None = None
     try:
-        port, controller_port = free_port(), free_port()
+        port, controller_port = lasting_port(), lasting_port()
         properties = folder / "server.properties"
         properties.write_text(_properties(folder, port, controller_port), encoding="utf-8")
         format_storage(jars, properties, str(uuid.uuid4()))

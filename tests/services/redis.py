@@ -127,7 +127,7 @@ class ReplicatedRedis:
 
     def wait_for_replica(self) -> None:
         """Return once the replica has all that the master has; raises `EmbeddedServiceError` after 20 s."""
-        with self._master.client() as client:
+        with redis.Redis.from_url(self._master.url, socket_timeout=2 * _START_TIMEOUT_S) as client:
             if client.wait(1, int(_START_TIMEOUT_S * 1_000)) != 1:
                 raise EmbeddedServiceError("the replica did not follow its master")
 
