@@ -58,12 +58,14 @@ def check_against_model(event: Event, model: Model) -> Rejection | None:
         return None
     if event.kind not in model.engagement.kinds:
         return rejection(UNKNOWN_KIND, ("kind",), f"the model lists no engagement kind {event.kind!r}")
-    if event.cost_micros is None or event.currency is None:
+    if event.currency is None:
         return None
     largest_micros = model.largest_micros_by_currency.get(event.currency)
     if largest_micros is None:
         return _unknown_currency(event.currency)
-    return _too_large("cost", model) if event.cost_micros > largest_micros else None
+    if event.cost_micros is not None and event.cost_micros > largest_micros:
+        return _too_large("cost", model)
+    return None
 
 
 def check_time(event: Event, broker_timestamp_us: int) -> Rejection | None:

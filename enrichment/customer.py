@@ -40,6 +40,7 @@ from enrichment.engagement import (
     apply_engagement,
     cost_micros,
     last_engaged_day,
+    latest_from,
     scored_weight,
     with_latest,
     without_before,
@@ -166,12 +167,14 @@ class Customer:
         digest = digest_of(event.event_id)
         if is_repeat(seen, digest, occurred_at_us, horizon_days):
             return Effect("duplicate")
-        refused = self._check_gross(event) or check_held(event, state.attributes, state.engagement)
-        if refused is not None:
-            return refused
-        if event.kind == "erasure" and isinstance(event, Consent):
-            self._erase(occurred_at_us)
-            return Effect("accepted", changed=True, is_erasure=True)
+        if type(event) is Consent:  # whatever else it carries, it is not refused
+            if event.kind == "erasure":
+                self._erase(occurred_at_us)
+                return Effect("accepted", changed=True, is_erasure=True)
+        else:
+            refused = self._check_gross(event) or check_held(event, state.attributes, state.engagement)
+            if refused is not None:
+                return refused
         remember(seen, digest, occurred_at_us, horizon_days)
         if state.latest_us is None or occurred_at_us > state.latest_us:
             state.latest_us = occurred_at_us
@@ -191,7 +194,9 @@ class Customer:
         if keep_from_us <= enforced_from_us:
             return
         state.engagement = without_before(state.engagement, keep_from_us)
-        state.attributes.pop("engagements", None)
+        told = latest_from(state.attributes.pop("engagements", {}), keep_from_us)
+        if told:
+            state.attributes["engagements"] = told
         if self._view is not None:
             self._view = self._derived(self._view.money)
 
@@ -234,7 +239,8 @@ class Customer:
     def _apply_consent(self, consent: Consent, midnight_us: int) -> Effect:
         apply_consent(self.state.consent, consent)
         self._view = self.view()._replace(permissions=permissions_of(self.state.consent, self.model))
-        self._note_attributes("consents", consent)
+        if check_held(consent, self.state.attributes, self.state.engagement) is None:
+            self._note_attributes("consents", consent)
         self.forget_unallowed(day_of(self.as_of_us(midnight_us)))
         return Effect("accepted", True)
 

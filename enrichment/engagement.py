@@ -106,10 +106,13 @@ def without_before(state: EngagementState, keep_from_us: int) -> EngagementState
     return EngagementState(
         days=tuple(bucket for bucket in state.days if bucket.day >= first_day),
         last_day_by_kind={kind: day for kind, day in state.last_day_by_kind.items() if day >= first_day},
-        declared={
-            key: latest for key, latest in state.declared.items() if latest.occurred_at_us >= keep_from_us
-        },
+        declared=latest_from(state.declared, keep_from_us),
     )
+
+
+def latest_from(held: Mapping[str, Latest], keep_from_us: int) -> dict[str, Latest]:
+    """Without the values dated before a time."""
+    return {key: latest for key, latest in held.items() if latest.occurred_at_us >= keep_from_us}
 
 
 def with_latest(

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import orjson
 
-from enrichment.acceptance import Topic
-from enrichment.engagement import COUNT_WINDOW_DAYS, EngagementState, Latest, count_key
+from enrichment.acceptance import Topic, topic_of
+from enrichment.engagement import COUNT_WINDOW_DAYS, EngagementState, Latest, count_key, with_latest
 from schemas.dead_letters import OUT_OF_RANGE, Rejection, rejection
 from schemas.events import MAX_NAME_CHARACTERS, Engagement, Event
 
@@ -17,23 +17,30 @@ MOST_NAME_BYTES = 6 * (2 * MAX_NAME_CHARACTERS + 1)
 
 
 def check_held(
-    event: Event, attributes: Mapping[Topic, Mapping[str, Latest]], engagement: EngagementState
+    event: Event, attributes: Mapping[Topic, dict[str, Latest]], engagement: EngagementState
 ) -> Rejection | None:
     """A record that would make its customer hold too much text; `attributes` are by topic."""
-    if event.attributes:
-        held = sum(_held_bytes(latest) for latest in attributes.values())
-        if (
-            held + sum(_bytes(key) + _bytes(value) for key, value in event.attributes.items())
-            > MAX_HELD_BYTES
-        ):
-            return _too_much("attributes")
+    if event.attributes and _attribute_bytes(event, attributes) > MAX_HELD_BYTES:
+        return _too_much("attributes")
     if type(event) is not Engagement:
         return None
     if event.declared:
-        added = sum(_bytes(key) + _bytes(value) for key, value in event.declared.items())
-        if _held_bytes(engagement.declared) + added > MAX_HELD_BYTES:
+        declared = with_latest(engagement.declared, event.declared, event.occurred_at_us, event.event_id)
+        if sum(_held_bytes(declared).values()) > MAX_HELD_BYTES:
             return _too_much("declared")
     return _check_names(event, engagement)
+
+
+def _attribute_bytes(event: Event, attributes: Mapping[Topic, dict[str, Latest]]) -> int:
+    """What all attributes take after a record: of a key that several topics have, the longest value counts."""
+    topic = topic_of(event)
+    after = with_latest(attributes.get(topic, {}), event.attributes, event.occurred_at_us, event.event_id)
+    longest = _held_bytes(after)
+    for other, latest in attributes.items():
+        if other != topic:
+            for key, size in _held_bytes(latest).items():
+                longest[key] = max(size, longest.get(key, 0))
+    return sum(longest.values())
 
 
 def _check_names(event: Engagement, engagement: EngagementState) -> Rejection | None:
@@ -47,8 +54,9 @@ def _check_names(event: Engagement, engagement: EngagementState) -> Rejection | 
     return _too_much("channel") if sum(map(_bytes, names)) > MAX_HELD_BYTES else None
 
 
-def _held_bytes(held: Mapping[str, Latest]) -> int:
-    return sum(_bytes(key) + _bytes(latest.value) for key, latest in held.items())
+def _held_bytes(held: Mapping[str, Latest]) -> dict[str, int]:
+    """The bytes of each key with its value."""
+    return {key: _bytes(key) + _bytes(latest.value) for key, latest in held.items()}
 
 
 def _bytes(value: object) -> int:

@@ -40,6 +40,7 @@ from enrichment.money import (
     largest_convertible_micros,
     minor_unit_digits,
 )
+from schemas.profiles import SEGMENTS
 
 METRIC_GROUPS: dict[str, str] = {
     "recency_days": "business",
@@ -343,6 +344,14 @@ class Reactivation(_Part):
     engaged_within_days: Annotated[int, Field(ge=0)]
     engaged_extra_days: int
     control_share: Annotated[float, Field(ge=0, le=1)]
+
+    @field_validator("delay_days")
+    @classmethod
+    def _complete(cls, delay_days: dict[str, int]) -> dict[str, int]:
+        missing = [segment for segment in SEGMENTS if segment not in delay_days]
+        if missing:
+            raise ValueError(f"must give the days of every segment; missing {', '.join(missing)}")
+        return delay_days
 
 
 class Reference(_Part):

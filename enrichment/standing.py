@@ -111,15 +111,20 @@ def _ranks(
     )
 
 
+def moved(threshold: float, margin: float) -> float:
+    """A threshold moved by a margin, as the two are written: 0.2 and 0.1 make 0.3, not 0.30000000000000004."""
+    return round(threshold + margin, 12)
+
+
 def _segment(
     scored: Scored, has_order: Bools, model: Model, score_margin: float, risk_margin: float
 ) -> Ranks:
     rules = model.segments
     lifetime, potential = scored.lifetime_value_score, scored.potential
-    is_high = lifetime >= rules.high + score_margin
-    is_loyal = scored.churn_risk <= rules.high_churn_risk_limit - risk_margin
-    is_medium = lifetime >= rules.medium + score_margin
-    is_emerging = potential >= rules.emerging_potential + score_margin
+    is_high = lifetime >= moved(rules.high, score_margin)
+    is_loyal = scored.churn_risk <= moved(rules.high_churn_risk_limit, -risk_margin)
+    is_medium = lifetime >= moved(rules.medium, score_margin)
+    is_emerging = potential >= moved(rules.emerging_potential, score_margin)
     return np.select(
         [has_order & is_high & is_loyal, has_order & (is_high | is_medium), is_emerging, has_order],
         [HIGH, MEDIUM, EMERGING, LOW],
@@ -131,7 +136,7 @@ def tier_ranks(points: Floats, thresholds: TierThresholds, margin: float = 0.0) 
     """Ranks of the tiers that these points come to, every threshold raised by a margin."""
     return np.select(
         [
-            points >= threshold + margin
+            points >= moved(threshold, margin)
             for threshold in (thresholds.strategic, thresholds.named, thresholds.field)
         ],
         [0, 1, 2],
@@ -144,8 +149,8 @@ def _lifecycle(scored: Scored, has_order: Bools, model: Model, margin: float) ->
     return np.select(
         [
             ~has_order,
-            scored.churn_risk >= rules.lapsed_churn_risk - margin,
-            scored.churn_risk >= rules.at_risk_churn_risk - margin,
+            scored.churn_risk >= moved(rules.lapsed_churn_risk, -margin),
+            scored.churn_risk >= moved(rules.at_risk_churn_risk, -margin),
             scored.tenure_days <= rules.new_days,
         ],
         [LIFECYCLE_PROSPECT, LAPSED, AT_RISK, NEW],

@@ -23,7 +23,7 @@ from faust.web import Request, Response, View
 from streams.doctor import check_erasure_key, check_kafka, check_redis, require
 from streams.exposition import Exposition
 from streams.garbage import expect_long_lives
-from streams.settings import Settings, load_settings
+from streams.settings import CONFIG_VARIABLE, Settings, load_settings
 from streams.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -128,12 +128,8 @@ def _prepare_process() -> None:
 
 def _run_processes(settings: Settings, workers: int) -> int:
     """One process per worker, each with the next web port; a signal goes to all, and one that fails ends the rest."""
-    environment = {**os.environ, **settings.as_environment()}
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "streams", "run"],
-            env={**environment, "EBBTIDE_WEB_PORT": str(settings.web_port + number)},
-        )
+        subprocess.Popen([sys.executable, "-m", "streams", "run"], env=environment_of(settings, number))
         for number in range(workers)
     ]
 
@@ -148,6 +144,16 @@ def _run_processes(settings: Settings, workers: int) -> int:
     if any(process.poll() for process in processes):
         forward(signal.SIGTERM, None)
     return 1 if any([process.wait() for process in processes]) else 0
+
+
+def environment_of(settings: Settings, number: int) -> dict[str, str]:
+    """What one process of several is started with: these settings, from wherever they come, and a port of its own.
+
+    A file that `EBBTIDE_CONFIG` names is not read again: they may come from another one, and leave open what it says.
+    """
+    inherited = {name: value for name, value in os.environ.items() if name != CONFIG_VARIABLE}
+    own = settings.model_copy(update={"web_port": settings.web_port + number})
+    return {**inherited, **own.as_environment()}
 
 
 def __getattr__(name: str) -> Any:

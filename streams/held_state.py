@@ -44,14 +44,14 @@ async def held_partitions(settings: Settings, model: Model) -> AsyncIterator[lis
         EbbtideError: Redis does not answer, or is just being rebuilt.
     """
     where = f"{settings.redis_address} (setting EBBTIDE_REDIS_URL)"
+    redis = Redis.from_url(settings.redis_url, socket_connect_timeout=TIMEOUT_S, socket_timeout=TIMEOUT_S)
     try:
-        redis = Redis.from_url(settings.redis_url, socket_connect_timeout=TIMEOUT_S, socket_timeout=TIMEOUT_S)
-        try:
-            yield await _held(redis, settings, model, where)
-        finally:
-            await redis.aclose()
-    except (RedisError, OSError) as error:
+        # Errors of files, and of whatever else the block does, are its own: redis-py makes `RedisError` of sockets'.
+        yield await _held(redis, settings, model, where)
+    except RedisError as error:
         raise EbbtideError(f"Redis does not answer at {where}: {one_line(error)}") from error
+    finally:
+        await redis.aclose()
 
 
 async def _held(redis: Redis, settings: Settings, model: Model, where: str) -> list[HeldPartition]:

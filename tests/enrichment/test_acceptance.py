@@ -117,6 +117,7 @@ def test_amounts_that_add_up_beyond_64_bits_are_refused() -> None:
         ),
         (engagement("danced", "2025-01-01"), "UnknownKind", "kind"),
         (engagement("opened", "2025-01-01", cost="1", currency="GBP"), "UnknownCurrency", "currency"),
+        (engagement("opened", "2025-01-01", currency="GBP"), "UnknownCurrency", "currency"),
         (engagement("opened", "2025-01-01", cost="1000000001", currency="USD"), "OutOfRange", "cost"),
     ],
 )
@@ -134,7 +135,7 @@ def test_what_the_model_knows_passes() -> None:
         order("2025-01-01", "1000000000"),
         order("2025-01-01", "909090909.09", currency="EUR"),
         engagement("opened", "2025-01-01"),
-        engagement("opened", "2025-01-01", currency="GBP"),
+        engagement("opened", "2025-01-01", currency="EUR"),
         consent("2025-01-01", "email", True),
     ):
         assert check_against_model(event, EUROS) is None

@@ -66,6 +66,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("lifecycle.lapsed_churn_risk", 0.1, "lifecycle"),
         ("hysteresis.dwell_days", -1, "hysteresis.dwell_days"),
         ("reactivation.delay_days.high", 0, "reactivation.delay_days.high"),
+        ("reactivation.delay_days.low", ..., "missing low"),
         ("reactivation.control_share", 1.5, "reactivation.control_share"),
         ("surprise", 1, "surprise"),
     ],

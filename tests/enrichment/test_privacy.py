@@ -96,6 +96,36 @@ def test_after_a_new_grant_the_customer_enters_and_only_later_engagement_is_kept
     assert partition.profile()["aggregates"]["engagements_90d"] == {"sms.opened": 1}
 
 
+def test_a_denial_that_becomes_known_late_deletes_only_what_is_dated_before_its_end() -> None:
+    """Attributes and answers alike; oracle: the same records with the denial first."""
+    records = [
+        order("2025-01-01"),
+        consent("2025-01-10", "profiling", True),
+        engagement("declared", "2025-01-04", declared={"budget": "low"}, attributes={"vertical": "health"}),
+        engagement("declared", "2025-01-12", declared={"size": "large"}, attributes={"region": "north"}),
+    ]
+    denial = consent("2025-01-05", "profiling", False)
+    early, late = Partition(model()), Partition(model())
+    early.take(denial, *records)
+    late.take(*records, denial)
+    traits = late.profile()["traits"]
+    assert (traits["attributes"], traits["declared"]) == ({"region": "north"}, {"size": "large"})
+    assert early.profile()["traits"] == traits
+
+
+@pytest.mark.parametrize("kept", [0, 60_000])
+def test_what_a_consent_carries_is_no_reason_to_refuse_it(kept: int) -> None:
+    """Beside 60,000 bytes its attributes do not fit and are left out; it holds all the same. So does an erasure."""
+    partition = Partition(model())
+    partition.take(order("2025-01-01", attributes={"note": "x" * kept}))
+    partition.take(consent("2025-01-02", "email", False, attributes={"reason": "y" * 6_000}))
+    assert partition.profile()["consents"] == {"email": False, "profiling": True}
+    assert ("reason" in partition.profile()["traits"]["attributes"]) == (kept == 0)
+    partition.take(erasure("2025-01-03", attributes={"reason": "z" * 6_000}))
+    assert not partition.customers["c"].is_known
+    assert not partition.dead_letters
+
+
 def test_at_the_same_time_denial_wins() -> None:
     """Whichever comes first, and whatever their ids."""
     for first, second in ((True, False), (False, True)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.enrichment.driver import Document, Partition
-from tests.enrichment.records import cancellation, engagement, model, order, purchase, refund
+from tests.enrichment.records import cancellation, consent, engagement, model, order, purchase, refund
 
 MONTHS = range(1, 13)
 
@@ -178,6 +178,25 @@ def test_a_window_ends_with_the_day_of_as_of(date: str, in_30: int, in_365: int)
     partition.pass_midnight(date)
     aggregates = partition.profile()["aggregates"]
     assert (aggregates["order_count_30d"], aggregates["order_count_365d"]) == (in_30, in_365)
+
+
+def test_a_customer_holds_at_most_64_kib_of_attributes_and_of_answers() -> None:
+    """A value that takes another's place, or says the same in another topic, is not counted twice."""
+    long, longer = "x" * 33_000, "y" * 40_000
+    partition = Partition(model())
+    partition.take(
+        order("2025-01-01", attributes={"note": long}),
+        order("2025-01-02", attributes={"note": longer}),
+        engagement("declared", "2025-01-03", attributes={"note": longer}, declared={"note": long}),
+        engagement("declared", "2025-01-04", declared={"note": longer}),
+        consent("2025-01-05", "email", True, attributes={"note": longer}),
+    )
+    assert not partition.dead_letters
+    partition.take(order("2025-01-06", attributes={"other": long}))
+    partition.take(engagement("declared", "2025-01-07", declared={"other": long}))
+    assert [reason for _, _, reason in partition.dead_letters] == ["OutOfRange", "OutOfRange"]
+    traits = partition.profile()["traits"]
+    assert (traits["attributes"], traits["declared"]) == ({"note": longer}, {"note": longer})
 
 
 def test_attributes_and_declared_keep_the_latest_value_per_key() -> None:

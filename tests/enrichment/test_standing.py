@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import cast
 
 import numpy as np
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -21,6 +22,7 @@ from enrichment.standing import (
     Candidates,
     candidates,
     keeps_standing,
+    moved,
     next_standing,
 )
 from tests.enrichment.driver import Partition
@@ -91,6 +93,15 @@ def test_rows_are_told_apart_at_once_by_whether_they_move(
         current, changed_days, 100, list(plain), hard.tolist(), easy.tolist(), past_new, 7
     )
     assert keeps.tolist() == [moved_to == current]
+
+
+@pytest.mark.parametrize(
+    ("threshold", "margin", "limit"),
+    [(0.2, 0.1, 0.3), (0.3, -0.1, 0.2), (70.1, 2.2, 72.3), (0.65, 0.05, 0.7)],
+)
+def test_a_margin_moves_a_threshold_by_what_is_written(threshold: float, margin: float, limit: float) -> None:
+    """Who has exactly the limit has reached it: sums of binary fractions alone would lie beside it."""
+    assert moved(threshold, margin) == limit
 
 
 def test_entering_follows_the_plain_rule() -> None:

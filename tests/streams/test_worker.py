@@ -20,8 +20,9 @@ async def test_a_foreign_assignor_fails_the_worker_and_the_log_says_so(
     worker = Worker(settings)
     with caplog.at_level(logging.CRITICAL, "streams"):
         worker.note_assignment([TopicPartition(settings.topic(topic), 0) for topic in TOPICS])
-        assert worker.failure is None
+        before = worker.failure
         worker.note_assignment([TopicPartition(settings.topic(topic), 0) for topic in list(TOPICS)[1:]])
+    assert before is None
     assert worker.failure is not None
     assert "all members must be Ebbtide" in worker.failure
     assert worker.failure in caplog.text
