@@ -13,7 +13,7 @@ from typing import IO, Final
 import orjson
 
 from enrichment.customer import Customer
-from enrichment.days import day_of, format_day, format_time, midnight_us
+from enrichment.days import format_time, midnight_us
 from enrichment.enricher import Enricher
 from enrichment.model import Model
 from enrichment.profile import Document
@@ -104,12 +104,6 @@ def _profiles(
                 raise EbbtideError(
                     f"--until {format_time(until_us)} is before what Redis holds: customer {customer.id!r} has "
                     f"a record of {format_time(latest_us)}; replay can go back in time"
-                )
-            changed_day = max(customer.decision.changed_days)
-            if changed_day > day_of(until_us):
-                raise EbbtideError(
-                    f"--until {format_time(until_us)} is before what Redis holds: customer {customer.id!r} has "
-                    f"moved on the midnight of {format_day(changed_day)}; replay can go back in time"
                 )
         as_of_us = [until_us] * len(page)
     return enricher.profiles([customer for customer, _ in page], as_of_us)

@@ -14,8 +14,6 @@ from streams import profiles
 from streams.embedded import free_port
 from streams.errors import EbbtideError
 from streams.profiles import export_profiles
-from tests.enrichment.driver import Partition
-from tests.enrichment.records import day, order
 from tests.services import RedisService
 from tests.streams.held_group import NOWHERE, HeldGroup, hold, hold_group
 
@@ -72,26 +70,6 @@ def test_until_before_a_record_that_is_held_is_refused_and_no_file_is_touched(
     ):
         export_profiles(group.settings, out, parse_timestamp("2017-03-01T00:00:00Z"))
     assert [path.read_text() for path in tmp_path.iterdir()] == ["kept"]
-
-
-def test_until_before_the_last_move_of_a_standing_is_refused(
-    redis_server: RedisService, tmp_path: Path
-) -> None:
-    """The standing that is held was not yet taken then."""
-    from streams.demo import demo_settings
-
-    settings = demo_settings(NOWHERE, redis_server.url).model_copy(update={"group_id": "moved"})
-    model = settings.load_model()
-    partition = Partition(model)
-    partition.take(order("2025-01-01"))
-    while not (moved := partition.pass_midnight(partition.midnight_day + 1 or day("2025-01-02"))):
-        assert partition.midnight_day < day("2027-01-01")
-    moved_us = parse_timestamp(moved[0]["as_of"])
-    hold(settings, model, 0, partition.midnight_day, list(partition.customers.values()))
-    out = tmp_path / "profiles.jsonl"
-    with pytest.raises(EbbtideError, match=f"'c' has moved on the midnight of {moved[0]['as_of'][:10]}"):
-        export_profiles(settings, out, moved_us - 1)
-    assert export_profiles(settings, out, moved_us) == 1
 
 
 def test_a_full_disk_is_no_fault_of_redis(group: HeldGroup) -> None:
