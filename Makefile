@@ -3,7 +3,10 @@
 SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+DEMO := $(VENV)/.installed-demo
+STAMP := $(VENV)/.installed-all
+# Two processes a core, since many tests wait: for one at a time, make test PARALLEL=
+PARALLEL ?= --numprocesses auto --dist loadgroup
 CODE := schemas enrichment streams tests $(wildcard tools bench)
 
 # The first Python that is new enough; `make PYTHON=…` to choose one.
@@ -11,18 +14,21 @@ PYTHON ?= $(shell for name in python3 python3.11 python3.12 python3.13 python3.1
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$name"; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test simulate faults bench lint format schemas schemas-check up observe down lock clean
+.PHONY: help install demo test test-deep simulate faults bench lint format schemas schemas-check up observe down lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-install: $(STAMP) ## make .venv and install the locked dependencies and Ebbtide into it
+install: $(DEMO) ## make .venv and install Ebbtide into it, with what the demo needs
 
-demo: $(STAMP) ## stream a real data set through an embedded broker and Redis, and print what came of it
+demo: $(DEMO) ## stream a real data set through an embedded broker and Redis, and print what came of it
 	$(BIN)/ebbtide demo
 
-test: $(STAMP) ## run all tests, on the best Kafka and Redis of this machine (ARGS="-k name" for some)
-	$(BIN)/python -m pytest $(ARGS)
+test: $(STAMP) ## run the tests, on the best Kafka and Redis of this machine (ARGS="-k name" for some; 10 minutes)
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
+
+test-deep: $(STAMP) ## run all tests, also those that take long and find little more (30 minutes)
+	$(BIN)/python -m pytest --deep $(PARALLEL) $(ARGS)
 
 simulate: $(STAMP) ## simulate RUNS=10000 seeds with every kind of fault, from FIRST=0 on
 	$(BIN)/python -m tests.simulation.runs --runs $(or $(RUNS),10000) --first $(or $(FIRST),0)
@@ -61,8 +67,9 @@ observe: ## start Prometheus and Grafana beside what `make up` started: http://l
 down: ## stop what `make up` and `make observe` started; its data stay (docker compose down --volumes drops them)
 	docker compose --profile observe down
 
-lock: $(STAMP) ## renew requirements.lock and requirements-dev.lock from pyproject.toml (UPGRADE=1 for newer versions)
-	$(call compile,requirements-dev.lock,--extra dev)
+lock: $(STAMP) ## renew the requirements*.lock files from pyproject.toml (UPGRADE=1 for newer versions)
+	$(call compile,requirements-dev.lock,--extra dev --group build)
+	$(call compile,requirements-demo.lock,--extra embedded --group build --constraint requirements-dev.lock)
 	$(call compile,requirements.lock,--constraint requirements-dev.lock)
 
 clean: ## remove .venv and all caches
@@ -73,11 +80,18 @@ compile = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11
 	--generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet \
 	$(if $(UPGRADE),--upgrade) $(2) --output-file $(1)
 
-$(STAMP): requirements-dev.lock pyproject.toml
+$(DEMO): requirements-demo.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Ebbtide needs Python 3.11 or later; none was found on the PATH." >&2; exit 1; }
 	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
 	echo "$(PYTHON) cannot make virtual environments. On Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(PIP) --require-hashes -r requirements-demo.lock
+	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
+
+$(STAMP): $(DEMO) requirements-dev.lock
+	$(PIP) --require-hashes -r requirements-dev.lock
+	@touch $@
+
+# Python compiles what it imports when it first does, which is a part of what is installed.
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile

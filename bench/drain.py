@@ -54,7 +54,7 @@ class Services:
     @property
     def kafka_trees(self) -> list[ProcessTree]:
         """The broker's process; none where it is not ours to look at."""
-        return [] if self.kafka.process is None else [ProcessTree(self.kafka.process.pid)]
+        return [] if self.kafka.pid is None else [ProcessTree(self.kafka.pid)]
 
     @property
     def redis_trees(self) -> list[ProcessTree]:

@@ -1,4 +1,8 @@
-"""Fixtures for every test: real services, a prefix of its own for each test, and a seed that can be set."""
+"""Fixtures for every test: real services, a prefix of its own for each test, and a seed that can be set.
+
+Tests may run in several processes (pytest-xdist, `-n`). These share one broker and one seed; each has a Redis of its
+own. Tests that use one expensive thing carry the same `xdist_group`, so that one process runs them and makes it once.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +11,25 @@ import secrets
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
 import hypothesis
 import pytest
 
 from streams.embedded import EmbeddedBroker
 from tests import services
+from tests.faults.table import print_table
+from tests.once import Once
+from tests.services.shared_kafka import SharedKafka, shared_kafka
 
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
+TESTS_PER_CORE = 2
+"""Many tests wait for servers and processes."""
+FIRST = ("faults", "simulation", "bench", "integration", "mutations")
+"""Folders whose tests take longest: they begin first, so that no process is alone with one at the end."""
 _SEED = pytest.StashKey[int]()
+_SHARED_KAFKA = pytest.StashKey[SharedKafka]()
 
 # A shared machine stalls at times; a deadline would then report a defect that is none.
 hypothesis.settings.register_profile("ebbtide", deadline=None, print_blob=True)
@@ -24,9 +37,12 @@ hypothesis.settings.load_profile("ebbtide")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add ``--seed``, and the options of ``tests/faults``."""
+    """Add ``--seed``, ``--deep``, and the options of ``tests/faults``."""
     parser.addoption(
         "--seed", type=int, default=None, help="seed of all random tests; a new one each run if not given"
+    )
+    parser.addoption(
+        "--deep", action="store_true", help="also run the tests marked deep, and the long form of others"
     )
     parser.addoption(
         "--faults", choices=("short", "full"), default="short", help="which form of tests/faults runs"
@@ -35,12 +51,55 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Choose the run's seed, for our own random tests and for Hypothesis."""
+    """Choose the run's seed, for our own random tests and for Hypothesis; all processes have the same."""
     given = config.getoption("--seed")
-    seed = secrets.randbits(32) if given is None else int(given)
-    config.stash[_SEED] = seed
+    of_the_run = _worker_input(config).get("seed", given)
+    config.stash[_SEED] = secrets.randbits(32) if of_the_run is None else int(of_the_run)
     if given is not None and config.getoption("hypothesis_seed", None) is None:
-        config.option.hypothesis_seed = str(seed)
+        config.option.hypothesis_seed = str(given)
+
+
+def _worker_input(config: pytest.Config) -> dict[str, Any]:
+    """What the process that distributes the tests told this one; empty where there is only one."""
+    return getattr(config, "workerinput", {})
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a new process of pytest-xdist the run's seed, and where to ask for its broker."""
+    config: pytest.Config = node.config
+    if _SHARED_KAFKA not in config.stash:
+        config.stash[_SHARED_KAFKA] = SharedKafka()
+    node.workerinput["seed"] = config.stash[_SEED]
+    node.workerinput["kafka"] = config.stash[_SHARED_KAFKA].address
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the broker that all processes shared."""
+    if (shared := config.stash.get(_SHARED_KAFKA, None)) is not None:
+        shared.close()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """How many processes `-n auto` means."""
+    return TESTS_PER_CORE * (os.cpu_count() or 1)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out deep tests unless asked for, begin with long ones, and keep those of the cluster in one process."""
+    if not config.getoption("--deep"):
+        left_out = [item for item in items if item.get_closest_marker("deep")]
+        if left_out:
+            config.hook.pytest_deselected(items=left_out)
+            items[:] = [item for item in items if item not in left_out]
+    folders = {folder: at for at, folder in enumerate(FIRST)}
+    here = Path(__file__).parent
+    items.sort(key=lambda item: folders.get(item.path.relative_to(here).parts[0], len(FIRST)))
+    for item in items:
+        if "kafka_cluster" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("kafka_cluster"))
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -49,7 +108,8 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print how many tests ran on real Kafka, and the seed where something failed."""
+    """Print the table of faults, how many tests ran on real Kafka, and the seed where something failed."""
+    print_table(terminalreporter, config.getoption("--faults-table"))
     counts = {}
     for outcome in ("passed", "failed", "error", "skipped"):
         reports = terminalreporter.stats.get(outcome, [])
@@ -70,8 +130,11 @@ def _missing(what: str, origin: str) -> NoReturn:
 
 
 @pytest.fixture(scope="session")
-def kafka() -> Iterator[services.KafkaService]:
+def kafka(pytestconfig: pytest.Config) -> Iterator[services.KafkaService]:
     """The best Kafka of this machine; tests that need transactions carry the marker ``real_kafka``."""
+    if (shared := _worker_input(pytestconfig).get("kafka")) is not None:
+        yield shared_kafka(shared)
+        return
     with services.start_kafka() as service:
         yield service
 
@@ -168,3 +231,12 @@ def unique_prefix() -> str:
 def random_seed(pytestconfig: pytest.Config) -> int:
     """The run's seed: printed above the tests, set with ``--seed``."""
     return pytestconfig.stash[_SEED]
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Once:
+    """`once(name, compute)`: what takes long is computed by one process of the test run and shared with the others."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if _worker_input(pytestconfig) else own) / "once"
+    folder.mkdir(exist_ok=True)
+    return Once(folder)

@@ -23,7 +23,7 @@ from tests.bench.outcomes import Outcome, outcome_of
 from tests.integration.harness import Document, aggregates, check_sequences
 from tests.services import KafkaService, start_own_redis
 
-pytestmark = [pytest.mark.real_kafka, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.real_kafka, pytest.mark.timeout(1200), pytest.mark.xdist_group("bench")]
 
 SIZES = Sizes(events=1_200, customers=600, prefix=1_200, warm_up=200, runs=1, timeout_s=120.0)
 ROOM_S = 300.0

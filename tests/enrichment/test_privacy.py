@@ -322,3 +322,13 @@ def test_under_opt_in_a_grant_before_the_last_one_has_run_out_goes_on_with_it() 
     assert partition.profile()["aggregates"]["engagements_90d"] == {"sms.opened": 1}
     left = [change for change in partition.pass_midnight("2025-01-25") if change["direction"] == "left"]
     assert {change["as_of"] for change in left} == {"2025-01-21T00:00:00Z"}
+
+
+@pytest.mark.parametrize(("today", "permissions"), [("2025-01-19", ["email"]), ("2025-01-20", [])])
+def test_a_grant_that_expires_holds_on_the_whole_of_its_last_day(today: str, permissions: list[str]) -> None:
+    """It returns to the default at the midnight after `expires_at`, and what is published that day says so."""
+    partition = Partition(model())
+    partition.take(consent("2025-01-04", "email", True, expires_at="2025-01-19T00:00:00Z"))
+    changes = partition.take(order(today))
+    assert changes
+    assert all(change["permissions"] == permissions for change in changes)

@@ -1,8 +1,9 @@
 """Real faults: workers, brokers, Redis and input are broken in mid-stream, and every change must still be there once.
 
 `make faults` (or `pytest tests/faults --faults full`) runs every case with 100,000 events and prints a table;
-`--faults-table FILE` writes it as Markdown too. Plain `pytest` runs the short form: the cases marked `short=True`, with
-fewer events. `--seed N` chooses the events and the instants of the faults.
+`--faults-table FILE` writes it as Markdown too. Plain `pytest` runs the short form: the cases marked `short=True`, at
+least one of each kind, with fewer events; `--deep` runs every case that way. `--seed N` chooses the events and the
+instants of the faults.
 
 How a case is written
     @pytest.mark.fault_case("workers", "SIGKILL after 0.1–1 s", short=True)

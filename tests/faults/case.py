@@ -167,13 +167,14 @@ class FaultCase:
                 self.finish(worker)
             return
         self.until(lambda: self.progress.offsets() == self._ends, "the end of the inputs", *workers)
-        self.until(
-            lambda: sum(worker.is_idle(len(worker.partitions())) for worker in workers) == len(workers),
-            "idle workers",
-            *workers,
-        )
+        self.until(lambda: self._are_idle(workers), "idle workers that hold every partition", *workers)
         for worker in workers:
             assert worker.terminate() == 0, worker.log_text()[-6_000:]
+
+    def _are_idle(self, workers: Sequence[WorkerProcess]) -> bool:
+        """Whether each partition is held by one of these workers, and idle; some of them may hold none."""
+        held = [state for worker in workers for state in worker.partitions().values()]
+        return len(held) == self.workload.partitions and all(state["idle"] for state in held)
 
     def check(self, expected: Expected | None = None) -> None:
         """Compute the verdict, put a row into the table, and fail unless all is well.

@@ -11,39 +11,23 @@ import pytest
 
 from streams.replay import NAMESPACE
 from tests.faults.case import FaultCase
-from tests.faults.table import Row, as_markdown, as_text
+from tests.faults.table import ROW
 from tests.faults.workload import FULL, SHORT, Size, Workload, crowd
 from tests.integration.harness import make_settings
+from tests.once import Once
 from tests.services import KafkaService, OwnRedis
 
-ROWS = pytest.StashKey[list[Row]]()
 MakeCase = Callable[..., AbstractContextManager[FaultCase]]
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Start with an empty table."""
-    config.stash[ROWS] = []
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the cases that are not in the short form, unless all are asked for."""
-    if config.getoption("--faults") == "full":
+    """Leave out the cases that are not in the short form, unless all are asked for; `--deep` asks for all, short."""
+    if config.getoption("--faults") == "full" or config.getoption("--deep"):
         return
     left_out = [item for item in items if (mark := _mark(item)) and not mark.kwargs.get("short")]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print the table, and write it where `--faults-table` says."""
-    rows = config.stash[ROWS]
-    if rows:
-        terminalreporter.section("real faults")
-        for line in as_text(rows):
-            terminalreporter.write_line(line)
-    if path := config.getoption("--faults-table"):
-        Path(path).write_text(as_markdown(rows), encoding="utf-8")
 
 
 @pytest.fixture(scope="session")
@@ -53,15 +37,14 @@ def size(pytestconfig: pytest.Config) -> Size:
 
 
 @pytest.fixture(scope="session")
-def common_crowd(random_seed: int, size: Size) -> Workload:
+def common_crowd(random_seed: int, size: Size, once: Once) -> Workload:
     """The events of most cases; what replay makes of them is computed once."""
-    return crowd(random_seed, size)
+    return crowd(random_seed, size, once)
 
 
 @pytest.fixture
 def make_case(
     request: pytest.FixtureRequest,
-    pytestconfig: pytest.Config,
     common_crowd: Workload,
     unique_prefix: str,
     tmp_path: Path,
@@ -107,7 +90,7 @@ def make_case(
         finally:
             case.close()
             if case.row is not None:
-                pytestconfig.stash[ROWS].append(case.row)
+                request.node.user_properties.append((ROW, tuple(case.row)))
 
     return make
 

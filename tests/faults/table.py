@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
+
+import pytest
 
 HEAD = (
     "case",
@@ -14,6 +17,10 @@ HEAD = (
     "chain breaks",
     "time to recover",
 )
+
+
+ROW = "row of the table of faults"
+"""The property of a test's report that holds one, also in a report from another process."""
 
 
 class Row(NamedTuple):
@@ -54,3 +61,16 @@ def as_markdown(rows: Sequence[Row]) -> str:
     """A table for documents."""
     lines = [HEAD, ("---", *("---:" for _ in HEAD[1:])), *(row.cells for row in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def print_table(terminal: pytest.TerminalReporter, path: str | None) -> None:
+    """Print the rows of all tests that have ended, and write them to a file if one is named."""
+    reports = [report for of_outcome in terminal.stats.values() for report in of_outcome]
+    ended = [report for report in reports if getattr(report, "when", None) == "teardown"]
+    rows = [Row(*row) for report in ended for name, row in report.user_properties if name == ROW]
+    if rows:
+        terminal.section("real faults")
+        for line in as_text(rows):
+            terminal.write_line(line)
+    if path is not None:
+        Path(path).write_text(as_markdown(rows), encoding="utf-8")

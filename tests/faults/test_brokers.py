@@ -94,7 +94,7 @@ def proxied_case(
                 proxy.release()
 
 
-@pytest.mark.fault_case("network", "no way to the group's coordinator")
+@pytest.mark.fault_case("network", "no way to the group's coordinator", short=True)
 def test_a_worker_without_its_coordinator_comes_back(
     proxied_case: FaultCase, kafka_cluster: KafkaCluster
 ) -> None:

@@ -145,7 +145,7 @@ def withheld(proxy: TcpProxy, times: int) -> bool:
     return proxy.answers_withheld >= times
 
 
-@pytest.mark.fault_case("Redis", "connection reset in mid-script", short=True)
+@pytest.mark.fault_case("Redis", "connection reset in mid-script")
 def test_a_step_that_was_persisted_without_anybody_hearing_of_it_is_published_once(
     make_case: MakeCase, kafka: KafkaService, own_redis: OwnRedis
 ) -> None:

@@ -16,6 +16,12 @@ from tests.services import KafkaService, RedisService
 
 
 @pytest.fixture
+def settings(kafka: KafkaService, redis_server: RedisService, unique_prefix: str) -> Settings:
+    """Of a group of the test's own, with the built-in model and the wall clock."""
+    return make_settings(kafka.bootstrap_servers, redis_server.url, unique_prefix)
+
+
+@pytest.fixture
 def seeded_settings(
     kafka: KafkaService, redis_server: RedisService, unique_prefix: str, tmp_path: Path
 ) -> Settings:

@@ -29,7 +29,7 @@ from tests.services import KafkaService, RedisService
 PARTITIONS = 3
 ERRORS = "__streams.errors."
 
-pytestmark = pytest.mark.real_kafka
+pytestmark = [pytest.mark.real_kafka, pytest.mark.xdist_group("bad input")]
 
 
 @dataclass

@@ -15,16 +15,10 @@ from streams.clock_check import wall_clock_us
 from streams.publisher import Publisher, make_publisher
 from streams.settings import Settings
 from tests.integration.damage import admin
-from tests.integration.harness import make_settings, make_topics, read_topic
-from tests.services import KafkaService, RedisService
+from tests.integration.harness import make_topics, read_topic
 
 pytestmark = pytest.mark.real_kafka
 MILLISECOND_US = 1_000
-
-
-@pytest.fixture
-def settings(kafka: KafkaService, redis_server: RedisService, unique_prefix: str) -> Settings:
-    return make_settings(kafka.bootstrap_servers, redis_server.url, unique_prefix)
 
 
 @asynccontextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,8 @@ from enrichment.days import midnight_us
 from enrichment.model import Model
 from schemas.timestamps import parse_timestamp
 from streams.calibrate import Outputs, Wanted, run_calibration
+from streams.demo import load_events
 from streams.replay import NAMESPACE, Replayed, replay
-from streams.replay_log import read_lines
 from streams.settings import Settings
 from tests.enrichment.records import SEEDED_MODEL
 from tests.integration.harness import (
@@ -49,10 +48,15 @@ Log = dict[Topic, list[bytes]]
 pytestmark = pytest.mark.real_kafka
 
 
-def demo_log() -> Log:
-    """The Complete Journey as the demo sends it."""
-    with resources.as_file(resources.files("streams").joinpath("demo_data")) as folder:
-        return {topic: list(read_lines(folder / f"{topic}.jsonl.gz")) for topic in TOPICS}
+DEMO_SHARES = pytest.mark.parametrize(
+    "percent_of_households", [pytest.param(15), pytest.param(100, marks=pytest.mark.deep)]
+)
+
+
+def demo_log(percent_of_households: int) -> Log:
+    """The Complete Journey as the demo sends it, or a share of its households."""
+    events = load_events(percent_of_households)
+    return {topic: [value for of, _, _, value in events if of == topic] for topic in TOPICS}
 
 
 def seeded_log(seed: int, **options: Any) -> Log:
@@ -73,9 +77,11 @@ def replayed(log: Log, model: Model) -> Replayed:
     return replay(((topic, value) for topic in TOPICS for value in log[topic]), model)
 
 
-@pytest.fixture(params=["seeded", "demo"])
+@pytest.fixture(params=["seeded", "demo", pytest.param("whole demo", marks=pytest.mark.deep)])
 def log(request: pytest.FixtureRequest, random_seed: int) -> Log:
-    return demo_log() if request.param == "demo" else seeded_log(random_seed, customers=60, events=4_000)
+    if request.param == "seeded":
+        return seeded_log(random_seed, customers=60, events=4_000)
+    return demo_log(15 if request.param == "demo" else 100)
 
 
 @pytest.fixture
@@ -169,16 +175,18 @@ async def test_the_split_into_steps_changes_nothing_but_left_out_profiles(
     )
 
 
+@DEMO_SHARES
 async def test_a_demo_fitted_model_scores_alike_live_in_replay_and_in_one_pandas_batch(
-    settings: Settings, tmp_path: Path
+    settings: Settings, tmp_path: Path, percent_of_households: int
 ) -> None:
     """Every customer of the demo, by the model that `ebbtide calibrate` fits to them, to a millionth."""
-    folder = resources.files("streams").joinpath("demo_data")
-    files: dict[Topic, list[Path]] = {topic: [Path(str(folder / f"{topic}.jsonl.gz"))] for topic in TOPICS}
+    log = demo_log(percent_of_households)
+    files = {topic: [tmp_path / f"{topic}.jsonl"] for topic in TOPICS}
+    for topic in TOPICS:
+        files[topic][0].write_bytes(b"".join(line + b"\n" for line in log[topic]))
     path = tmp_path / "fitted.yaml"
     run_calibration(files, settings.load_model(), None, Wanted(), Outputs(path))
     settings = settings.model_copy(update={"clock": "event", "model": path})
-    log = demo_log()
     await make_topics(settings, PARTITIONS)
     await produce(settings, records_of(log, *TOPICS))
     await run_to_the_end(settings)
@@ -187,7 +195,7 @@ async def test_a_demo_fitted_model_scores_alike_live_in_replay_and_in_one_pandas
     oracle = rescore(
         read_log(**{topic: files[topic][0] for topic in TOPICS}), yaml.safe_load(path.read_text())
     )
-    assert len(oracle) > 2_000
+    assert len(oracle) > 20 * percent_of_households
     for profiles in (live.values(), of_replay.profiles):
         found = scores_of(profiles)
         expected = oracle[list(found.columns)].fillna(-1.0).sort_index()

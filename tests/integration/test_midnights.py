@@ -28,7 +28,6 @@ from tests.integration.harness import (
     Document,
     changes_of,
     check_sequences,
-    make_settings,
     make_topics,
     produce,
     record_of,
@@ -37,7 +36,6 @@ from tests.integration.harness import (
     until_idle,
     write_model,
 )
-from tests.services import KafkaService, RedisService
 
 pytestmark = pytest.mark.real_kafka
 
@@ -62,11 +60,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SetClock:
 
     monkeypatch.setattr(ClockCheck, "trusted_now_us", trusted_now_us)
     return chosen
-
-
-@pytest.fixture
-def settings(kafka: KafkaService, redis_server: RedisService, unique_prefix: str) -> Settings:
-    return make_settings(kafka.bootstrap_servers, redis_server.url, unique_prefix)
 
 
 def order(event_id: str, days_ago: float, customer_id: str = "c") -> Document:

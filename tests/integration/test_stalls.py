@@ -58,16 +58,21 @@ def fetcher_of(worker: Worker) -> Any:
     return reading._consumer._fetcher  # type: ignore[attr-defined]
 
 
-def never_answer_fetches(client: Any) -> None:
-    """Let a client of aiokafka wait for ever for the answer to a fetch, and for that to nothing else."""
-    send = client.send
+async def never_answer_fetches(client: Any) -> None:
+    """Let a client of aiokafka wait for ever for the answer to a fetch, and for that to nothing else.
+
+    Returns once a fetch waits: the one that was under way before may still have been answered.
+    """
+    send, waits = client.send, asyncio.Event()
 
     async def send_some(node_id: int, request: Any, **more: Any) -> Any:
         if isinstance(request, FetchRequest):
+            waits.set()
             await asyncio.Event().wait()
         return await send(node_id, request, **more)
 
     client.send = send_some
+    await asyncio.wait_for(waits.wait(), 30.0)
 
 
 def refuse_fetches_at_the_end(consumer: Any) -> None:
@@ -155,7 +160,7 @@ async def test_an_input_that_is_fetched_no_more_is_read_through_other_connection
         if is_dead:
             fetcher._fetch_task.cancel()
         else:
-            never_answer_fetches(fetcher._client)
+            await never_answer_fetches(fetcher._client)
         await produce(settings, records[len(records) // 2 :])
         await until_idle(settings, worker)
         assert fetcher_of(worker) is not fetcher

@@ -22,7 +22,6 @@ from tests.integration.harness import (
     Record,
     changes_of,
     check_sequences,
-    make_settings,
     make_topics,
     produce,
     read_topic,
@@ -33,14 +32,8 @@ from tests.integration.harness import (
     until_idle,
     write_model,
 )
-from tests.services import KafkaService, RedisService
 
 pytestmark = pytest.mark.real_kafka
-
-
-@pytest.fixture
-def settings(kafka: KafkaService, redis_server: RedisService, unique_prefix: str) -> Settings:
-    return make_settings(kafka.bootstrap_servers, redis_server.url, unique_prefix)
 
 
 @pytest.fixture

@@ -59,15 +59,14 @@ class KafkaService:
     """A running broker.
 
     ``is_real`` says whether it is Apache Kafka; ``transactions`` whether it has them; ``origin`` where it
-    came from, and for the embedded one why there is no other; ``process`` is set where the broker is our own
-    child.
+    came from, and for the embedded one why there is no other; ``pid`` is its process, where we started one.
     """
 
     bootstrap_servers: str
     is_real: bool
     transactions: bool
     origin: str
-    process: OwnedProcess | None = None
+    pid: int | None = None
 
 
 @contextmanager
@@ -89,7 +88,11 @@ def start_kafka() -> Iterator[KafkaService]:
     except maven.NoKafkaHereError as error:
         with EmbeddedBroker() as broker:
             yield KafkaService(
-                broker.bootstrap_servers, False, False, f"embedded broker, because: {error}", broker.process
+                broker.bootstrap_servers,
+                False,
+                False,
+                f"embedded broker, because: {error}",
+                broker.process.pid,
             )
         return
     with _from_jars(jars) as service:
@@ -114,7 +117,7 @@ def _from_jars(jars: Path) -> Iterator[KafkaService]:
         )
         wait_until_ready(process, "Apache Kafka", lambda: answers_kafka(port), _START_TIMEOUT_S)
         origin = f"Apache Kafka {maven.KAFKA_VERSION} from jars"
-        yield KafkaService(f"{HOST}:{port}", True, True, origin, process)
+        yield KafkaService(f"{HOST}:{port}", True, True, origin, process.pid)
     finally:
         if process is not None:
             process.kill()  # nothing on its disk is wanted any more
@@ -133,7 +136,8 @@ def _properties(folder: Path, port: int, controller_port: int) -> str:
 
 def format_storage(jars: Path, properties: Path, cluster_id: str) -> None:
     """Prepare a node's folder as its properties say."""
-    arguments = ("format", "--cluster-id", cluster_id, "--config", str(properties))
+    # Joined by "=", or an id that begins with a dash would be taken for an option.
+    arguments = ("format", f"--cluster-id={cluster_id}", f"--config={properties}")
     command = maven.java_command(jars, "kafka.tools.StorageTool", *arguments)
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
     if done.returncode != 0:

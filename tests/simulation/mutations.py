@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import mock
 
 import msgspec
@@ -22,16 +22,30 @@ from streams.step import Mark, OutputRecord, Step
 from streams.take_over import Finding, TakeOver
 from tests.simulation.clients import SimulatedClients, SimulatedProducer
 
-Mutation = Callable[[], AbstractContextManager[None]]
+
+class Mutation(NamedTuple):
+    """One rule broken for the length of the block that `broken` opens; `seed` is the first that notices."""
+
+    broken: Callable[[], AbstractContextManager[None]]
+    seed: int
+
+
 MUTATIONS: dict[str, Mutation] = {}
 
-
-def _mutation(function: Callable[[], Iterator[None]]) -> Callable[[], Iterator[None]]:
-    MUTATIONS[function.__name__.replace("_", " ")] = contextmanager(function)
-    return function
+Function = Callable[[], Iterator[None]]
 
 
-@_mutation
+def _mutation(*, seed: int) -> Callable[[Function], Function]:
+    """Put a mutation on record, by the words of its name."""
+
+    def record(function: Function) -> Function:
+        MUTATIONS[function.__name__.replace("_", " ")] = Mutation(contextmanager(function), seed)
+        return function
+
+    return record
+
+
+@_mutation(seed=2)
 def publish_before_persist() -> Iterator[None]:
     """A crash in between leaves in Kafka what Redis has never heard of."""
 
@@ -54,7 +68,7 @@ def publish_before_persist() -> Iterator[None]:
         yield
 
 
-@_mutation
+@_mutation(seed=27)
 def no_token_check() -> Iterator[None]:
     """Scripts ask for neither owner nor step token, and a take-over compares step numbers alone."""
     read_text = Path.read_text
@@ -83,7 +97,7 @@ def no_token_check() -> Iterator[None]:
         yield
 
 
-@_mutation
+@_mutation(seed=339)
 def a_counter_instead_of_a_random_token() -> Iterator[None]:
     """Two owners who make the same step number cannot be told apart, nor can a Redis that was set back."""
 
@@ -100,7 +114,7 @@ def a_counter_instead_of_a_random_token() -> Iterator[None]:
         yield
 
 
-@_mutation
+@_mutation(seed=0)
 def no_outbox() -> Iterator[None]:
     """A step that was persisted and not published goes on without its records."""
 
@@ -111,7 +125,7 @@ def no_outbox() -> Iterator[None]:
         yield
 
 
-@_mutation
+@_mutation(seed=0)
 def offsets_committed_outside_the_transaction() -> Iterator[None]:
     """A crash in between leaves records whose step Kafka does not know."""
 
@@ -128,7 +142,7 @@ def offsets_committed_outside_the_transaction() -> Iterator[None]:
         yield
 
 
-@_mutation
+@_mutation(seed=2)
 def send_results_not_awaited() -> Iterator[None]:
     """A batch that Kafka did not take is missing from the transaction that is committed."""
 
@@ -141,7 +155,7 @@ def send_results_not_awaited() -> Iterator[None]:
         yield
 
 
-@_mutation
+@_mutation(seed=1)
 def sweeps_that_take_no_step() -> Iterator[None]:
     """What passing time changes is written and published without a step of its own."""
     finish = PartitionTask._finish
@@ -163,7 +177,7 @@ def sweeps_that_take_no_step() -> Iterator[None]:
         yield
 
 
-@_mutation
+@_mutation(seed=0)
 def standings_recomputed_in_a_rebuild() -> Iterator[None]:
     """Not those that were published: hysteresis and midnights had made them differ from what anyone computes later."""
     restored = rebuild._Customers.restored
@@ -183,7 +197,7 @@ def standings_recomputed_in_a_rebuild() -> Iterator[None]:
         yield
 
 
-@_mutation
+@_mutation(seed=1)
 def a_midnight_passed_before_the_backlog_is_read() -> Iterator[None]:
     """Customers are demoted although their purchases are in the log."""
 
@@ -194,7 +208,7 @@ def a_midnight_passed_before_the_backlog_is_read() -> Iterator[None]:
         yield
 
 
-@_mutation
+@_mutation(seed=265)
 def a_commit_repeated_by_the_same_epoch() -> Iterator[None]:
     """The late copy commits half of the next transaction."""
     make = SimulatedClients.producer
@@ -208,7 +222,7 @@ def a_commit_repeated_by_the_same_epoch() -> Iterator[None]:
         yield
 
 
-@_mutation
+@_mutation(seed=27)
 def reads_that_are_not_checked() -> Iterator[None]:
     """A Redis that was empty for a moment gives customers a second beginning."""
 
@@ -219,7 +233,7 @@ def reads_that_are_not_checked() -> Iterator[None]:
         yield
 
 
-@_mutation
+@_mutation(seed=251)
 def a_rebuild_whose_writes_are_not_counted() -> Iterator[None]:
     """Redis loses some of them before it ends, and nobody notices."""
     read_text = Path.read_text
@@ -241,7 +255,7 @@ def a_rebuild_whose_writes_are_not_counted() -> Iterator[None]:
         yield
 
 
-@_mutation
+@_mutation(seed=1054)
 def no_confirmation_after_the_claim() -> Iterator[None]:
     """Whoever slept between fencing and claiming rebuilds Redis from a log that is not settled."""
 
@@ -251,7 +265,7 @@ def no_confirmation_after_the_claim() -> Iterator[None]:
         yield
 
 
-@_mutation
+@_mutation(seed=426)
 def an_input_taken_to_be_at_its_end_by_an_old_answer() -> Iterator[None]:
     """By the event clock, later records of the other inputs overtake its own; nor does a fetch tell the end."""
     with (
@@ -261,7 +275,7 @@ def an_input_taken_to_be_at_its_end_by_an_old_answer() -> Iterator[None]:
         yield
 
 
-@_mutation
+@_mutation(seed=183)
 def an_erasure_that_takes_along_whatever_kafka_had_before() -> Iterator[None]:
     """By the event clock some of that was taken after it; the first rebuild deletes it."""
 

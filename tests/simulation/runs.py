@@ -44,21 +44,15 @@ def run_seeds(seeds: Iterable[int]) -> Iterator[Result]:
         yield from pool.imap_unordered(run_seed, seeds, CHUNK_SEEDS)
 
 
-def catch_mutations(most_seeds: int) -> dict[str, Result | None]:
-    """For each mutation the first of so many seeds with which the simulation notices it; on all cores."""
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(os.cpu_count()) as pool:
-        asked = [(mutation, most_seeds) for mutation in MUTATIONS]
-        return dict(zip(MUTATIONS, pool.starmap(_first_to_catch, asked, chunksize=1), strict=True))
+def run_mutated(mutation: str, seed: int) -> Result:
+    """Simulate one seed with a mutation."""
+    with MUTATIONS[mutation].broken():
+        return run_seed(seed)
 
 
-def _first_to_catch(mutation: str, most_seeds: int) -> Result | None:
-    for seed in range(most_seeds):
-        with MUTATIONS[mutation]():
-            result = run_seed(seed)
-        if result.violations:
-            return result
-    return None
+def first_to_notice(mutation: str, most_seeds: int) -> int | None:
+    """The first of so many seeds with which the simulation notices a mutation."""
+    return next((seed for seed in range(most_seeds) if run_mutated(mutation, seed).violations), None)
 
 
 def main() -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,6 @@ from streams.settings import Settings, load_settings
 from tests.streams.some_profiles import profile, write_profiles
 
 Document = dict[str, Any]
-
-
-@pytest.fixture(autouse=True)
-def _no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.upper().startswith("EBBTIDE_")]:
-        monkeypatch.delenv(name)
 
 
 def crowd() -> Iterator[Document]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import os
 import random
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,15 +13,10 @@ import pytest
 
 from enrichment.model import Model, load_model
 from streams.cli import main
+from tests.once import Once
 
 CDNOW = Path(__file__).parents[1] / "data" / "cdnow" / "CDNOW_sample.txt"
 Document = dict[str, Any]
-
-
-@pytest.fixture(autouse=True)
-def _no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.upper().startswith("EBBTIDE_")]:
-        monkeypatch.delenv(name)
 
 
 def record(number: int, customer: str, on: dt.date, total: str, kind: str = "order") -> Document:
@@ -70,12 +64,16 @@ CDNOW_OPTIONS = ("--until", "1998-06-30T23:59:59Z", "--holdout-days", "273", "--
 
 
 @pytest.fixture(scope="module")
-def of_cdnow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def of_cdnow(once: Once, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with what calibrate makes of CDNOW."""
-    folder = tmp_path_factory.mktemp("cdnow")
-    purchases = write(folder / "purchases.jsonl", cdnow())
-    assert calibrate(folder, purchases, *CDNOW_OPTIONS, "--html", str(folder / "report.html")) == 0
-    return folder
+
+    def calibrated() -> Path:
+        folder = tmp_path_factory.mktemp("cdnow")
+        purchases = write(folder / "purchases.jsonl", cdnow())
+        assert calibrate(folder, purchases, *CDNOW_OPTIONS, "--html", str(folder / "report.html")) == 0
+        return folder
+
+    return once("calibrated to CDNOW", calibrated)
 
 
 def test_cdnow_gets_the_published_figures(of_cdnow: Path) -> None:

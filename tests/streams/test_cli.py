@@ -20,12 +20,6 @@ from streams.errors import EbbtideError
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(autouse=True)
-def _no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.upper().startswith("EBBTIDE_")]:
-        monkeypatch.delenv(name)
-
-
 @pytest.fixture
 def orders(tmp_path: Path) -> Path:
     """A file of two orders, of 9 and 10 January 2025."""

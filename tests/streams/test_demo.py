@@ -28,6 +28,8 @@ from streams.errors import EbbtideError
 from streams.replay import Replayed, replay
 from tests.services import OwnRedis
 
+pytestmark = pytest.mark.xdist_group("demo")
+
 SHARE_PERCENT = 5
 
 Change = dict[str, Any]

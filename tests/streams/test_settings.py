@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -10,12 +9,6 @@ import yaml
 
 from streams.errors import UsageError
 from streams.settings import Settings, load_settings
-
-
-@pytest.fixture(autouse=True)
-def _no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.upper().startswith("EBBTIDE_")]:
-        monkeypatch.delenv(name)
 
 
 def write(path: Path, text: str) -> Path:

@@ -21,13 +21,18 @@ from enrichment.calibration.choice import (
 from enrichment.calibration.fitting import Fit
 from enrichment.calibration.snapshot import Snapshot
 from tests.enrichment.calibration.histories import Purchases, orders, snapshots
+from tests.once import Once
 
 Status = Literal["converged", "degenerate", "failed"]
 
 
 @pytest.fixture(scope="module")
-def candidates() -> Candidates:
+def candidates(once: Once) -> Candidates:
     """Fits to sixty customers, of whom every third buys every ten days."""
+    return once("candidates", fit_sixty)
+
+
+def fit_sixty() -> Candidates:
     purchases = {
         f"c{number}": [
             (on, 10.0 + number) for on in range(number, 200 if number % 3 == 0 else number + 25, 10)

@@ -19,6 +19,7 @@ from schemas.timestamps import parse_timestamp
 from streams.replay_log import ordered_log, read_lines
 from tests.enrichment.calibration.histories import Purchases, orders, snapshots
 from tests.enrichment.records import day, model, order, refund
+from tests.once import Once
 
 ROOT = Path(__file__).parents[3]
 CDNOW = ROOT / "tests" / "data" / "cdnow" / "CDNOW_sample.txt"
@@ -26,8 +27,12 @@ DEMO = ROOT / "streams" / "demo_data"
 
 
 @pytest.fixture(scope="module")
-def cdnow() -> LifetimeValueFit:
+def cdnow(once: Once) -> LifetimeValueFit:
     """Chosen on 1997-06-30 to 1997-09-30, reported on the 39 weeks after it."""
+    return once("lifetime value of CDNOW", fit_cdnow)
+
+
+def fit_cdnow() -> LifetimeValueFit:
     events = []
     for number, line in enumerate(CDNOW.read_text().splitlines()):
         _, customer_id, date, _, dollars = line.split()
@@ -40,8 +45,12 @@ def cdnow() -> LifetimeValueFit:
 
 
 @pytest.fixture(scope="module")
-def complete_journey() -> LifetimeValueFit:
+def complete_journey(once: Once) -> LifetimeValueFit:
     """The demo's data: chosen on the third quarter of 2017, reported on the fourth."""
+    return once("lifetime value of The Complete Journey", fit_complete_journey)
+
+
+def fit_complete_journey() -> LifetimeValueFit:
     topics: tuple[Topic, ...] = "purchases", "consents"
     records = ((topic, line) for topic in topics for line in read_lines(DEMO / f"{topic}.jsonl.gz"))
     log = ordered_log(records, load_model(), parse_timestamp("2017-12-31T23:59:59Z"))

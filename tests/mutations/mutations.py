@@ -1,0 +1,122 @@
+"""One-line mistakes in the core, each of which some test must notice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Mutation(NamedTuple):
+    """`before`, which stands once in a file, becomes `after`."""
+
+    name: str
+    file: str
+    before: str
+    after: str
+
+    def apply(self, root: Path) -> None:
+        """Make the mistake in a copy of the project."""
+        path = root / self.file
+        text = path.read_text("utf-8")
+        assert text.count(self.before) == 1, f"{self.file} has {text.count(self.before)} times: {self.before}"
+        path.write_text(text.replace(self.before, self.after), encoding="utf-8")
+
+
+MUTATIONS = [
+    Mutation(
+        "decoding: any key will do",
+        "schemas/decode.py",
+        "if key is not NO_KEY and key != event.customer_id.encode():",
+        "if key is None:",
+    ),
+    Mutation(
+        "decoding: every fraction of a second is of tenths",
+        "schemas/timestamps.py",
+        "_FRACTION_UNIT_US[len(digits)]",
+        "_FRACTION_UNIT_US[1]",
+    ),
+    Mutation(
+        "decoding: an item without a quantity is none",
+        "schemas/plain.py",
+        "quantity=1.0 if record.quantity is None",
+        "quantity=0.0 if record.quantity is None",
+    ),
+    Mutation(
+        "acceptance: a record is late a day before its time",
+        "enrichment/acceptance.py",
+        "time_us < seen.newest_us - horizon_days * DAY_US",
+        "time_us < seen.newest_us - (horizon_days - 1) * DAY_US",
+    ),
+    Mutation(
+        "ledger: the first version of an order counts, not the last",
+        "enrichment/orders.py",
+        "elif entry.version is None or version.key > entry.version.key:",
+        "elif entry.version is None:",
+    ),
+    Mutation(
+        "ledger: an order refunded to the cent still counts",
+        "enrichment/orders.py",
+        "for refund in timely) >= version.total_micros",
+        "for refund in timely) > version.total_micros",
+    ),
+    Mutation(
+        "ledger: days are folded while late records may still change them",
+        "enrichment/orders.py",
+        "cut = newest_day - keep_days",
+        "cut = newest_day - keep_days // 2",
+    ),
+    Mutation(
+        "windows: a day too long",
+        "enrichment/features.py",
+        'self._row_key - window_days, side="right")',
+        'self._row_key - window_days, side="left")',
+    ),
+    Mutation(
+        "windows: engagement of today has already decayed",
+        "enrichment/features.py",
+        "np.exp2(-np.arange(window_days) / half_life_days)",
+        "np.exp2(-np.arange(1, window_days + 1) / half_life_days)",
+    ),
+    Mutation(
+        "scores: costs add to a customer's value",
+        "enrichment/scores.py",
+        "signed[:, inverted] = 100.0 - points[:, inverted]",
+        "signed[:, inverted] = points[:, inverted]",
+    ),
+    Mutation(
+        "scores: growth takes a year to have a day less",
+        "enrichment/scores.py",
+        "days = np.minimum(tenure + 1, 365)",
+        "days = np.minimum(tenure, 365)",
+    ),
+    Mutation(
+        "standing: dwell takes a day longer",
+        "enrichment/standing.py",
+        "elif day - changed_days[dimension] >= dwell_days:",
+        "elif day - changed_days[dimension] > dwell_days:",
+    ),
+    Mutation(
+        "standing: no hysteresis",
+        "enrichment/standing.py",
+        "ranks[dimension] = min(max(rank, easy[dimension]), hard[dimension])",
+        "ranks[dimension] = plain[dimension]",
+    ),
+    Mutation(
+        "consent: a grant ends a day early",
+        "enrichment/consent.py",
+        "for channel, last_day in self.channels if last_day >= day]",
+        "for channel, last_day in self.channels if last_day > day]",
+    ),
+    Mutation(
+        "consent: an older answer replaces a newer one",
+        "enrichment/consent.py",
+        "if latest is None or record.key > latest.key:",
+        "if True:",
+    ),
+    Mutation(
+        "consent: a grant does not end a denial",
+        "enrichment/consent.py",
+        "elif record.occurred_at_us >= midnight_us(allowed_until_day + 1) or end_us == NEVER_US:",
+        "elif record.occurred_at_us >= midnight_us(allowed_until_day + 1) and end_us != NEVER_US:",
+    ),
+]
