@@ -6,11 +6,13 @@ Only what is named here may be asked of a client on the way from a record to a c
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import closing
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.consumer.fetcher import READ_UNCOMMITTED
 from aiokafka.structs import OffsetAndMetadata
 from redis.asyncio import Redis
 
@@ -48,6 +50,7 @@ class Consumer(Protocol):
     ) -> dict[TopicPartition, list[ConsumerRecord]]: ...
     async def beginning_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]: ...
     async def end_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]: ...
+    async def high_watermarks(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]: ...
 
     # Asked after each fetch: whether it came to the end.
     def highwater(self, partition: TopicPartition) -> int | None: ...
@@ -106,11 +109,21 @@ class Clients(Protocol):
 
 
 class _Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka carries no types
-    """Lets go of its connections also where aiokafka's `stop` is cut short.
+    """Can ask for high watermarks, and lets go of its connections also where aiokafka's `stop` is cut short.
 
     It is by each fetch that waits to be tried again, as all do while a broker is away; the client would live on, with
     its connections and its questions for metadata, as long as the process.
     """
+
+    async def high_watermarks(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        """The ends of the logs, whatever transactions are open; `end_offsets` of read_committed stops at the oldest.
+
+        Raises what `end_offsets` raises.
+        """
+        asking = copy.copy(self._fetcher)  # it shares the client, and differs in the level alone
+        asking._isolation_level = READ_UNCOMMITTED
+        found: dict[TopicPartition, int] = await asking.end_offsets(partitions, self._request_timeout_ms)
+        return found
 
     async def stop(self) -> None:
         try:

@@ -1,8 +1,9 @@
 """When a midnight passes for a partition, and which records come before it.
 
 `WallClock`: a midnight has passed once the clock says so and every record from before it has been taken, which the
-broker's timestamps or an end offset asked for after it tell. `EventClock`: a midnight has passed once the events have;
-the three inputs are merged in the order of replay, and an input short of its end is waited for.
+broker's timestamps or a high watermark asked for after it tell. A transaction that is open then is waited for.
+`EventClock`: a midnight has passed once the events have; the three inputs are merged in the order of replay, and an
+input short of its end is waited for.
 """
 
 from __future__ import annotations
@@ -65,6 +66,9 @@ class Clock(Protocol):
     def needs_ends(self, inputs: Inputs, midnight_day: int, now_us: int | None) -> bool:
         """Whether the ends of the inputs must be asked for although records come."""
 
+    def needs_high(self, inputs: Inputs, midnight_day: int, now_us: int | None) -> bool:
+        """Whether the high watermarks must be asked for with the ends."""
+
 
 class EventClock:
     """Time is what the events say."""
@@ -76,6 +80,10 @@ class EventClock:
     def needs_ends(self, inputs: Inputs, midnight_day: int, now_us: int | None) -> bool:
         """An empty input is caught up only with an end asked for after the others' records had come."""
         return not all(inputs.buffers.values())
+
+    def needs_high(self, inputs: Inputs, midnight_day: int, now_us: int | None) -> bool:
+        """After each record that has come from any input."""
+        return inputs.needs_high
 
     def take(self, inputs: Inputs, midnight_day: int, now_us: int | None, limit: int) -> Segment:
         """Merge the inputs in the order of replay; records that say nothing are taken as they come."""
@@ -119,7 +127,11 @@ class WallClock:
 
     def needs_ends(self, inputs: Inputs, midnight_day: int, now_us: int | None) -> bool:
         """Once for each midnight that has come, in case no fetch is ever empty."""
-        return now_us is not None and now_us >= midnight_us(midnight_day + 1) > inputs.ends_asked_at_us
+        return self.needs_high(inputs, midnight_day, now_us)
+
+    def needs_high(self, inputs: Inputs, midnight_day: int, now_us: int | None) -> bool:
+        """Once for each midnight that has come: what was in the log by then comes before it."""
+        return now_us is not None and now_us >= midnight_us(midnight_day + 1) > inputs.high_asked_at_us
 
     def take(self, inputs: Inputs, midnight_day: int, now_us: int | None, limit: int) -> Segment:
         """Records that the broker took before the next midnight; when none is left, that midnight if it has come."""
@@ -150,7 +162,7 @@ class WallClock:
     def _is_through(self, inputs: Inputs, topic: Topic, at_us: int) -> bool:
         if inputs.buffers[topic]:
             return self._timestamp_us(inputs.buffers[topic][0]) >= at_us
-        return inputs.is_caught_up(topic) and inputs.ends_asked_at_us >= at_us
+        return inputs.has_taken_all(topic) and inputs.high_asked_at_us >= at_us
 
     @staticmethod
     def _timestamp_us(arrived: Arrived) -> int:

@@ -101,6 +101,15 @@ class _Moment(Collector):
 
         status = gauge("partition_status", "1 for the status that it has.", "partition", "status")
         lag = gauge("consumer_lag_records", "Records not yet taken.", "topic", "partition")
+        hidden = gauge(
+            "open_transaction_records",
+            "Offsets behind an open transaction of the input.",
+            "topic",
+            "partition",
+        )
+        stands = gauge(
+            "open_transaction_seconds", "How long an input has stood before one.", "topic", "partition"
+        )
         midnight = gauge("last_midnight_timestamp_seconds", "The last midnight passed.", "partition")
         trusted = gauge("clock_trusted", "Whether midnights may pass, by the clocks.", "partition")
         due = gauge("due_customers", "Customers whom a passed midnight still has to reach.", "partition")
@@ -111,6 +120,9 @@ class _Moment(Collector):
                 status.add_metric([label, each.name.lower()], float(state.status is each))
             for topic, records in task.lag().items():
                 lag.add_metric([topic, label], records)
+                found = task.open_transactions().get(topic)
+                hidden.add_metric([topic, label], found.records if found else 0)
+                stands.add_metric([topic, label], found.stands_for_s if found else 0)
             if state.mark is not None and state.mark.midnight_day >= 0:
                 midnight.add_metric([label], state.mark.midnight_day * DAY_US / 1e6)
             if state.is_clock_trusted is not None:
@@ -118,4 +130,4 @@ class _Moment(Collector):
             if partition in self._due:
                 due.add_metric([label], self._due[partition])
             cached.add_metric([label], task.cached_customers)
-        yield from (status, lag, midnight, trusted, due, cached)
+        yield from (status, lag, hidden, stands, midnight, trusted, due, cached)

@@ -50,6 +50,17 @@ class Arrived(NamedTuple):
     broker_timestamp_us: int | None
 
 
+class OpenTransaction(NamedTuple):
+    """One that hides what lies behind it from readers of committed records.
+
+    `offset` is where the input stands, `records` how many offsets are hidden, `stands_for_s` for how long it has stood.
+    """
+
+    offset: int
+    records: int
+    stands_for_s: float
+
+
 class Inputs:
     """Reads `purchases`, `engagements` and `consents` of one partition, from offsets that it is told."""
 
@@ -67,7 +78,9 @@ class Inputs:
         self._looked_at_s = 0.0
         self._is_asked = False
         self._ends: dict[Topic, int] = {}
-        self.ends_asked_at_us = -1
+        self._high: dict[Topic, int] = {}
+        self.high_asked_at_us = -1
+        self._stands_since_s: dict[Topic, float] = {}
         self._ends_are_fresh = False
         self._consumer = clients.consumer(
             client_id=f"ebbtide-{settings.group_id}-{partition}",
@@ -106,6 +119,9 @@ class Inputs:
         self._is_asked = False
         self._short_of.clear()
         self._ends.clear()
+        self._high.clear()
+        self.high_asked_at_us = -1
+        self._stands_since_s.clear()
 
     async def fill(self, timeout_ms: int) -> int:
         """Fetch more of those inputs that hold little; gives how many records came.
@@ -141,8 +157,13 @@ class Inputs:
         for tp, records in fetched.items():
             topic = self._topics[tp.topic]
             self.buffers[topic].extend([arrived_of(record, topic, self._model) for record in records])
+        now_s = asyncio.get_running_loop().time()
         for topic, tp in self._tps.items():
-            self._fetched[topic] = await self._consumer.position(tp)
+            before, self._fetched[topic] = self._fetched[topic], await self._consumer.position(tp)
+            if self._fetched[topic] > before or self._open_records(topic) == 0:
+                self._stands_since_s.pop(topic, None)
+            else:
+                self._stands_since_s.setdefault(topic, now_s)
         # A fetch that found nothing goes on waiting at the broker, and where there is more, the next one is under way.
         self._is_asked = not fetched or not self.is_at_end
         return sum(map(len, fetched.values()))
@@ -180,12 +201,20 @@ class Inputs:
                     f"{self._fetched[topic]} on for {STALLED_AFTER_S:g} s, though it ends at {end}"
                 )
 
-    async def ask_ends(self, now_us: int | None) -> None:
-        """Ask for the end of each input; `ends_asked_at_us` is then this time, or, for None, before any midnight."""
-        ends = await self._consumer.end_offsets(list(self._tps.values()))
+    async def ask_ends(self, now_us: int | None, *, with_high: bool) -> None:
+        """Ask how far each input can be read now, and, `with_high`, for its high watermark.
+
+        `high_asked_at_us` is then this time, or, for None, before any midnight. The high watermark is kept until it is
+        asked for again: where some transaction is always open, the position reaches it, and never the latest one.
+        """
+        tps = list(self._tps.values())
+        ends = await self._consumer.end_offsets(tps)
         self._ends = {topic: ends[tp] for topic, tp in self._tps.items()}
-        self._ends_are_fresh = True
-        self.ends_asked_at_us = -1 if now_us is None else now_us
+        if with_high:
+            high = await self._consumer.high_watermarks(tps)
+            self._high = {topic: high[tp] for topic, tp in self._tps.items()}
+            self.high_asked_at_us = -1 if now_us is None else now_us
+            self._ends_are_fresh = True
 
     def is_caught_up(self, topic: Topic) -> bool:
         """Whether everything has been taken up to the end that was last asked for, and to that of the latest fetch.
@@ -196,9 +225,48 @@ class Inputs:
             return False
         return self._has_fetched_all(topic) and self._fetched[topic] >= self._ends[topic]
 
+    def has_taken_all(self, topic: Topic) -> bool:
+        """Whether everything has been taken up to the high watermark that was last asked for.
+
+        Behind an open transaction this is false, however long; but for `open_transaction_wait_h`, if it is set.
+        """
+        if not self.is_caught_up(topic) or topic not in self._high:
+            return False
+        return self._fetched[topic] >= self._high[topic] or self._has_waited_enough(topic)
+
+    def _has_waited_enough(self, topic: Topic) -> bool:
+        wait_h = self._settings.open_transaction_wait_h
+        return wait_h is not None and self._stands_for_s(topic) >= wait_h * 3_600
+
+    @property
+    def needs_high(self) -> bool:
+        """Whether records have come since the high watermarks were asked for."""
+        return not self._ends_are_fresh
+
     def is_behind_nothing(self, topic: Topic) -> bool:
         """Whether this input holds nothing that came before any record fetched from the others."""
-        return self._ends_are_fresh and self.is_caught_up(topic)
+        return self._ends_are_fresh and self.has_taken_all(topic)
+
+    def open_transactions(self) -> dict[Topic, OpenTransaction]:
+        """By input, what hides records from readers of committed ones; nothing where the log can be read to its end."""
+        return {
+            topic: OpenTransaction(self._fetched[topic], records, self._stands_for_s(topic))
+            for topic in self._tps
+            if topic in self._fetched and (records := self._open_records(topic))
+        }
+
+    def _open_records(self, topic: Topic) -> int:
+        """How many offsets lay behind the latest fetch's last stable one."""
+        tp = self._tps[topic]
+        high, stable = self._consumer.highwater(tp), self._consumer.last_stable_offset(tp)
+        if high is None or stable in (None, -1):
+            return 0
+        return max(0, high - max(stable, self._fetched[topic]))
+
+    def _stands_for_s(self, topic: Topic) -> float:
+        """How long an input has stood at the same offset, before an open transaction."""
+        now_s = asyncio.get_running_loop().time()
+        return now_s - self._stands_since_s.get(topic, now_s)
 
     def lag(self) -> dict[Topic, int]:
         """Records of each input up to its last known end that have not been taken; without those of no known end.

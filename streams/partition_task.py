@@ -25,7 +25,7 @@ from streams.computation import Computation
 from streams.deadlines import within
 from streams.errors import EbbtideError
 from streams.garbage import look_in_small_portions
-from streams.inputs import Inputs, offsets_gone
+from streams.inputs import Inputs, OpenTransaction, offsets_gone
 from streams.metrics import Metrics, Stopwatch
 from streams.output import OutputWriter
 from streams.publisher import Publisher, make_publisher
@@ -54,6 +54,8 @@ STEP_TIMEOUT_S = 120.0
 """How long a step may take besides its publication. Each request in it has a limit of its own; this is for what none of
 them foresees, since a step that waits for ever looks from outside like one that has nothing to do."""
 MOST_PATIENCE = 10
+OPEN_TRANSACTION_S = 900.0
+"""How long an input stands before an open transaction until that is called an error."""
 STOPPING_ERRORS = (StoppedError, LogTooShortError, OffsetOutOfRangeError)
 EXPECTED_ERRORS = (EbbtideError, KafkaError, RedisError, TimeoutError, OSError)
 
@@ -119,6 +121,7 @@ class PartitionTask:
         self._swept_day = -2
         self._swept_at_s = 0.0
         self._looked_at_s = 0.0
+        self._told_of: dict[Topic, int] = {}
         self._failures = 0
 
     @property
@@ -129,6 +132,10 @@ class PartitionTask:
     def lag(self) -> dict[Topic, int]:
         """Records of each input not yet taken; empty while the partition does not run."""
         return {} if self._inputs is None else self._inputs.lag()
+
+    def open_transactions(self) -> dict[Topic, OpenTransaction]:
+        """What hides records of an input from this partition; empty while it does not run."""
+        return {} if self._inputs is None else self._inputs.open_transactions()
 
     async def count_due(self) -> int | None:
         """How many customers the last midnight still has to reach; None while the partition does not run."""
@@ -250,7 +257,7 @@ class PartitionTask:
         with self._pace.records() if any(inputs.buffers.values()) else nullcontext():
             trusted_us = await self._trusted_now_us(publisher)
             if not fetched or self._clock.needs_ends(inputs, day, trusted_us):
-                await inputs.ask_ends(trusted_us)
+                await inputs.ask_ends(trusted_us, with_high=self._clock.needs_high(inputs, day, trusted_us))
             self._watch.lap("fetch")
             while not work.records or not work.is_full:
                 limit = min(UNIT_RECORDS, self.settings.batch_max_records)
@@ -320,7 +327,24 @@ class PartitionTask:
         now_s = asyncio.get_running_loop().time()
         if now_s - self._looked_at_s >= LOOK_EVERY_S:
             await self._store.check()
+            self._tell_of_open_transactions()
             self._looked_at_s = now_s
+
+    def _tell_of_open_transactions(self) -> None:
+        """Log each input that has stood for long before an open transaction, once for the place where it stands."""
+        for topic, found in self.open_transactions().items():
+            if found.stands_for_s < OPEN_TRANSACTION_S or self._told_of.get(topic) == found.offset:
+                continue
+            self._told_of[topic] = found.offset
+            log.error(
+                "partition %d: %s has an open transaction at offset %d, for %.0f minutes now: %d records behind it "
+                "cannot be read, and midnights wait; `ebbtide doctor` names its producer",
+                self.partition,
+                self.settings.topic(topic),
+                found.offset,
+                found.stands_for_s / 60,
+                found.records,
+            )
 
     def _is_sweeping(self, day: int) -> bool:
         """Whether anyone may still be due on a midnight up to this one."""

@@ -98,6 +98,9 @@ class Settings(BaseSettings):
         False,
         "true or false (true takes input topics whose message.timestamp.type is CreateTime)",
     )
+    open_transaction_wait_h: float | None = _setting(
+        None, "a number of hours above 0; none for without limit", gt=0, allow_inf_nan=False
+    )
     web_bind: str = _setting(
         "127.0.0.1", "an address to listen on, such as 127.0.0.1 or 0.0.0.0", min_length=1
     )

@@ -301,9 +301,9 @@ async def test_a_midnight_waits_for_ends_that_were_asked_for_by_a_trusted_clock(
     await make_topics(settings)
     ask, asked_at = Inputs.ask_ends, list[int]()
 
-    async def noted(inputs: Inputs, now_us: int | None) -> None:
-        await ask(inputs, now_us)
-        asked_at.append(inputs.ends_asked_at_us)
+    async def noted(inputs: Inputs, now_us: int | None, *, with_high: bool) -> None:
+        await ask(inputs, now_us, with_high=with_high)
+        asked_at.append(inputs.high_asked_at_us)
 
     monkeypatch.setattr(Inputs, "ask_ends", noted)
     async with running(settings, clock) as worker:
@@ -311,8 +311,10 @@ async def test_a_midnight_waits_for_ends_that_were_asked_for_by_a_trusted_clock(
         clock.days, clock.agrees = 3, False
         seen = len(asked_at)
         await until(lambda: len(asked_at) > seen + 2, "asked again")
-        assert asked_at[-1] < 0
-        assert max(asked_at) < clock()
+        assert set(asked_at) == {-1}
+        clock.days, clock.agrees = 1, True
+        await until(lambda: asked_at[-1] > 0, "asked by a trusted clock")
+        assert max(asked_at) <= clock()
 
 
 async def test_a_clock_that_steps_back_passes_no_midnight_twice_and_loses_none(

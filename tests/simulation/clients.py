@@ -111,6 +111,7 @@ class SimulatedConsumer:
         self._group_id: str | None = settings["group_id"]
         self._positions: dict[TopicPartition, int] = {}
         self._ends: dict[TopicPartition, int] = {}
+        self._high: dict[TopicPartition, int] = {}
         self._paused: set[TopicPartition] = set()
         self._topics: Sequence[str] = ()
         self._listener: Any = None
@@ -175,8 +176,14 @@ class SimulatedConsumer:
             Kind.POLL, "ends", lambda: {tp: logs[tp].last_stable_offset for tp in partitions}
         )
 
+    async def high_watermarks(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        logs = self._wires.kafka.logs
+        return await self._wires.ask_kafka_until(
+            Kind.POLL, "high watermarks", lambda: {tp: len(logs[tp].entries) for tp in partitions}
+        )
+
     def highwater(self, partition: TopicPartition) -> int | None:
-        return self.last_stable_offset(partition)
+        return self._high.get(partition)
 
     def last_stable_offset(self, partition: TopicPartition) -> int | None:
         return self._ends.get(partition)
@@ -190,7 +197,11 @@ class SimulatedConsumer:
 
         def fetch() -> dict[TopicPartition, Any]:
             return {
-                tp: (*wires.kafka.fetch(tp, offset, most), wires.kafka.logs[tp].last_stable_offset)
+                tp: (
+                    *wires.kafka.fetch(tp, offset, most),
+                    wires.kafka.logs[tp].last_stable_offset,
+                    len(wires.kafka.logs[tp].entries),
+                )
                 for tp, offset in positions.items()
             }
 
@@ -199,9 +210,9 @@ class SimulatedConsumer:
         except KafkaConnectionError:
             return {}
         found = {}
-        for tp, (entries, position, end) in answer.items():
+        for tp, (entries, position, end, high) in answer.items():
             if self._positions[tp] == positions[tp]:
-                self._positions[tp], self._ends[tp] = position, end
+                self._positions[tp], self._ends[tp], self._high[tp] = position, end, high
                 found[tp] = [
                     ConsumerRecord(
                         tp.topic,

@@ -208,6 +208,13 @@ def a_midnight_passed_before_the_backlog_is_read() -> Iterator[None]:
         yield
 
 
+@_mutation(seed=-1)
+def a_midnight_passed_before_an_open_transaction() -> Iterator[None]:
+    """The last stable offset is taken for the end: what lies behind is not read, and customers are demoted."""
+    with mock.patch.object(Inputs, "has_taken_all", Inputs.is_caught_up):
+        yield
+
+
 @_mutation(seed=265)
 def a_commit_repeated_by_the_same_epoch() -> Iterator[None]:
     """The late copy commits half of the next transaction."""

@@ -37,6 +37,8 @@ QUIET_S = 4
 LAST_DAYS = 1.2
 """By the wall clock time ends after the inputs have, at so many times their days: each midnight is a step more."""
 SESSION_S = 6.0
+LONGEST_OPEN_S = 8.0
+"""Of a foreign transaction: more than a day of the wall clock."""
 START_US = parse_timestamp("2025-02-20T00:00:00Z")
 
 
@@ -54,6 +56,8 @@ class Scenario:
     batch_max_records: int
     step_max_customers: int
     cache_customers: int
+    has_transactions: bool
+    """Whether other producers of the inputs use transactions, which stay open for a while."""
 
     @classmethod
     def of(cls, seed: int, rng: random.Random) -> Scenario:
@@ -69,6 +73,7 @@ class Scenario:
             batch_max_records=rng.choice((1, 4, 10_000)),
             step_max_customers=rng.choice((1, 3, 2_000)),
             cache_customers=rng.choice((0, 2, 200_000)),
+            has_transactions=rng.random() < 0.4,
         )
 
 
@@ -249,7 +254,26 @@ class World:
         tp = TopicPartition(self.settings.topic(record.topic), record.partition)
         if self._rng.random() < 0.05:
             self.kafka.skip(tp)
-        self.kafka.append(tp, [(record.key, record.value, ())])
+        if not self.scenario.has_transactions or self._rng.random() < 0.7:
+            self.kafka.append(tp, [(record.key, record.value, ())])
+            return
+        is_kept = self._rng.random() < 0.7
+        self._append_in_transaction(tp, record, is_kept)
+        if not is_kept:
+            self.kafka.append(tp, [(record.key, record.value, ())])
+
+    def _append_in_transaction(self, tp: TopicPartition, record: workload.Input, commit: bool) -> None:
+        """By a producer of its own, which ends the transaction some time later: others' records wait behind it."""
+        name = f"foreign-{len(self.kafka.transactional)}"
+        _, epoch = self.kafka.init_producer_id(name)
+        self.kafka.add_to_transaction(name, epoch, tp)
+        self.kafka.produce(
+            name, epoch, tp, -1 - len(self.kafka.transactional), [(record.key, record.value, ())]
+        )
+        self.faults.counts["foreign_transactions"] += 1
+        loop = asyncio.get_running_loop()
+        open_s = self._rng.choice((0.01, 0.3, LONGEST_OPEN_S)) * self._rng.random()
+        loop.call_later(open_s, self.kafka.end_transaction, name, epoch, commit)
 
     async def _settle(self) -> list[str]:
         """Wait until every partition is idle at the inputs' ends, or has stopped; gives what is not, in the end."""

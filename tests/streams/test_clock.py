@@ -59,7 +59,7 @@ def arrived(topic: Topic, offset: int, said: Said) -> Arrived:
     return Arrived(topic, record, event, said.broker_timestamp_us)
 
 
-def inputs_of(log: dict[Topic, list[Said]], is_at_end: dict[Topic, bool], ends_asked_at_us: int) -> Inputs:
+def inputs_of(log: dict[Topic, list[Said]], is_at_end: dict[Topic, bool], high_asked_at_us: int) -> Inputs:
     """Buffers that hold a log, of inputs that reach up to their end or not."""
     inputs = Inputs(Settings(), cast(Any, _Clients()), 0, MODEL)
     for topic, records in log.items():
@@ -67,8 +67,9 @@ def inputs_of(log: dict[Topic, list[Said]], is_at_end: dict[Topic, bool], ends_a
         inputs._next[topic] = 0
         inputs._fetched[topic] = 100 if is_at_end[topic] else 50
         inputs._ends[topic] = 100
+        inputs._high[topic] = 100
     inputs._ends_are_fresh = True
-    inputs.ends_asked_at_us = ends_asked_at_us
+    inputs.high_asked_at_us = high_asked_at_us
     return inputs
 
 
@@ -151,7 +152,7 @@ LOGS = st.fixed_dictionaries(
     log=LOGS,
     in_order=st.booleans(),
     is_at_end=st.fixed_dictionaries({topic: st.booleans() for topic in TOPICS}),
-    ends_asked_at_us=st.sampled_from([-1, DAY_US, NOW_US]),
+    high_asked_at_us=st.sampled_from([-1, DAY_US, NOW_US]),
     limit=st.integers(1, 12),
 )
 def test_taking_runs_is_taking_record_by_record(
@@ -159,13 +160,13 @@ def test_taking_runs_is_taking_record_by_record(
     log: dict[Topic, list[Said]],
     in_order: bool,
     is_at_end: dict[Topic, bool],
-    ends_asked_at_us: int,
+    high_asked_at_us: int,
     limit: int,
 ) -> None:
     """Segment after segment: the same midnights, the same records in the same order, and the same offsets."""
     if in_order:
         log = {topic: sorted(said, key=broker_us) for topic, said in log.items()}
-    inputs, oracle = (inputs_of(log, is_at_end, ends_asked_at_us) for _ in range(2))
+    inputs, oracle = (inputs_of(log, is_at_end, high_asked_at_us) for _ in range(2))
     day = 0 if isinstance(clock, WallClock) else -1
     while True:
         segment = clock.take(inputs, day, NOW_US, limit)
