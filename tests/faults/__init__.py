@@ -2,7 +2,7 @@
 
 `make faults` (or `pytest tests/faults --faults full`) runs every case with 100,000 events and prints a table;
 `--faults-table FILE` writes it as Markdown too. Plain `pytest` runs the short form: the cases marked `short=True`, at
-least one of each kind, with fewer events; `--deep` runs every case that way. `--seed N` chooses the events and the
+least one of each kind, with fewer events; `--deep` runs every case, with more. `--seed N` chooses the events and the
 instants of the faults.
 
 How a case is written

@@ -12,7 +12,7 @@ import pytest
 from streams.replay import NAMESPACE
 from tests.faults.case import FaultCase
 from tests.faults.table import ROW
-from tests.faults.workload import FULL, SHORT, Size, Workload, crowd
+from tests.faults.workload import DEEP, FULL, SHORT, Size, Workload, crowd
 from tests.integration.harness import make_settings
 from tests.once import Once
 from tests.services import KafkaService, OwnRedis
@@ -33,7 +33,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def size(pytestconfig: pytest.Config) -> Size:
     """How large each case is."""
-    return FULL if pytestconfig.getoption("--faults") == "full" else SHORT
+    if pytestconfig.getoption("--faults") == "full":
+        return FULL
+    return DEEP if pytestconfig.getoption("--deep") else SHORT
 
 
 @pytest.fixture(scope="session")
