@@ -10,13 +10,14 @@ from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import closing
 from typing import Any, Protocol
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 from redis.asyncio import Redis
 
 from enrichment.acceptance import TOPICS, Topic
 from streams.deadlines import within
 from streams.errors import EbbtideError, one_line
+from streams.fetching import ExaminingConsumer
 from streams.settings import Settings
 from streams.topics import TopicReport, check_topics
 from streams.transactions import hasten_beginnings, refuse_repeats
@@ -32,7 +33,10 @@ CommittedOffsets = Mapping[Topic, OffsetAndMetadata | None]
 
 
 class Consumer(Protocol):
-    """What is used of `aiokafka.AIOKafkaConsumer`, which says what each method does and raises."""
+    """What is used of `aiokafka.AIOKafkaConsumer`, which says what each method does and raises.
+
+    `getmany` raises `streams.fetching.UnreadableError` too, where the next batch cannot be read.
+    """
 
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
@@ -105,20 +109,6 @@ class Clients(Protocol):
         """Whether the topics are as they must be, and how large their records may be."""
 
 
-class _Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka carries no types
-    """Lets go of its connections also where aiokafka's `stop` is cut short.
-
-    It is by each fetch that waits to be tried again, as all do while a broker is away; the client would live on, with
-    its connections and its questions for metadata, as long as the process.
-    """
-
-    async def stop(self) -> None:
-        try:
-            await super().stop()
-        finally:
-            await self._client.close()
-
-
 class _Producer(AIOKafkaProducer):  # type: ignore[misc]
     """Lets go of its connections also where `stop` is cancelled, since what it flushes first is not taken."""
 
@@ -141,7 +131,11 @@ class RealClients:
 
     def consumer(self, **settings: Any) -> Consumer:
         """A consumer of the brokers that are set."""
-        made: Consumer = _Consumer(bootstrap_servers=self._settings.kafka_bootstrap_servers, **settings)
+        made: Consumer = ExaminingConsumer(
+            bootstrap_servers=self._settings.kafka_bootstrap_servers,
+            limit_bytes=self._settings.decompressed_max_bytes,
+            **settings,
+        )
         return made
 
     def producer(self, **settings: Any) -> Producer:
