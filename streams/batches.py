@@ -88,10 +88,12 @@ def examine(data: bytes, position: int, end: int, limit_bytes: int) -> Examined:
                 # No checksum holds for the base offset.
                 raise _UnreadableError("its offsets are not those of its place", len(plain))
         except _UnreadableError as error:
-            if readable:
-                break
             spent_bytes += error.spent_bytes
             following = batches[at + 1] if at + 1 < len(batches) else None
+            if _ends_before(position, batch, following):
+                continue
+            if readable:
+                break
             found.unreadable.append(_unreadable(batch, following, position, end, str(error)))
             position = found.unreadable[-1].next_offset
         else:
@@ -105,6 +107,14 @@ def examine(data: bytes, position: int, end: int, limit_bytes: int) -> Examined:
             break
     found.readable = b"".join(readable)
     return found
+
+
+def _ends_before(position: int, batch: bytes, following: bytes | None) -> bool:
+    """Whether what was asked for lies behind a batch, by the one that follows it.
+
+    A broker that goes by a batch's own account of its end sends one that claims too many offsets for any of them.
+    """
+    return following is not None and not _is_old(following) and _base(batch) < _base(following) <= position
 
 
 def _base(batch: bytes) -> int:

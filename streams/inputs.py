@@ -257,6 +257,8 @@ class Inputs:
     def is_past(self, stuck: Stuck) -> bool:
         """Whether an input goes on behind where it was stuck, and steps have taken all that was skipped."""
         topic = stuck.topic
+        if stuck.at == "record":  # that it comes says nothing
+            return self._next[topic] > stuck.first
         if any(arrived.skipped is not None for arrived in self.buffers[topic]):
             return False
         return self._fetched[topic] > stuck.first or self.is_caught_up(topic)

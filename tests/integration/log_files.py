@@ -47,13 +47,13 @@ def claim_many_offsets(batch: bytearray) -> None:
 
 
 class LogFile:
-    """The only segment of partition 0 of a topic (name without prefix) on this machine's broker."""
+    """The only segment of a partition of a topic (name without prefix) on this machine's broker."""
 
-    def __init__(self, settings: Settings, topic: str) -> None:
+    def __init__(self, settings: Settings, topic: str, partition: int = 0) -> None:
         with admin(settings) as client:
-            found = client.describe_log_dirs({settings.topic(topic): [0]})
+            found = client.describe_log_dirs({settings.topic(topic): [partition]})
         folder = Path(found[0]["log_dirs"][0]["log_dir"])
-        self.path = folder / f"{settings.topic(topic)}-0" / f"{0:020d}.log"
+        self.path = folder / f"{settings.topic(topic)}-{partition}" / f"{0:020d}.log"
         if not self.path.exists():
             pytest.skip("the broker keeps its log on another machine")
 
@@ -73,19 +73,14 @@ class LogFile:
         """The batch that holds an offset."""
         return next(batch for batch in self.batches() if batch.first <= offset < batch.next_offset)
 
-    def damage(self, offset: int, damage: Damage) -> Batch:
-        """Damage the batch that holds an offset; gives it as it was."""
-        batch = self.batch_with(offset)
+    def damage(self, offset: int, damage: Damage) -> None:
+        """Damage the batch that holds an offset."""
+        self.damage_batch(self.batch_with(offset), damage)
+
+    def damage_batch(self, batch: Batch, damage: Damage) -> None:
+        """Damage a batch that was looked up before others were damaged."""
         changed = bytearray(batch.raw)
         damage(changed)
-        self._write(batch.at, bytes(changed))
-        return batch
-
-    def restore(self, batch: Batch) -> None:
-        """Have a batch as it was."""
-        self._write(batch.at, batch.raw)
-
-    def _write(self, at: int, data: bytes) -> None:
         with self.path.open("r+b") as file:
-            file.seek(at)
-            file.write(data)
+            file.seek(batch.at)
+            file.write(changed)

@@ -173,6 +173,17 @@ def test_no_more_is_skipped_than_the_log_holds_whatever_a_damaged_header_says(
     assert unreadable[:2] == expected
 
 
+def test_a_batch_that_claims_the_offsets_of_those_behind_it_is_passed_over_with_its_own() -> None:
+    """A broker that believes it sends it again for the next one."""
+    claiming = bytearray(batch_of(2, [b"a", b"b", b"c"]))
+    struct.pack_into(">i", claiming, 23, 1_000_000)
+    data = bytes(claiming) + batch_of(5, [b"d"]) + batch_of(6, [b"e"])
+    (unreadable,) = examine(data, 2, 7, LIMIT_BYTES).unreadable
+    assert unreadable[:2] == (2, 5)
+    found = examine(data, 5, 7, LIMIT_BYTES)
+    assert (values_in(found.readable), found.unreadable) == ([b"d", b"e"], [])
+
+
 @pytest.mark.parametrize("base", [-1, 0, 1, 2_000_000])
 def test_a_batch_that_is_not_of_its_place_cannot_be_read(base: int) -> None:
     """No checksum holds for the base offset; a reader would be thrown back, or out of the log."""
