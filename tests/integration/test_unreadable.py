@@ -162,6 +162,18 @@ async def test_a_crash_between_persist_and_publish_skips_once(
     check_sequences(await changes_of(settings))
 
 
+async def test_without_transactions_a_batch_is_skipped_alike(settings: Settings, redis_client: Redis) -> None:
+    """Redis, which is the only memory then, keeps the range; a restart sends at most its last step again."""
+    settings = settings.model_copy(update={"processing_guarantee": "at_least_once"})
+    await damaged_log(settings, flip_a_bit)
+    await run_to_the_end(settings)
+    await run_to_the_end(settings)
+    letters = [headers_of(letter) for letter in await read_topic(settings, "dead-letters")]
+    assert {said["ebbtide_offsets"] for said in letters} == {"2-4"}
+    assert redis_client.hgetall(PartitionKeys.of(settings, 0).skipped) == {b"purchases:2": b"5"}
+    assert sorted(await stored_profiles(settings)) == ["a", "b", "f", "g", "h"]
+
+
 async def test_what_was_read_and_cannot_be_read_by_a_rebuild_is_said_and_not_skipped(
     settings: Settings, redis_client: Redis
 ) -> None:
