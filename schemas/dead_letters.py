@@ -9,7 +9,15 @@ from typing import Annotated, Final, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field
 
 Reason = Literal[
-    "Malformed", "OutOfRange", "UnknownKind", "KeyMismatch", "UnknownCurrency", "FromTheFuture", "TooLate"
+    "Malformed",
+    "OutOfRange",
+    "UnknownKind",
+    "KeyMismatch",
+    "UnknownCurrency",
+    "FromTheFuture",
+    "TooLate",
+    "Unreadable",
+    "Skipped",
 ]
 REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
 
@@ -20,6 +28,8 @@ KEY_MISMATCH: Final = "KeyMismatch"
 UNKNOWN_CURRENCY: Final = "UnknownCurrency"
 FROM_THE_FUTURE: Final = "FromTheFuture"
 TOO_LATE: Final = "TooLate"
+UNREADABLE: Final = "Unreadable"
+SKIPPED: Final = "Skipped"
 
 WHOLE_RECORD: Final = "$"
 """The path of a problem that no single field has."""

@@ -20,6 +20,7 @@ from enrichment.calibration.snapshot import Snapshot, take_snapshots
 from enrichment.days import day_of, format_day
 from enrichment.model import Model, TimeUnit
 from schemas.events import Purchase
+from streams.bounded_lines import DEFAULT_LIMIT_BYTES
 from streams.errors import EbbtideError, UsageError
 from streams.replay_log import ReplayLog, ordered_log, read_lines
 
@@ -60,6 +61,7 @@ def run_calibration(
     wanted: Wanted,
     outputs: Outputs,
     horizons: Horizons | None = None,
+    limit_bytes: int = DEFAULT_LIMIT_BYTES,
 ) -> Document:
     """Fit a model to JSON Lines (`.jsonl`, `.jsonl.gz`) and write it, after its reports; gives the report.
 
@@ -68,7 +70,10 @@ def run_calibration(
         UsageError: The holdout leaves nothing to fit to.
     """
     values = (
-        (topic, value) for topic in TOPICS for path in files.get(topic, ()) for value in read_lines(path)
+        (topic, value)
+        for topic in TOPICS
+        for path in files.get(topic, ())
+        for value in read_lines(path, limit_bytes)
     )
     log = ordered_log(values, base, until_us)
     try:

@@ -150,6 +150,7 @@ def replay(
             horizons=settings.horizons,
             report=report,
             processes=processes,
+            limit_bytes=settings.decompressed_max_bytes,
         )
     events = sum(sum(outcomes.values()) for outcomes in summary["events"].values())
     click.echo(f"{events:,} events of {summary['customers']:,} customers; the results are in {out}")
@@ -254,6 +255,7 @@ def calibrate(
         Wanted(holdout_days, time_unit, _once_each(tiers), fit_engagement_weights, name, model_version),
         Outputs(out, report, html),
         settings.horizons,
+        settings.decompressed_max_bytes,
     )
     click.echo(calibration_text(told))
     click.echo(f"the model is in {out}")
@@ -305,6 +307,7 @@ for _command in (
     cli_operations.topics,
     cli_operations.dlq,
     cli_operations.erase,
+    cli_operations.skip,
     cli_operations.doctor,
     cli_operations.schemas,
 ):

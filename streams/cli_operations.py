@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import json
+import socket
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from streams.cli_options import PROGRAM, Options, Place, Reason, Time, for_all, until_option
+from streams.cli_options import PROGRAM, Name, Options, Place, Reason, Time, for_all, until_option
 
 if TYPE_CHECKING:
+    from enrichment.acceptance import Topic
     from streams.dead_letters import Chosen, DeadLetter
     from streams.settings import Settings
     from streams.topics import TopicReport
@@ -195,6 +198,28 @@ def erase(options: Options, customer_id: str, at: int | None, partition: int | N
     click.echo(
         "topics keep earlier records until their retention ends (docs/operating.md, Consent and erasure)"
     )
+
+
+@click.command()
+@click.option("--topic", type=click.Choice(INPUTS), required=True, help="The input that is stuck.")
+@click.option("--partition", metavar="P", type=click.IntRange(0), required=True, help="Its partition.")
+@click.option("--offset", metavar="N", type=click.IntRange(0), required=True, help="Where it is stuck.")
+@click.option("--by", metavar="NAME", type=Name(), help="Who asks; the account on this machine if left out.")
+@click.option("--why", metavar="TEXT", default="", help="Why, for whoever reads the dead letter.")
+@for_all
+@click.pass_obj
+def skip(options: Options, topic: Topic, partition: int, offset: int, by: str | None, why: str) -> None:
+    """Have the worker pass over what a partition is stuck at, as `doctor` and /readyz tell it.
+
+    The partition's owner does so at its next attempt, and only where it is stuck at this offset. What is passed over
+    becomes a dead letter that says who asked for it, and why.
+    """
+    settings = options.settings()
+    from streams.skip import ask_to_skip
+
+    asker = by or f"{getpass.getuser()}@{socket.gethostname()}"
+    stuck = asyncio.run(ask_to_skip(settings, topic, partition, offset, asker, why))
+    click.echo(f"the owner of partition {partition} is asked to skip {stuck.place}")
 
 
 @click.command()

@@ -6,19 +6,18 @@ Only what is named here may be asked of a client on the way from a record to a c
 from __future__ import annotations
 
 import asyncio
-import copy
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import closing
 from typing import Any, Protocol
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
-from aiokafka.consumer.fetcher import READ_UNCOMMITTED
+from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 from redis.asyncio import Redis
 
 from enrichment.acceptance import TOPICS, Topic
 from streams.deadlines import within
 from streams.errors import EbbtideError, one_line
+from streams.fetching import ExaminingConsumer
 from streams.settings import Settings
 from streams.topics import TopicReport, check_topics
 from streams.transactions import hasten_beginnings, refuse_repeats
@@ -34,7 +33,10 @@ CommittedOffsets = Mapping[Topic, OffsetAndMetadata | None]
 
 
 class Consumer(Protocol):
-    """What is used of `aiokafka.AIOKafkaConsumer`, which says what each method does and raises."""
+    """What is used of `aiokafka.AIOKafkaConsumer`, which says what each method does and raises.
+
+    `getmany` raises `streams.fetching.UnreadableError` too, where the next batch cannot be read.
+    """
 
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
@@ -108,30 +110,6 @@ class Clients(Protocol):
         """Whether the topics are as they must be, and how large their records may be."""
 
 
-class _Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka carries no types
-    """Can ask for high watermarks, and lets go of its connections also where aiokafka's `stop` is cut short.
-
-    It is by each fetch that waits to be tried again, as all do while a broker is away; the client would live on, with
-    its connections and its questions for metadata, as long as the process.
-    """
-
-    async def high_watermarks(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
-        """The ends of the logs, whatever transactions are open; `end_offsets` of read_committed stops at the oldest.
-
-        Raises what `end_offsets` raises.
-        """
-        asking = copy.copy(self._fetcher)  # it shares the client, and differs in the level alone
-        asking._isolation_level = READ_UNCOMMITTED
-        found: dict[TopicPartition, int] = await asking.end_offsets(partitions, self._request_timeout_ms)
-        return found
-
-    async def stop(self) -> None:
-        try:
-            await super().stop()
-        finally:
-            await self._client.close()
-
-
 class _Producer(AIOKafkaProducer):  # type: ignore[misc]
     """Lets go of its connections also where `stop` is cancelled, since what it flushes first is not taken."""
 
@@ -154,7 +132,11 @@ class RealClients:
 
     def consumer(self, **settings: Any) -> Consumer:
         """A consumer of the brokers that are set."""
-        made: Consumer = _Consumer(bootstrap_servers=self._settings.kafka_bootstrap_servers, **settings)
+        made: Consumer = ExaminingConsumer(
+            bootstrap_servers=self._settings.kafka_bootstrap_servers,
+            limit_bytes=self._settings.decompressed_max_bytes,
+            **settings,
+        )
         return made
 
     def producer(self, **settings: Any) -> Producer:

@@ -11,17 +11,17 @@ from enrichment.customer import Customer
 from enrichment.enricher import Enricher
 from enrichment.model import Model
 from enrichment.results import Results
-from schemas.dead_letters import Rejection
+from schemas.dead_letters import SKIPPED, Rejection
 from schemas.events import Event
 from streams.cache import CustomerCache
 from streams.clock import Segment
-from streams.decisions import decision_records
+from streams.decisions import decision_records, skip_records
 from streams.inputs import Arrived
-from streams.output import OutputWriter, dead_letter
+from streams.output import OFFSETS_HEADER, OutputWriter, dead_letter
 from streams.settings import Settings
 from streams.size_limits import SizeLimits
 from streams.state_store import StateStore, stored_state
-from streams.step import Mark, OutputRecord, Step
+from streams.step import Mark, OutputRecord, Skipped, Step
 
 PROFILE_BYTES = 2_500
 """About what one profile, decision and state take, for knowing when a step is large enough."""
@@ -51,6 +51,7 @@ class Computation:
         """Customers of whom Redis said that they were due."""
         self.refused: Counter[tuple[str, str]] = Counter()
         """(topic, reason) → dead letters."""
+        self.skipped: list[Skipped] = []
         self.movers: list[tuple[str, int]] = []
         """(`broker` or `occurred_at`, microseconds): who says when an event came that changed a standing, and when."""
         self._settings = settings
@@ -122,6 +123,7 @@ class Computation:
         }
         group_id = self._settings.group_id
         outbox = [*self._made, *self._writer.ends(results), *decision_records(results, erased, group_id)]
+        outbox += skip_records(self.skipped, group_id)
         self._limits.check(outbox)
         return Step(
             before,
@@ -137,6 +139,8 @@ class Computation:
                 for customer in results.put_off.values()
                 if customer.id not in results.touched and customer.state.due_day is not None
             ],
+            skipped=self.skipped,
+            obeys_request=any(reason == SKIPPED for _, reason in self.refused),
             outbox=outbox,
         )
 
@@ -168,12 +172,18 @@ class Computation:
         for arrived in records:
             if isinstance(arrived.event, Rejection):
                 self._refuse(arrived, arrived.event)
+                if arrived.skipped is not None:
+                    self.skipped.append(arrived.skipped)
                 self.results.outcomes[arrived.topic, "dead_letter"] += 1
 
     def _refuse(self, arrived: Arrived, refused: Rejection) -> None:
-        record = arrived.record
+        record, skipped = arrived.record, arrived.skipped
         self.refused[arrived.topic, refused.reason] += 1
-        letter = dead_letter(refused, record.topic, record.partition, record.offset, record.key, record.value)
+        offset = record.offset if skipped is None else skipped.first
+        letter = dead_letter(refused, record.topic, record.partition, offset, record.key, record.value)
+        if skipped is not None:
+            offsets = f"{skipped.first}-{skipped.next_offset - 1}".encode()
+            letter = letter._replace(headers=(*letter.headers, (OFFSETS_HEADER, offsets)))
         self._add(self._limits.fitted(letter))
 
     def _note_movers(self, taken: list[Arrived], events: list[Event], first_change: int) -> None:

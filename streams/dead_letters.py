@@ -23,8 +23,14 @@ from schemas.dead_letters import (
 from streams.errors import EbbtideError, one_line
 from streams.log_reader import read_to_end
 from streams.log_writer import InputRecord, LogWriter, log_writer
+from streams.output import OFFSETS_HEADER
 from streams.settings import Settings
-from streams.size_limits import BATCH_OVERHEAD_BYTES, DEFAULT_MAX_BYTES, TRUNCATED_HEADER
+from streams.size_limits import (
+    BATCH_OVERHEAD_BYTES,
+    DEFAULT_MAX_BYTES,
+    KEY_TRUNCATED_HEADER,
+    TRUNCATED_HEADER,
+)
 from streams.topics import DEAD_LETTERS, INPUTS, TopicStatus, existing_topics
 
 REDRIVEN_HEADER: Final = "ebbtide_redriven_from"
@@ -42,7 +48,8 @@ class DeadLetter:
     """A refused record; `topic`, `partition` and `offset` are where it was read, the topic's name as Kafka has it.
 
     `at_us` is when the letter was written. `truncated_from_bytes` is the size of an original of which the letter holds
-    the beginning only.
+    the beginning only, and `key_truncated_from_bytes` the same of its key. `offsets` are those that were skipped, of
+    which the letter holds the bytes as Kafka had them.
     """
 
     place: Place
@@ -55,6 +62,8 @@ class DeadLetter:
     key: bytes | None
     value: bytes | None
     truncated_from_bytes: int | None
+    key_truncated_from_bytes: int | None = None
+    offsets: str | None = None
 
     def document(self) -> dict[str, Any]:
         """For programs; key and value in Base64, null where there is none."""
@@ -69,6 +78,8 @@ class DeadLetter:
             "key_base64": _base64(self.key),
             "value_base64": _base64(self.value),
             "truncated_from_bytes": self.truncated_from_bytes,
+            "key_truncated_from_bytes": self.key_truncated_from_bytes,
+            "offsets": self.offsets,
         }
 
 
@@ -188,6 +199,8 @@ class _Redriving:
 
     def _obstacle(self, letter: DeadLetter) -> str | None:
         topic = self._inputs.get(letter.topic)
+        if letter.offsets is not None and letter.key is None:
+            return f"it holds what was at offsets {letter.offsets} as Kafka had it, which is no record"
         if topic is None:
             return f"{letter.topic} is no input with this topic prefix"
         if not 0 <= letter.partition < topic.partitions:
@@ -198,6 +211,8 @@ class _Redriving:
             return f"it is too large for {letter.topic} (max.message.bytes {most_bytes}), unless compressed"
         if letter.truncated_from_bytes is not None:
             return f"it holds the beginning of {letter.truncated_from_bytes:,} bytes only"
+        if letter.key_truncated_from_bytes is not None:
+            return f"it holds the beginning of a key of {letter.key_truncated_from_bytes:,} bytes only"
         if letter.key is None and letter.value is None:
             return "it had neither key nor value"
         return None
@@ -229,7 +244,7 @@ def place_text(place: Place) -> str:
 def _letter(record: ConsumerRecord) -> DeadLetter | None:
     said = {name: value.decode(errors="replace") for name, value in record.headers if value is not None}
     try:
-        truncated = said.get(TRUNCATED_HEADER)
+        truncated, key_truncated = said.get(TRUNCATED_HEADER), said.get(KEY_TRUNCATED_HEADER)
         return DeadLetter(
             (record.partition, record.offset),
             record.timestamp * 1_000,
@@ -241,6 +256,8 @@ def _letter(record: ConsumerRecord) -> DeadLetter | None:
             record.key,
             record.value,
             None if truncated is None else int(truncated),
+            None if key_truncated is None else int(key_truncated),
+            said.get(OFFSETS_HEADER),
         )
     except (KeyError, ValueError):
         return None

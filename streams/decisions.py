@@ -1,22 +1,27 @@
 """`ebbtide-decisions`: what has been decided about each customer, as its latest record in a compacted topic.
 
 The key is the customer's id; an erased customer's decision is deleted, and what must be remembered of them goes under
-the HMAC of their id. Redis can lose everything else, which the inputs tell again; this they cannot.
+the HMAC of their id. Redis can lose everything else, which the inputs tell again; this they cannot. Nor can they tell
+which of their offsets were skipped: a key that no customer's id can be says so.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import msgspec
 
 from enrichment.decision import Decision
 from enrichment.results import Results
 from streams.size_limits import StoppedError
-from streams.step import OutputRecord
+from streams.step import OutputRecord, Skipped
 
 TOPIC = "ebbtide-decisions"
 KIND_HEADER = "ebbtide_kind"
 GROUP_HEADER = "ebbtide_group"
-DECISION, ERASED = b"decision", b"erased"
+DECISION, ERASED, SKIPPED = b"decision", b"erased", b"skipped"
+_SKIPPED_KEY = b"\xff"
+"""What keys of skipped offsets begin with: ids are UTF-8, in which this byte never is."""
 
 _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(Decision)
@@ -56,6 +61,23 @@ def decision_records(
     return records
 
 
+_SKIPPED_DECODER = msgspec.json.Decoder(Skipped)
+
+
+def skip_records(skipped: Iterable[Skipped], group_id: str) -> list[OutputRecord]:
+    """A record for each range of offsets that a step skips."""
+    headers = (KIND_HEADER, SKIPPED), (GROUP_HEADER, group_id.encode())
+    return [
+        OutputRecord(
+            "ebbtide-decisions",
+            _SKIPPED_KEY + f"{entry.topic}:{entry.first}".encode(),
+            _ENCODER.encode(entry),
+            headers,
+        )
+        for entry in skipped
+    ]
+
+
 class DecisionTable:
     """The latest of everything in one partition of `ebbtide-decisions`."""
 
@@ -63,18 +85,24 @@ class DecisionTable:
         self._group_id = group_id.encode()
         self.decisions: dict[str, Decision] = {}
         self.erased: dict[str, Remembered] = {}
+        self.skipped: list[Skipped] = []
 
     def put(self, key: bytes, value: bytes | None, headers: tuple[tuple[str, bytes], ...]) -> None:
         """Take the next record; raises `StoppedError` for one of another group, `msgspec.DecodeError` for none of ours.
 
         Groups that shared the topic would overwrite each other's decisions.
         """
-        name, said = key.decode(), dict(headers)
+        said = dict(headers)
         if said.get(GROUP_HEADER) != self._group_id:
             raise StoppedError(
                 f"{TOPIC} holds decisions of group {said.get(GROUP_HEADER, b'?').decode()!r}, not only of "
                 f"{self._group_id.decode()!r}: give each group an EBBTIDE_TOPIC_PREFIX of its own"
             )
+        if said.get(KIND_HEADER) == SKIPPED:
+            if value is not None:
+                self.skipped.append(_SKIPPED_DECODER.decode(value))
+            return
+        name = key.decode()
         if said.get(KIND_HEADER) == ERASED:
             if value is not None:
                 self.erased[name] = _REMEMBERED_DECODER.decode(value)

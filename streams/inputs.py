@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Literal, NamedTuple
 
 from aiokafka import ConsumerRecord, TopicPartition
 
 from enrichment.acceptance import TOPICS, Topic, check_against_model, check_time
 from enrichment.model import Model
-from schemas.dead_letters import Rejection
+from schemas.dead_letters import SKIPPED, UNREADABLE, Rejection, rejection
 from schemas.decode import decode
 from schemas.events import Event
+from streams.batches import Unreadable
 from streams.clients import Clients
 from streams.deadlines import STOP_TIMEOUT_S, stop_within
 from streams.errors import EbbtideError
+from streams.fetching import UnreadableError
 from streams.settings import Settings
 from streams.size_limits import StoppedError
+from streams.step import Skipped
+from streams.stuck import SkipRequest, Stuck, Suspects
+
+log = logging.getLogger(__name__)
 
 LOG_APPEND_TIME = 1
 LOOK_MS = 10
 """How long a fetch takes to be answered where something has come already; where nothing has, so long is lost."""
 ENOUGH_RECORDS = 10_000
 """Records buffered per input, above which no more are fetched."""
+ENOUGH_BYTES = 16 * 1024 * 1024
+"""The same, of their keys and values."""
 DOUBTFUL_AFTER_S = 5.0
 """How long an input gives nothing before Kafka is asked whether there is more."""
 STALLED_AFTER_S = 45.0
@@ -34,20 +43,38 @@ LONGEST_LOOK_S = 1.0
 """Time between two looks counts up to this much: a worker that slept or computed did not wait in vain."""
 
 
-class StalledError(EbbtideError):
+class StuckError(EbbtideError):
+    """An input gives nothing from an offset on."""
+
+    def __init__(self, stuck: Stuck) -> None:
+        super().__init__(stuck.reason)
+        self.stuck = stuck
+
+
+class StalledError(StuckError):
     """Kafka holds more of an input than the consumer gives, and the consumer says nothing of an error."""
+
+
+class UnreadableInputError(StuckError):
+    """The next batch of an input cannot be read, and does not count as unreadable yet."""
+
+
+class RecordError(StuckError):
+    """A record that no step survives, by an error that nothing foresees."""
 
 
 class Arrived(NamedTuple):
     """A record with what it says, or why it says nothing.
 
-    `broker_timestamp_us` is when the broker took it; None where the broker does not say.
+    `broker_timestamp_us` is when the broker took it; None where the broker does not say. Where offsets are skipped,
+    `skipped` says which, the record holds the bytes that were there, and its offset is the last of them.
     """
 
     topic: Topic
     record: ConsumerRecord
     event: Event | Rejection
     broker_timestamp_us: int | None
+    skipped: Skipped | None = None
 
 
 class OpenTransaction(NamedTuple):
@@ -64,8 +91,19 @@ class OpenTransaction(NamedTuple):
 class Inputs:
     """Reads `purchases`, `engagements` and `consents` of one partition, from offsets that it is told."""
 
-    def __init__(self, settings: Settings, clients: Clients, partition: int, model: Model) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clients: Clients,
+        partition: int,
+        model: Model,
+        suspects: Suspects | None = None,
+    ) -> None:
         self._settings = settings
+        self._suspects = Suspects() if suspects is None else suspects
+        self._connection = object()
+        self._request: SkipRequest | None = None
+        self._stuck: Stuck | None = None
         self._model = model
         self.partition = partition
         self.buffers: dict[Topic, deque[Arrived]] = {topic: deque() for topic in TOPICS}
@@ -73,6 +111,7 @@ class Inputs:
         self._topics: dict[str, Topic] = {settings.topic(topic): topic for topic in TOPICS}
         self._next: dict[Topic, int] = {}
         self._fetched: dict[Topic, int] = {}
+        self._held_bytes: dict[Topic, int] = dict.fromkeys(TOPICS, 0)
         self._in_vain_s: dict[Topic, float] = {}
         self._short_of: dict[Topic, int] = {}
         self._looked_at_s = 0.0
@@ -111,6 +150,7 @@ class Inputs:
         """Read on from here."""
         for topic, tp in self._tps.items():
             self.buffers[topic].clear()
+            self._held_bytes[topic] = 0
             self._next[topic] = self._fetched[topic] = offsets[topic]
             self._consumer.seek(tp, offsets[topic])
             self._consumer.resume(tp)
@@ -123,6 +163,10 @@ class Inputs:
         self.high_asked_at_us = -1
         self._stands_since_s.clear()
 
+    def skip(self, request: SkipRequest, stuck: Stuck) -> None:
+        """Pass over what a person asked for when the input comes to it, or if it stays silent there."""
+        self._request, self._stuck = request, stuck
+
     async def fill(self, timeout_ms: int) -> int:
         """Fetch more of those inputs that hold little; gives how many records came.
 
@@ -132,9 +176,10 @@ class Inputs:
         would fetch at once again, take the very first record that comes, and ask no further until that is taken: all
         that came later would wait for the step after the next one.
 
-        Raises what aiokafka raises, and `StalledError` where an input short of its end has given nothing for long.
+        Raises what aiokafka raises; `StalledError` where an input short of its end has given nothing for long; and
+        `UnreadableInputError` where the next batch of one cannot be read, until that has been tried often enough.
         """
-        wanted = {topic: tp for topic, tp in self._tps.items() if len(self.buffers[topic]) < ENOUGH_RECORDS}
+        wanted = {topic: tp for topic, tp in self._tps.items() if not self._holds_enough(topic)}
         if not wanted:
             return 0
         before = dict(self._fetched)
@@ -153,10 +198,14 @@ class Inputs:
 
     async def _fetch(self, tps: Collection[TopicPartition], timeout_ms: int) -> int:
         """Buffer what comes of these within a time; gives how many records those are."""
-        fetched = await self._consumer.getmany(*tps, timeout_ms=timeout_ms)
+        try:
+            fetched = await self._consumer.getmany(*tps, timeout_ms=timeout_ms, max_records=ENOUGH_RECORDS)
+        except UnreadableError as error:
+            self._pass_over_settled(error)
+            return 1
         for tp, records in fetched.items():
             topic = self._topics[tp.topic]
-            self.buffers[topic].extend([arrived_of(record, topic, self._model) for record in records])
+            self._buffer(topic, [self._arrived(record, topic) for record in records])
         now_s = asyncio.get_running_loop().time()
         for topic, tp in self._tps.items():
             before, self._fetched[topic] = self._fetched[topic], await self._consumer.position(tp)
@@ -167,6 +216,73 @@ class Inputs:
         # A fetch that found nothing goes on waiting at the broker, and where there is more, the next one is under way.
         self._is_asked = not fetched or not self.is_at_end
         return sum(map(len, fetched.values()))
+
+    def _buffer(self, topic: Topic, came: Sequence[Arrived]) -> None:
+        self.buffers[topic].extend(came)
+        self._held_bytes[topic] += sum(_size_bytes(arrived.record) for arrived in came)
+
+    def _holds_enough(self, topic: Topic) -> bool:
+        return len(self.buffers[topic]) >= ENOUGH_RECORDS or self._held_bytes[topic] >= ENOUGH_BYTES
+
+    def _arrived(self, record: ConsumerRecord, topic: Topic) -> Arrived:
+        """A record with what it says, or as one that a person asked to be skipped."""
+        if self._request and self._is_requested("record", topic, record.offset, record.offset + 1):
+            skipped = Skipped(topic, record.offset, record.offset + 1)
+            return Arrived(topic, record, self._requested(), None, skipped)
+        return arrived_of(record, topic, self._model)
+
+    def _is_requested(
+        self, at: Literal["batch", "silence", "record"], topic: Topic, first: int, next_offset: int
+    ) -> bool:
+        """Whether a person asked to skip one of these offsets, where an input is stuck in this way."""
+        request, stuck = self._request, self._stuck
+        if request is None or stuck is None or stuck.at != at:
+            return False
+        return topic == request.topic and first <= request.offset < next_offset
+
+    def _requested(self) -> Rejection:
+        """Why what a person asked for is skipped."""
+        request, stuck = self._request, self._stuck
+        assert request is not None
+        assert stuck is not None
+        why = f": {request.why}" if request.why else ""
+        return rejection(SKIPPED, (), f"skipped by {request.by}{why}; it was stuck there: {stuck.reason}")
+
+    def _pass_over_settled(self, error: UnreadableError) -> None:
+        """Pass over a batch that counts as unreadable; raise `UnreadableInputError` for one that does not yet."""
+        topic, batch = self._topics[error.tp.topic], error.batches[0]
+        now_s = asyncio.get_running_loop().time()
+        self._suspects.note(topic, error.batches, self._connection, now_s)
+        if self._is_requested("batch", topic, batch.first, batch.next_offset):
+            self._pass_over(topic, batch, self._requested())
+        elif self._suspects.is_settled(topic, batch, now_s):
+            why = rejection(UNREADABLE, (), f"{batch.offsets} cannot be read: {batch.why}")
+            self._pass_over(topic, batch, why)
+        else:
+            reason = f"{error}; {self._suspects.progress(topic, batch)}"
+            raise UnreadableInputError(Stuck(topic, batch.first, batch.next_offset, "batch", reason))
+
+    def _pass_over(self, topic: Topic, batch: Unreadable, why: Rejection) -> None:
+        """Take a batch for one record that is refused, and read on behind it."""
+        tp = self._tps[topic]
+        last = batch.next_offset - 1
+        record = ConsumerRecord(
+            tp.topic, tp.partition, last, -1, None, None, batch.raw or None, None, -1, len(batch.raw), ()
+        )
+        skipped = Skipped(topic, batch.first, batch.next_offset)
+        log.error("%s, partition %d: %s", tp.topic, tp.partition, why.message)
+        self._buffer(topic, [Arrived(topic, record, why, None, skipped)])
+        self._consumer.seek(tp, batch.next_offset)
+        self._fetched[topic] = batch.next_offset
+
+    def is_past(self, stuck: Stuck) -> bool:
+        """Whether an input goes on behind where it was stuck, and steps have taken all that was skipped."""
+        topic = stuck.topic
+        if stuck.at == "record":  # that it comes says nothing
+            return self._next[topic] > stuck.first
+        if any(arrived.skipped is not None for arrived in self.buffers[topic]):
+            return False
+        return self._fetched[topic] > stuck.first or self.is_caught_up(topic)
 
     async def _look_for_stall(self, silent: Collection[Topic]) -> None:
         """Count how long these inputs have given nothing; raise `StalledError` where that is long and there is more.
@@ -194,12 +310,17 @@ class Inputs:
                 self._in_vain_s[topic] = 0.0
                 if self._fetched[topic] < ends[self._tps[topic]]:
                     self._short_of[topic] = ends[self._tps[topic]]
-        for topic, end in self._short_of.items():
-            if self._in_vain_s[topic] >= STALLED_AFTER_S:
-                raise StalledError(
+        for topic, end in list(self._short_of.items()):
+            first = self._fetched[topic]
+            if self._is_requested("silence", topic, first, first + 1):
+                self._pass_over(topic, Unreadable(first, first + 1, "", b""), self._requested())
+                del self._short_of[topic]
+            elif self._in_vain_s[topic] >= STALLED_AFTER_S:
+                reason = (
                     f"{self._tps[topic].topic}, partition {self.partition}: nothing came from offset "
-                    f"{self._fetched[topic]} on for {STALLED_AFTER_S:g} s, though it ends at {end}"
+                    f"{first} on for {STALLED_AFTER_S:g} s, though it ends at {end}"
                 )
+                raise StalledError(Stuck(topic, first, first + 1, "silence", reason))
 
     async def ask_ends(self, now_us: int | None, *, with_high: bool) -> None:
         """Ask how far each input can be read now, and, `with_high`, for its high watermark.
@@ -322,6 +443,7 @@ class Inputs:
                 break
             run.append(buffer.popleft())
             run_bytes += len(arrived.record.value or b"")
+            self._held_bytes[topic] -= _size_bytes(arrived.record)
         if run:
             self._next[topic] = run[-1].record.offset + 1
         return run, run_bytes
@@ -330,6 +452,10 @@ class Inputs:
     def offsets(self) -> dict[Topic, int]:
         """The next offset of each input that has not been taken."""
         return dict(self._next)
+
+
+def _size_bytes(record: ConsumerRecord) -> int:
+    return len(record.key or b"") + len(record.value or b"")
 
 
 def offsets_gone(offsets: Mapping[TopicPartition, int], partition: int) -> StoppedError:

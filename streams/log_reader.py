@@ -7,11 +7,12 @@ import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, Final
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
 from streams.deadlines import STOP_TIMEOUT_S, stop_within
 from streams.errors import EbbtideError, one_line
+from streams.fetching import ExaminingConsumer
 from streams.settings import Settings
 
 TIMEOUT_S: Final = 20.0
@@ -27,11 +28,13 @@ async def read_to_end(
     the last. With `first_offsets`, by partition, no other partitions are read, nor what comes before.
 
     Raises:
-        EbbtideError: Kafka does not answer, a topic does not exist, or no record comes for `TIMEOUT_S` seconds.
+        EbbtideError: Kafka does not answer, a topic does not exist, a batch cannot be read, or no record comes for
+            `TIMEOUT_S` seconds.
     """
     topics = [settings.topic(name) for name in names]
-    consumer = AIOKafkaConsumer(
+    consumer = ExaminingConsumer(
         *topics,
+        limit_bytes=settings.decompressed_max_bytes,
         bootstrap_servers=settings.kafka_bootstrap_servers,
         client_id=f"ebbtide-{settings.group_id}-reader",
         group_id=None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Final, cast
 
 import orjson
 
@@ -13,6 +13,9 @@ from enrichment.results import Results
 from schemas.cloudevents import CloudEventHeaders
 from schemas.dead_letters import Rejection, headers
 from streams.step import OutputRecord
+
+OFFSETS_HEADER: Final = "ebbtide_offsets"
+"""On the dead letter of offsets that were skipped: the first and the last of them."""
 
 
 class OutputWriter:

@@ -91,8 +91,12 @@ class _View:
     async def standings(self, turns: asyncio.Semaphore) -> list[Standing]:
         """Why the partition stopped, if it did, and what stands in the way of a take-over, if that is another thing."""
         async with turns:
-            stop = await self._store.kept_stop()
+            stop, stuck = await self._store.kept_troubles()
             found = await self._found()
+        if stop is None and stuck is not None:
+            partition, offset = self._partition, stuck.first
+            way_out = f"`ebbtide skip --topic {stuck.topic} --partition {partition} --offset {offset}` passes it over"
+            return [Standing(partition, "error", f"partition {partition}: stuck: {stuck.reason}; {way_out}")]
         if stop is None:
             return [found]
         kept = Standing(self._partition, "error", f"{stop.reason} (since {format_time(stop.at_us)})")

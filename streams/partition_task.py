@@ -23,9 +23,17 @@ from streams.clock import Clock
 from streams.clock_check import ClockCheck, wall_clock_us
 from streams.computation import Computation
 from streams.deadlines import within
-from streams.errors import EbbtideError
+from streams.errors import EbbtideError, one_line
 from streams.garbage import look_in_small_portions
-from streams.inputs import Inputs, OpenTransaction, offsets_gone
+from streams.inputs import (
+    Arrived,
+    Inputs,
+    OpenTransaction,
+    RecordError,
+    StuckError,
+    UnreadableInputError,
+    offsets_gone,
+)
 from streams.metrics import Metrics, Stopwatch
 from streams.output import OutputWriter
 from streams.publisher import Publisher, make_publisher
@@ -35,11 +43,14 @@ from streams.settings import Settings
 from streams.size_limits import SizeLimits, StoppedError
 from streams.state_store import FencedError, StateStore, Stop
 from streams.step import Mark, Step
+from streams.stuck import LOOK_AGAIN_S, Stuck, Suspects
 from streams.sweep_pace import SweepPace
 from streams.take_over import TakeOver
 
 log = logging.getLogger(__name__)
 
+NARROWED_BY = 16
+"""A step with a record that none survives is tried again with so many times fewer records."""
 UNIT_RECORDS = 500
 """Records computed before other partitions and heartbeats get their turn."""
 FETCH_TIMEOUT_MS = 200
@@ -118,6 +129,10 @@ class PartitionTask:
         self._store = StateStore(clients.redis, keys, model, settings.erasure_key.get_secret_value().encode())
         self._clock_check = clock_check or ClockCheck(settings.max_clock_skew_s, now_us)
         self._pace = pace or SweepPace()
+        self._most_records = settings.batch_max_records
+        self._narrow_before: dict[Topic, int] = {}
+        self._suspects = Suspects()
+        self._stuck: Stuck | None = None
         self._swept_day = -2
         self._swept_at_s = 0.0
         self._looked_at_s = 0.0
@@ -163,6 +178,9 @@ class PartitionTask:
                 if self.state.steps > steps:
                     back_off_s, self._failures = FIRST_BACK_OFF_S, 1
                 self.state.status, self.state.reason = Status.BACKING_OFF, f"{type(error).__name__}: {error}"
+                await self._note_stuck(error)
+                if isinstance(error, UnreadableInputError):
+                    back_off_s = LOOK_AGAIN_S
                 level = logging.WARNING if isinstance(error, FencedError) else logging.ERROR
                 log.log(
                     level,
@@ -198,7 +216,7 @@ class PartitionTask:
         # A step that Kafka was too slow for is given more time at each attempt.
         timeout_s = self.settings.publish_timeout_s * min(1 + self._failures, MOST_PATIENCE)
         publisher = make_publisher(self.settings, self._clients, self.partition, timeout_s)
-        inputs = Inputs(self.settings, self._clients, self.partition, self.model)
+        inputs = Inputs(self.settings, self._clients, self.partition, self.model, self._suspects)
         try:
             await inputs.open()
 
@@ -219,13 +237,18 @@ class PartitionTask:
             )
             mark = await take_over.run()
             inputs.seek(mark.offsets)
-            await self._store.forget_stop()
+            self._stuck = await self._store.go_on()
             self._metrics.note_take_over(take_over.found)
             self._inputs = inputs
-            self.state.status, self.state.reason = Status.RUNNING, ""
             self.state.mark = mark
+            if self._stuck is None:
+                self.state.status, self.state.reason = Status.RUNNING, ""
+            else:
+                self.state.reason = self._stuck.reason
+                await self._take_request(inputs)
             while not self.stopping.is_set():
                 mark = await self._step_in_time(mark, inputs, publisher)
+                await self._look_whether_unstuck(mark, inputs)
         except STOPPING_ERRORS:
             # Whoever has lost the partition meanwhile may have seen what is no more.
             await publisher.confirm()
@@ -234,6 +257,44 @@ class PartitionTask:
             self._inputs = None
             self._cache.clear()
             await asyncio.gather(inputs.close(), publisher.close(), return_exceptions=True)
+
+    async def _take_request(self, inputs: Inputs) -> None:
+        """Obey what `ebbtide skip` asked for, where the partition is stuck at that offset; else refuse it."""
+        request = await self._store.skip_request()
+        if request is None:
+            return
+        stuck = self._stuck
+        if stuck is not None and stuck.holds(request.topic, request.offset):
+            inputs.skip(request, stuck)
+            return
+        log.warning(
+            "partition %d: %s asked to skip %s offset %d, but it is not stuck there: refused",
+            self.partition,
+            request.by,
+            request.topic,
+            request.offset,
+        )
+        await self._store.refuse_skip(request)
+
+    async def _look_whether_unstuck(self, mark: Mark, inputs: Inputs) -> None:
+        """Say that the partition runs, once it has come past where it was stuck."""
+        if self._stuck is not None and inputs.is_past(self._stuck):
+            await self._store.keep_stuck(None)
+            self._stuck = None
+            self._suspects.forget_before(mark.offsets)
+            self.state.status, self.state.reason = Status.RUNNING, ""
+            await self._take_request(inputs)  # one that was not needed any more
+
+    async def _note_stuck(self, error: Exception) -> None:
+        """Keep where and why the partition is stuck, so that it can be looked up beside the worker."""
+        if not isinstance(error, StuckError):
+            return
+        self._stuck = error.stuck
+        try:
+            async with asyncio.timeout(KEEP_STOP_TIMEOUT_S):
+                await self._store.keep_stuck(error.stuck)
+        except EXPECTED_ERRORS as failure:
+            log.warning("partition %d: where it is stuck is not kept in Redis: %s", self.partition, failure)
 
     async def _step_in_time(self, mark: Mark, inputs: Inputs, publisher: Publisher) -> Mark:
         """One step, or an error where it hangs."""
@@ -259,8 +320,8 @@ class PartitionTask:
             if not fetched or self._clock.needs_ends(inputs, day, trusted_us):
                 await inputs.ask_ends(trusted_us, with_high=self._clock.needs_high(inputs, day, trusted_us))
             self._watch.lap("fetch")
-            while not work.records or not work.is_full:
-                limit = min(UNIT_RECORDS, self.settings.batch_max_records)
+            while not work.records or not (work.is_full or work.records >= self._most_records):
+                limit = min(UNIT_RECORDS, self.settings.batch_max_records, self._most_records)
                 segment = self._clock.take(inputs, day, trusted_us, limit)
                 if not segment.arrived and segment.midnight_day == day:
                     break
@@ -268,7 +329,15 @@ class PartitionTask:
                     await self._sweep(work, day)
                     await asyncio.sleep(0)  # a small step has turns enough when it waits for Redis and Kafka
                 day = segment.midnight_day
-                await work.process(segment)
+                try:
+                    await work.process(segment)
+                except EXPECTED_ERRORS:
+                    raise
+                except Exception as error:
+                    self._narrow_down(work, inputs)
+                    if work.records == 1:
+                        raise _record_error(segment.arrived[0], error) from error
+                    raise
             if work.records == 0 and work.swept == 0 and day == mark.midnight_day:
                 await self._look_after()
                 is_caught_up = all(inputs.is_caught_up(topic) for topic in inputs.buffers)
@@ -282,6 +351,14 @@ class PartitionTask:
         if inputs.is_at_end:
             look_in_small_portions()
         return step.after
+
+    def _narrow_down(self, work: Computation, inputs: Inputs) -> None:
+        """Have the next steps take fewer records, until what this one could not take is behind them.
+
+        Of a record that no step survives, the offset is known once a step takes that record alone.
+        """
+        self._most_records = max(1, work.records // NARROWED_BY)
+        self._narrow_before = inputs.offsets
 
     async def _sweep_and_fetch(self, work: Computation, day: int, inputs: Inputs) -> int:
         """Gives how many records came. While customers are due, slices of them are swept until some come."""
@@ -365,6 +442,8 @@ class PartitionTask:
         self._metrics.note_midnights(self.partition, step.before.midnight_day, mark.midnight_day)
         self._metrics.note_lookups(*self._cache.drain_counts())
         self._cache.trim()
+        if all(mark.offsets[topic] >= offset for topic, offset in self._narrow_before.items()):
+            self._most_records = self.settings.batch_max_records
         self.state.mark = mark
         self.state.steps += 1
         self.state.outcomes += work.results.outcomes
@@ -385,6 +464,14 @@ class PartitionTask:
                 await self._store.keep_stop(Stop(reason, self._now_us()))
         except EXPECTED_ERRORS as error:
             log.warning("partition %d: the reason is not kept in Redis: %s", self.partition, error)
+
+
+def _record_error(arrived: Arrived, error: Exception) -> RecordError:
+    """The error of a record that a step took alone, and failed."""
+    topic, offset = arrived.topic, arrived.record.offset
+    where = f"{arrived.record.topic}, partition {arrived.record.partition}: offset {offset}"
+    reason = f"{where} ends every step that takes it: {type(error).__name__}: {one_line(error)}"
+    return RecordError(Stuck(topic, offset, offset + 1, "record", reason))
 
 
 def _reason_of(error: Exception, partition: int) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import Literal
 
 from aiokafka import ConsumerRecord, TopicPartition
@@ -25,10 +25,11 @@ from streams.deadlines import STOP_TIMEOUT_S, stop_within
 from streams.decisions import TOPIC as DECISIONS
 from streams.decisions import DecisionTable, Remembered
 from streams.errors import EbbtideError
+from streams.fetching import UnreadableError
 from streams.inputs import LOG_APPEND_TIME, arrived_of
 from streams.settings import Settings
 from streams.state_store import CHUNK_CUSTOMERS, StateStore, stored_state
-from streams.step import Mark
+from streams.step import Mark, Skipped
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +56,8 @@ async def rebuild(
 
     1. Mark the partition as rebuilding, and delete what is held of it.
     2. Read the decisions.
-    3. Fold the inputs from their beginning to the committed offsets: consents first, so that nothing is kept that a
-       denial has deleted.
+    3. Fold the inputs from their beginning to the committed offsets, without what was skipped, whether or not it can
+       be read now: consents first, so that nothing is kept that a denial has deleted.
     4. Write the states of everyone about whom anything was decided, and only then the committed mark. Whoever was
        known had a decision, be it that nothing may be decided; nobody else was.
     """
@@ -72,13 +73,15 @@ async def rebuild(
     )
     for topic in TOPICS:
         tp = TopicPartition(settings.topic(topic), partition)
-        async for records in read_between(clients, tp, beginnings[topic], committed.offsets[topic]):
-            fold.take(records, topic)
+        skipped = [entry for entry in table.skipped if entry.topic == topic]
+        for start, end in kept_ranges(beginnings[topic], committed.offsets[topic], skipped):
+            async for records in read_between(clients, tp, start, end):
+                fold.take(records, topic)
     erased = [
         (hashed, store.erased_value(kept.life, kept.erased_up_to_us))
         for hashed, kept in sorted(table.erased.items())
     ]
-    await store.put_rebuilt([], erased)
+    await store.put_rebuilt([], erased, table.skipped)
     ids = sorted(table.decisions)
     for start in range(0, len(ids), CHUNK_CUSTOMERS):
         part = [
@@ -91,12 +94,23 @@ async def rebuild(
     return fold.records
 
 
+def kept_ranges(start: int, end: int, skipped: Iterable[Skipped]) -> Iterator[tuple[int, int]]:
+    """The offsets from one up to, and without, another that were not skipped, as ranges of the same kind."""
+    for entry in sorted(skipped):
+        if start < min(entry.first, end):
+            yield start, min(entry.first, end)
+        start = max(start, entry.next_offset)
+    if start < end:
+        yield start, end
+
+
 async def read_between(
     clients: Clients, tp: TopicPartition, start: int, end: int
 ) -> AsyncIterator[list[ConsumerRecord]]:
     """The committed records of a topic partition from one offset up to, and without, another, in slices.
 
-    Between two slices others get their turn, however many records have come at once.
+    Between two slices others get their turn, however many records have come at once. Raises `UnreadableError` where one
+    of their batches cannot be read.
     """
     if start >= end:
         return
@@ -112,7 +126,12 @@ async def read_between(
         consumer.seek(tp, start)
         position, deadline = start, asyncio.get_running_loop().time() + STALLED_AFTER_S
         while position < end:
-            fetched = await consumer.getmany(tp, timeout_ms=FETCH_TIMEOUT_MS, max_records=SLICE_RECORDS)
+            try:
+                fetched = await consumer.getmany(tp, timeout_ms=FETCH_TIMEOUT_MS, max_records=SLICE_RECORDS)
+            except UnreadableError as error:
+                if error.batches[0].first >= end:
+                    return
+                raise
             records = [record for record in fetched.get(tp, []) if record.offset < end]
             if records:
                 yield records

@@ -33,7 +33,7 @@ class PartitionKeys:
 
     @property
     def meta(self) -> str:
-        """Hash: owner token, step, step token, offsets, midnight, model; why and when it stopped.
+        """Hash: owner token, step, step token, offsets, midnight, model; why and when it stopped, where it is stuck.
 
         Lives as long as the partition.
         """
@@ -56,6 +56,16 @@ class PartitionKeys:
     def outbox(self) -> str:
         """String: the output records of the latest step, until the next step takes their place."""
         return f"{self.base}:outbox"
+
+    @property
+    def skipped(self) -> str:
+        """Hash: topic and first offset of what was skipped → the next offset. Lives as long as the partition."""
+        return f"{self.base}:skipped"
+
+    @property
+    def skip_request(self) -> str:
+        """String: what `ebbtide skip` asks the owner for, until a step has done it or the owner has refused it."""
+        return f"{self.base}:skip-request"
 
     def customer(self, customer_id: str) -> str:
         """String: one customer's state; deleted by their erasure."""

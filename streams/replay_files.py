@@ -18,6 +18,7 @@ from enrichment.model import Model
 from enrichment.profile import Document, model_document
 from schemas.dead_letters import replay_line
 from schemas.profiles import DIMENSIONS
+from streams.bounded_lines import DEFAULT_LIMIT_BYTES
 from streams.progress import Report
 from streams.replay import replay_ordered
 from streams.replay_log import ReplayLog, ordered_log, read_lines
@@ -41,14 +42,16 @@ def run_replay(
     horizons: Horizons | None = None,
     report: Report | None = None,
     processes: int | None = None,
+    limit_bytes: int = DEFAULT_LIMIT_BYTES,
 ) -> Document:
     """Replay JSON Lines (`.jsonl`, `.jsonl.gz`), write the five files into `out`; gives the summary.
 
     So many `processes` share the work: the same bytes come of it. If it is not given, as many as there are processors
-    and as it pays to start. The files appear when all of them are whole.
+    and as it pays to start. The files appear when all of them are whole. No line may have more than `limit_bytes`.
 
     Raises:
-        EbbtideError: A compressed file is damaged, or a process ended before its work was done.
+        EbbtideError: A compressed file is damaged, a line is beyond the limit, or a process ended before its work was
+            done.
         OSError: A file cannot be read or written.
     """
     files: dict[Topic, Sequence[Path]] = {
@@ -57,7 +60,9 @@ def run_replay(
         "engagements": engagements,
     }
     started_s = time.perf_counter()
-    values = ((topic, value) for topic in TOPICS for path in files[topic] for value in read_lines(path))
+    values = (
+        (topic, value) for topic in TOPICS for path in files[topic] for value in read_lines(path, limit_bytes)
+    )
     log = ordered_log(values, model, until_us)
     rules = Rules(model, log.end_us(until_us), horizons)
     if processes is None:

@@ -16,6 +16,7 @@ from enrichment.model import Model
 from schemas.dead_letters import FROM_THE_FUTURE, Rejection, rejection
 from schemas.decode import decode
 from schemas.events import Event
+from streams.bounded_lines import DEFAULT_LIMIT_BYTES, bounded_lines
 from streams.errors import EbbtideError
 
 LONGEST_GAP_DAYS = 400
@@ -64,16 +65,19 @@ class ReplayLog:
         return self.records[-1].occurred_at_us if self.records else 0
 
 
-def read_lines(path: Path) -> Iterator[bytes]:
+def read_lines(path: Path, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> Iterator[bytes]:
     """The lines of a file as they are, without their ends.
 
     Raises:
-        EbbtideError: A compressed file is cut off or damaged, or is not compressed at all.
+        EbbtideError: A compressed file is cut off or damaged, or is not compressed at all; or a line is longer than the
+            limit, or the file explodes.
         OSError: The file cannot be read.
     """
     try:
-        with gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb") as lines:
-            for line in lines:
+        is_compressed = path.name.endswith(".gz")
+        compressed_bytes = path.stat().st_size if is_compressed else None
+        with gzip.open(path, "rb") if is_compressed else path.open("rb") as lines:
+            for line in bounded_lines(lines, str(path), compressed_bytes, limit_bytes):
                 yield line.rstrip(b"\r\n")
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise EbbtideError(f"{path}: cannot be decompressed: {error}") from error

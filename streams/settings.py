@@ -84,6 +84,12 @@ class Settings(BaseSettings):
     step_max_bytes: int = _setting(
         4 * 1024 * 1024, "a whole number of bytes from 1024 to 4194304 (4 MiB)", ge=1024, le=4 * 1024 * 1024
     )
+    decompressed_max_bytes: int = _setting(
+        64 * 1024 * 1024,
+        "a whole number of bytes from 1048576 (1 MiB) to 1073741824 (1 GiB)",
+        ge=1024 * 1024,
+        le=1024 * 1024 * 1024,
+    )
     cache_customers: int = _setting(25_000, "a whole number, 0 or above", ge=0)
     session_timeout_s: float = _setting(
         10.0, "a number of seconds from 1 to 300", ge=1, le=300, allow_inf_nan=False

@@ -14,6 +14,9 @@ DEFAULT_MAX_BYTES = 1_048_576
 """What a topic takes where the broker does not say."""
 BATCH_OVERHEAD_BYTES = 512
 TRUNCATED_HEADER = "ebbtide_truncated_from_bytes"
+KEY_TRUNCATED_HEADER = "ebbtide_key_truncated_from_bytes"
+LONGEST_KEY_BYTES = 1_024
+"""Of the key of a dead letter that is too large: no customer's id has more."""
 
 
 class StoppedError(EbbtideError):
@@ -31,15 +34,22 @@ class SizeLimits:
         return (self._max_bytes.get(topic) or DEFAULT_MAX_BYTES) - BATCH_OVERHEAD_BYTES
 
     def fitted(self, letter: OutputRecord) -> OutputRecord:
-        """A dead letter as its topic takes it: one too large keeps its beginning, and a header says of how much.
+        """A dead letter as its topic takes it: of one too large, key and value keep their beginning.
 
-        Only a record that came compressed can be larger than the inputs' limit, for which the topic has room.
+        Headers say of how much. Only a record that came compressed can be larger than the inputs' limit, for which the
+        topic has room. A key is cut first: one longer than any id says less than the value.
         """
-        if letter.value is None or letter.size_bytes <= self.of(letter.topic):
+        most_bytes = self.of(letter.topic)
+        if letter.size_bytes <= most_bytes:
+            return letter
+        if letter.key is not None and len(letter.key) > LONGEST_KEY_BYTES:
+            said = (KEY_TRUNCATED_HEADER, str(len(letter.key)).encode())
+            letter = letter._replace(key=letter.key[:LONGEST_KEY_BYTES], headers=(*letter.headers, said))
+        if letter.value is None or letter.size_bytes <= most_bytes:
             return letter
         said = (TRUNCATED_HEADER, str(len(letter.value)).encode())
         marked = letter._replace(headers=(*letter.headers, said))
-        excess = marked.size_bytes - self.of(letter.topic)
+        excess = marked.size_bytes - most_bytes
         return marked._replace(value=letter.value[: max(0, len(letter.value) - excess)])
 
     def check(self, records: Iterable[OutputRecord]) -> None:

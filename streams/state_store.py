@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import msgspec
 
@@ -18,7 +18,8 @@ from streams.clients import RedisClient
 from streams.errors import EbbtideError
 from streams.redis_keys import PartitionKeys
 from streams.state_codec import decode, encode
-from streams.step import Mark, OutputRecord, Step, StoredState, pack_outbox, unpack_outbox
+from streams.step import Mark, OutputRecord, Skipped, Step, StoredState, pack_outbox, unpack_outbox
+from streams.stuck import SkipRequest, Stuck
 
 CHUNK_CUSTOMERS = 500
 SCAN_COUNT = 1_000
@@ -68,6 +69,8 @@ class StateStore:
         self._checked = redis.register_script(scripts.joinpath("read.lua").read_text())
         self._note_stop = redis.register_script(scripts.joinpath("note_stop.lua").read_text())
         self._begin = redis.register_script(scripts.joinpath("begin.lua").read_text())
+        self._note_stuck = redis.register_script(scripts.joinpath("note_stuck.lua").read_text())
+        self._refuse_skip = redis.register_script(scripts.joinpath("refuse_skip.lua").read_text())
 
     async def claim(self, owner_token: str) -> None:
         """Become the owner: from now on, whoever was it before writes nothing."""
@@ -104,19 +107,53 @@ class StateStore:
         call = self._note_stop(keys=[self.keys.meta], args=[self._owner_token, stop.reason, stop.at_us])
         self._check(await _answer(call), "keep why it stopped")
 
-    async def forget_stop(self) -> None:
-        """The partition goes on."""
-        if await self.kept_stop() is None:
-            return
-        call = self._note_stop(keys=[self.keys.meta], args=[self._owner_token, "", 0])
-        self._check(await _answer(call), "forget why it stopped")
+    async def go_on(self) -> Stuck | None:
+        """Forget why the partition stopped; gives where it was stuck."""
+        stop, stuck = await self.kept_troubles()
+        if stop is not None:
+            call = self._note_stop(keys=[self.keys.meta], args=[self._owner_token, "", 0])
+            self._check(await _answer(call), "forget why it stopped")
+        return stuck
 
-    async def kept_stop(self) -> Stop | None:
-        """Why the partition stopped, if no owner has gone on with it since."""
+    async def kept_troubles(self) -> tuple[Stop | None, Stuck | None]:
+        """Why the partition stopped, if no owner has gone on with it since, and where it is stuck, by its owners."""
         meta: dict[bytes, bytes] = await _answer(self.redis.hgetall(self.keys.meta))
-        if b"stopped_reason" not in meta:
-            return None
-        return Stop(meta[b"stopped_reason"].decode(), int(meta[b"stopped_at_us"]))
+        stop = stuck = None
+        if b"stopped_reason" in meta:
+            stop = Stop(meta[b"stopped_reason"].decode(), int(meta[b"stopped_at_us"]))
+        if b"stuck" in meta:
+            stuck = msgspec.json.decode(meta[b"stuck"], type=Stuck)
+        return stop, stuck
+
+    async def keep_stuck(self, stuck: Stuck | None) -> None:
+        """Keep where the partition is stuck, for `ebbtide doctor` and `ebbtide skip`; None where it goes on."""
+        kept = b"" if stuck is None else msgspec.json.encode(stuck)
+        call = self._note_stuck(keys=[self.keys.meta], args=[self._owner_token, kept])
+        self._check(await _answer(call), "keep where it is stuck")
+
+    async def ask_to_skip(self, request: SkipRequest) -> None:
+        """Leave a request for the partition's owner; it takes the place of an earlier one."""
+        encoded = msgspec.json.encode(request)
+        await _answer(self.redis.execute_command("SET", self.keys.skip_request, encoded))
+
+    async def skip_request(self) -> SkipRequest | None:
+        """What the partition's owner is asked to skip."""
+        kept = await _answer(self.redis.execute_command("GET", self.keys.skip_request))
+        return None if kept is None else msgspec.json.decode(kept, type=SkipRequest)
+
+    async def refuse_skip(self, request: SkipRequest) -> None:
+        """Forget a request that will not be obeyed."""
+        keys = [self.keys.meta, self.keys.skip_request]
+        call = self._refuse_skip(keys=keys, args=[self._owner_token, msgspec.json.encode(request)])
+        self._check(await _answer(call), "refuse to skip")
+
+    async def skipped(self) -> list[Skipped]:
+        """The ranges of offsets that were skipped, by topic."""
+        kept: dict[bytes, bytes] = await _answer(self.redis.hgetall(self.keys.skipped))
+        places = ((name.decode().split(":"), int(next_offset)) for name, next_offset in kept.items())
+        return sorted(
+            Skipped(cast("Topic", topic), int(first), next_offset) for (topic, first), next_offset in places
+        )
 
     async def outbox(self) -> list[OutputRecord]:
         """The output records of the stored step."""
@@ -189,10 +226,14 @@ class StateStore:
             int(step.is_everyone_due),
             len(step.erased),
             len(step.put_off),
+            len(step.skipped),
+            int(step.obeys_request),
         ]
+        _extend_skipped(arguments, step.skipped)
         for entry in step.put_off:
             arguments.extend(entry)
         keys = [self.keys.meta, self.keys.due, self.keys.erased, self.keys.outbox]
+        keys += [self.keys.skipped, self.keys.skip_request]
         _extend(keys, arguments, self.keys, step.erased, step.states)
         self._check(await _answer(self._persist(keys=keys, args=arguments)), "persist a step")
         self._mark = step.after
@@ -234,17 +275,20 @@ class StateStore:
         self._check(verdict, "begin a partition")
 
     async def put_rebuilt(
-        self, states: Sequence[StoredState], erased: Sequence[tuple[str, bytes]] = ()
+        self,
+        states: Sequence[StoredState],
+        erased: Sequence[tuple[str, bytes]] = (),
+        skipped: Sequence[Skipped] = (),
     ) -> None:
         """Write states during a rebuild."""
         for start in range(0, max(len(states), 1), CHUNK_CUSTOMERS):
-            await self._rebuild_write(states[start : start + CHUNK_CUSTOMERS], erased, [])
-            erased = ()
+            await self._rebuild_write(states[start : start + CHUNK_CUSTOMERS], erased, [], skipped)
+            erased = skipped = ()
 
     async def wipe(self) -> None:
         """Delete what is held of the partition's customers, during a rebuild."""
         pattern = _escaped(self.keys.customer("")) + "*"
-        batch: list[bytes | str] = [self.keys.due, self.keys.erased, self.keys.outbox]
+        batch: list[bytes | str] = [self.keys.due, self.keys.erased, self.keys.outbox, self.keys.skipped]
         async for key in self.redis.scan_iter(match=pattern, count=SCAN_COUNT):
             batch.append(key)
             if len(batch) >= CHUNK_CUSTOMERS:
@@ -257,15 +301,18 @@ class StateStore:
         states: Sequence[StoredState],
         erased: Sequence[tuple[str, bytes]],
         deleted: Sequence[bytes | str],
+        skipped: Sequence[Skipped] = (),
     ) -> None:
-        keys = [self.keys.meta, self.keys.due, self.keys.erased]
+        keys = [self.keys.meta, self.keys.due, self.keys.erased, self.keys.skipped]
         arguments: list[str | bytes | int] = [
             self._owner_token,
             self._rebuild_token,
             self._rebuild_writes,
             len(erased),
             len(states),
+            len(skipped),
         ]
+        _extend_skipped(arguments, skipped)
         _extend(keys, arguments, self.keys, erased, states)
         self._check(await _answer(self._rebuild(keys=[*keys, *deleted], args=arguments)), "rebuild states")
         self._rebuild_writes += 1
@@ -313,6 +360,11 @@ def stored_state(customer: Customer) -> StoredState:
     if not customer.is_known:
         return StoredState(customer.id, b"", None)
     return StoredState(customer.id, encode(customer.state), customer.state.due_day)
+
+
+def _extend_skipped(arguments: list[str | bytes | int], skipped: Iterable[Skipped]) -> None:
+    for entry in skipped:
+        arguments += (f"{entry.topic}:{entry.first}", entry.next_offset)
 
 
 def _extend(

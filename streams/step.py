@@ -51,6 +51,14 @@ class Mark(msgspec.Struct, frozen=True):
         return Mark(self.step + 1, secrets.token_hex(8), midnight_day, offsets)
 
 
+class Skipped(msgspec.Struct, frozen=True, order=True):
+    """Offsets of an input that were passed over: from `first` up to, and without, `next_offset`."""
+
+    topic: Topic
+    first: int
+    next_offset: int
+
+
 class StoredState(NamedTuple):
     """One customer's state as stored: no bytes delete it, and no due day takes them out of the due index."""
 
@@ -70,6 +78,9 @@ class Step:
     put_off: list[tuple[str, int]] = field(default_factory=list)
     """Customers of whom nothing changes but the day on which they are due: (id, day)."""
     erased: list[tuple[str, bytes]] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    obeys_request: bool = False
+    """Whether the step skips what `ebbtide skip` asked for."""
     outbox: list[OutputRecord] = field(default_factory=list)
     is_everyone_due: bool = False
 

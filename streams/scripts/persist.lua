@@ -1,8 +1,9 @@
 -- Write one step of a partition, all or nothing.
--- KEYS: 1 meta, 2 due, 3 erased, 4 outbox, 5… one per customer.
+-- KEYS: 1 meta, 2 due, 3 erased, 4 outbox, 5 skipped, 6 skip request, 7… one per customer.
 -- ARGV: 1 owner token, 2 step and 3 token that it starts from, 4 step and 5 token of it, 6 midnight, 7 offsets, 8 model,
---       9 outbox, 10 whether everyone is due, 11 number of erased, 12 number of those put off; then (id, due day) per customer put off;
---       (HMAC, what is remembered) per erased; (id, state, due day) per customer.
+--       9 outbox, 10 whether everyone is due, 11 number of erased, 12 number of those put off, 13 number of skipped ranges,
+--       14 whether the skip request is obeyed; then (topic and first offset, next offset) per skipped range;
+--       (id, due day) per customer put off; (HMAC, what is remembered) per erased; (id, state, due day) per customer.
 -- Returns `ok`; `done` for a repeat of the same step; `fenced` if another owner has the partition; `conflict` otherwise.
 local meta = redis.call('HMGET', KEYS[1], 'owner_token', 'step', 'token')
 if meta[1] ~= ARGV[1] then
@@ -17,7 +18,14 @@ end
 if ARGV[10] == '1' then
   redis.call('ZUNIONSTORE', KEYS[2], 1, KEYS[2], 'WEIGHTS', 0)
 end
-local at = 13
+if ARGV[14] == '1' then
+  redis.call('DEL', KEYS[6])
+end
+local at = 15
+for _ = 1, tonumber(ARGV[13]) do
+  redis.call('HSET', KEYS[5], ARGV[at], ARGV[at + 1])
+  at = at + 2
+end
 for _ = 1, tonumber(ARGV[12]) do
   redis.call('ZADD', KEYS[2], ARGV[at + 1], ARGV[at])
   at = at + 2
@@ -26,7 +34,7 @@ for _ = 1, tonumber(ARGV[11]) do
   redis.call('HSET', KEYS[3], ARGV[at], ARGV[at + 1])
   at = at + 2
 end
-for key = 5, #KEYS do
+for key = 7, #KEYS do
   local id, state, due = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   if state == '' then
     redis.call('DEL', KEYS[key])

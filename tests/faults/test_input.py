@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -13,6 +14,7 @@ from tests.faults.verdict import chain_breaks
 from tests.faults.workload import PARTITIONS, Size, Workload, by_id, crowd
 from tests.integration.corpus import EXAMPLES
 from tests.integration.harness import Record
+from tests.integration.log_files import LogFile, flip_a_bit
 from tests.services import KafkaService, OwnRedis
 
 pytestmark = [pytest.mark.real_kafka, pytest.mark.timeout(900)]
@@ -129,6 +131,34 @@ def test_late_records_give_what_they_give_to_a_worker_without_faults(
         run_with_kills(case)
         case.finish()
         case.check(expected)
+
+
+@pytest.mark.fault_case("input", "unreadable batches, SIGKILL")
+def test_each_unreadable_batch_becomes_one_dead_letter_and_nothing_else(
+    make_case: MakeCase, kafka: KafkaService, own_redis: OwnRedis, common_crowd: Workload
+) -> None:
+    """One in each partition, damaged on the broker's disk; what comes of all others is what comes without them."""
+    records, places = list(common_crowd.records), list[int]()
+    for partition in range(PARTITIONS):
+        places.append(len(records) * (partition + 2) // (PARTITIONS + 3) + partition)
+        records.insert(places[-1], Record("purchases", b"key", b"unreadable", partition))
+    workload = Workload(records, like=common_crowd, poison=frozenset(places))
+    with make_case(kafka.bootstrap_servers, own_redis.url, workload=workload) as case:
+        case.begin(places[0])
+        for place, following in pairwise((*places, None)):
+            assert place is not None
+            case.send(place, place + 1)
+            case.send(place + 1, following)
+        for place in places:
+            partition = records[place].partition
+            log = LogFile(case.own_settings, "purchases", partition)
+            log.damage(
+                sum(r.topic == "purchases" and r.partition == partition for r in records[:place]), flip_a_bit
+            )
+        case.injected(len(places))
+        run_with_kills(case)
+        case.finish()
+        case.check()
 
 
 IDLE = PARTITIONS - 1

@@ -280,8 +280,8 @@ async def test_a_crash_in_a_rebuild_is_followed_by_another_rebuild(
     empty(redis_client, settings)
     put = StateStore.put_rebuilt
 
-    async def half(self: StateStore, states: list[Any], erased: Any = ()) -> None:
-        await put(self, states[: len(states) // 2], erased)
+    async def half(self: StateStore, states: list[Any], *more: Any) -> None:
+        await put(self, states[: len(states) // 2], *more)
         raise PowerCutError
 
     with monkeypatch.context() as broken:

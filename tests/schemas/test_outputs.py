@@ -254,6 +254,8 @@ def test_the_reasons_are_those_of_the_contract() -> None:
         "UnknownCurrency",
         "FromTheFuture",
         "TooLate",
+        "Unreadable",
+        "Skipped",
     )
 
 

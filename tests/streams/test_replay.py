@@ -497,6 +497,32 @@ def test_a_broken_compressed_file_is_one_line_with_its_name(
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b" " * 3_000_000, ", line 1: longer than 1,048,576 bytes, so it is no record"),
+        (b"\n" * 3_000_000, ": its 2,9"),
+    ],
+    ids=["one line", "many lines"],
+)
+def test_a_compressed_file_that_explodes_is_one_line_with_its_name(
+    content: bytes,
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whether it is one line or many, no more of it is held than the limit that holds for batches too."""
+    monkeypatch.setenv("EBBTIDE_DECOMPRESSED_MAX_BYTES", str(1_048_576))
+    path, out = tmp_path / "bomb.jsonl.gz", tmp_path / "out"
+    path.write_bytes(gzip.compress(content))
+    assert main(["replay", "--out", str(out), "--purchases", str(path)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"ebbtide: error: {path}{message}")
+    assert line.endswith("EBBTIDE_DECOMPRESSED_MAX_BYTES allows more")
+    assert not out.exists()
+
+
 def test_the_files_of_a_written_log_are_read_as_they_are(tmp_path: Path, random_seed: int) -> None:
     """Line ends of either kind, ids of any script; oracle: the recount of the same files."""
     log = make_log(random_seed, customers=3, days=60, events=60)

@@ -7,6 +7,8 @@ import pytest
 from streams.size_limits import (
     BATCH_OVERHEAD_BYTES,
     DEFAULT_MAX_BYTES,
+    KEY_TRUNCATED_HEADER,
+    LONGEST_KEY_BYTES,
     TRUNCATED_HEADER,
     SizeLimits,
     StoppedError,
@@ -31,6 +33,17 @@ def test_a_dead_letter_too_large_keeps_its_beginning_and_says_of_how_much() -> N
     assert fitted.value is not None
     assert set(fitted.value) == set(b"x")
     assert 10_000 - BATCH_OVERHEAD_BYTES - 32 < fitted.size_bytes <= 10_000 - BATCH_OVERHEAD_BYTES
+    limits.check([fitted])
+
+
+@pytest.mark.parametrize("value", [None, b"", b"x" * 500, b"x" * 50_000])
+def test_a_long_key_of_a_dead_letter_is_cut_before_its_value(value: bytes | None) -> None:
+    """No customer's id is as long; a letter without a value fits too."""
+    limits = SizeLimits({"dead-letters": 10_000})
+    fitted = limits.fitted(OutputRecord("dead-letters", b"k" * 60_000, value))
+    assert fitted.key == b"k" * LONGEST_KEY_BYTES
+    assert dict(fitted.headers)[KEY_TRUNCATED_HEADER] == b"60000"
+    assert (fitted.value == value) == (value is None or len(value) < 8_000)
     limits.check([fitted])
 
 

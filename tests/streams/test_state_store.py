@@ -11,7 +11,8 @@ from enrichment.customer import Customer, empty_state
 from enrichment.model import load_model
 from streams.redis_keys import PartitionKeys
 from streams.state_store import FencedError, StateStore, stored_state
-from streams.step import Mark, Step, StoredState
+from streams.step import Mark, Skipped, Step, StoredState
+from streams.stuck import SkipRequest, Stuck
 from tests.services import RedisService
 
 MODEL = load_model()
@@ -54,9 +55,50 @@ async def test_a_step_is_written_once_however_often_it_is_sent(store: StateStore
         await store.persist(Step(START, START.next(20_001, START.offsets), MODEL.fingerprint))
 
 
+async def test_a_step_that_obeys_a_request_to_skip_deletes_it_and_keeps_the_range(store: StateStore) -> None:
+    """Any other step leaves the request; a rebuild has the ranges anew, and no others."""
+    request = SkipRequest("purchases", 7, "alice", "")
+    await store.ask_to_skip(request)
+    after = START.next(20_001, START.offsets)
+    await store.persist(Step(START, after, MODEL.fingerprint))
+    assert await store.skip_request() == request
+    skipped = [Skipped("purchases", 5, 9), Skipped("purchases", 12, 13)]
+    obeying = Step(after, after.next(20_001, START.offsets), MODEL.fingerprint, skipped=skipped)
+    obeying.obeys_request = True
+    await store.persist(obeying)
+    assert await store.skip_request() is None
+    assert await store.skipped() == skipped
+    await store.begin_rebuild(START, MODEL.fingerprint)
+    await store.wipe()
+    assert await store.skipped() == []
+    await store.put_rebuilt([known("ada", 20_100)], [], skipped[:1])
+    assert await store.skipped() == skipped[:1]
+
+
+async def test_only_the_request_that_was_read_is_refused(store: StateStore) -> None:
+    """One that has come since is another's, and has not been looked at."""
+    first, second = SkipRequest("purchases", 7, "alice", ""), SkipRequest("consents", 1, "bob", "why")
+    await store.ask_to_skip(second)
+    await store.refuse_skip(first)
+    assert await store.skip_request() == second
+    await store.refuse_skip(second)
+    assert await store.skip_request() is None
+
+
+async def test_where_a_partition_is_stuck_is_kept_until_it_goes_on(store: StateStore) -> None:
+    """For whoever looks beside the worker, also when it has died."""
+    stuck = Stuck("purchases", 5, 9, "batch", "because")
+    await store.keep_stuck(stuck)
+    assert (await store.go_on(), await store.kept_troubles()) == (stuck, (None, stuck))
+    await store.keep_stuck(None)
+    assert await store.go_on() is None
+
+
 FORBIDDEN: dict[str, Callable[[StateStore], Awaitable[object]]] = {
     "persist": lambda store: store.persist(Step(START, START.next(20_001, START.offsets), MODEL.fingerprint)),
     "begin": lambda store: store.begin(START, MODEL.fingerprint),
+    "keep_stuck": lambda store: store.keep_stuck(None),
+    "refuse_skip": lambda store: store.refuse_skip(SkipRequest("purchases", 7, "alice", "")),
     "begin_rebuild": lambda store: store.begin_rebuild(START, MODEL.fingerprint),
     "end_rebuild": lambda store: store.end_rebuild(START, MODEL.fingerprint),
     "put_rebuilt": lambda store: store.put_rebuilt([known("eve", 1)]),
