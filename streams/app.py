@@ -21,6 +21,7 @@ import faust
 from faust.web import Request, Response, View
 
 from streams.doctor import check_erasure_key, check_kafka, check_redis, require
+from streams.ending import EndingWorker
 from streams.exposition import Exposition
 from streams.garbage import expect_long_lives
 from streams.settings import CONFIG_VARIABLE, Settings, load_settings
@@ -43,6 +44,7 @@ def make_app(settings: Settings) -> faust.App:
         datadir=str(folder),
         topic_disable_leader=True,
         broker_check_crcs=False,
+        Worker=EndingWorker,
     )
     # Without adapters and deliveries there is nothing for Faust itself to consume.
     app.producer_only = True
@@ -102,7 +104,7 @@ def run_worker(settings: Settings, workers: int) -> int:
         return _run_processes(settings, workers)
     _prepare_process()
     app = make_app(settings)
-    worker = faust.Worker(
+    worker = EndingWorker(
         app, loglevel=os.environ.get("LOGLEVEL", "INFO"), redirect_stdouts=False, quiet=True
     )
     try:
@@ -128,17 +130,21 @@ def _prepare_process() -> None:
 
 def _run_processes(settings: Settings, workers: int) -> int:
     """One process per worker, each with the next web port; a signal goes to all, and one that fails ends the rest."""
-    processes = [
-        subprocess.Popen([sys.executable, "-m", "streams", "run"], env=environment_of(settings, number))
-        for number in range(workers)
-    ]
+    processes: list[subprocess.Popen[bytes]] = []
+    told: list[int] = []
 
     def forward(number: int, frame: FrameType | None) -> None:
+        told.append(number)
         for process in processes:
             process.send_signal(number)
 
+    # Before any process is there: a signal that came in between would leave those behind that are.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, forward)
+    for worker in range(workers):
+        if not told:
+            command = [sys.executable, "-m", "streams", "run"]
+            processes.append(subprocess.Popen(command, env=environment_of(settings, worker)))
     while all(process.poll() is None for process in processes):
         time.sleep(POLL_S)
     if any(process.poll() for process in processes):

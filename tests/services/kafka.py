@@ -100,6 +100,17 @@ def start_kafka() -> Iterator[KafkaService]:
 
 
 @contextmanager
+def start_own_kafka() -> Iterator[KafkaService]:
+    """A broker from jars that nobody else uses, for the length of the block, with its `pid`.
+
+    Raises:
+        NoKafkaHereError: there are no jars, or nothing to run them.
+    """
+    with _from_jars(maven.jars()) as service:
+        yield service
+
+
+@contextmanager
 def _from_jars(jars: Path) -> Iterator[KafkaService]:
     folder = Path(tempfile.mkdtemp(prefix="ebbtide-kafka-"))
     process: OwnedProcess | None = None

@@ -68,6 +68,12 @@ class OwnRedis(RedisService):
         """The TCP port of 127.0.0.1 on which it listens."""
         return self._port
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         """Start the server and wait until it answers."""
         command = [self._program, *redis_arguments(self._port, self._folder), *self._more_arguments]
