@@ -20,6 +20,7 @@ from redis.retry import Retry
 
 from streams.errors import EbbtideError, one_line
 from streams.partition_survey import survey
+from streams.redis_check import refusals, role_problems
 from streams.settings import Settings
 from streams.topics import admin_client, check_topics
 
@@ -110,25 +111,45 @@ def check_transactions(settings: Settings) -> list[Finding]:
 
 
 def check_redis(settings: Settings) -> list[Finding]:
-    """Whether Redis answers and never evicts: an evicted key would read as a customer never seen before."""
+    """Whether Redis answers, takes what a worker writes, and never evicts.
+
+    An evicted key would read as a customer never seen before.
+    """
     where = f"{settings.redis_address} (setting EBBTIDE_REDIS_URL)"
     try:
         with _redis_client(settings) as client:
-            client.ping()
-            policy = client.info("memory").get("maxmemory_policy")
-            version = str(client.info("server").get("redis_version", ""))
+            with contextlib.suppress(redis.ResponseError):  # that is an answer too
+                client.ping()
+            info = _redis_info(client)
+            problems = role_problems(info or {}) or refusals(client, settings)
+    except redis.AuthenticationError as error:
+        return [Finding("redis", "error", f"Redis at {where} refuses this account: {one_line(error)}")]
     except (redis.RedisError, OSError, ValueError) as error:
         return [Finding("redis", "error", f"Redis does not answer at {where}: {one_line(error)}")]
+    version = str((info or {}).get("redis_version", ""))
     if is_old_redis(version):
         reason = f"Redis at {where} must be 6.2 or later, not {version}"
         return [Finding("redis", "error", reason)]
-    findings = [Finding("redis", "ok", f"{settings.redis_address} answers")]
+    if problems:
+        return [Finding("redis", "error", f"Redis at {where}: {problem}") for problem in problems]
+    findings = [Finding("redis", "ok", f"{settings.redis_address} answers, and takes writes")]
+    policy = (info or {}).get("maxmemory_policy")
     if policy is None:
-        return [*findings, Finding("redis", "warning", "Redis does not report maxmemory-policy")]
+        why = " to this account: it lacks the right +info" if info is None else ""
+        return [*findings, Finding("redis", "warning", f"Redis does not report maxmemory-policy{why}")]
     if policy != "noeviction":
         reason = f"maxmemory-policy of Redis at {where} must be noeviction, not {policy}"
         return [Finding("redis", "error", reason)]
     return [*findings, Finding("redis", "ok", "maxmemory-policy is noeviction")]
+
+
+def _redis_info(client: Any) -> dict[str, Any] | None:
+    """What Redis tells of itself; None where this account may not ask."""
+    try:
+        told: dict[str, Any] = client.info()
+    except redis.exceptions.NoPermissionError:
+        return None
+    return told
 
 
 def is_old_redis(version: str) -> bool:

@@ -69,6 +69,11 @@ class OwnRedis(RedisService):
         return self._port
 
     @property
+    def folder(self) -> Path:
+        """Where it would write snapshots."""
+        return self._folder
+
+    @property
     def pid(self) -> int:
         """Its process."""
         assert self._process is not None
@@ -111,6 +116,12 @@ class JournaledRedis(OwnRedis):
     def _journal(self) -> Path:
         (journal,) = self._folder.glob("appendonlydir/*.incr.aof")
         return journal
+
+
+class ClusterRedis(OwnRedis):
+    """The only node of a cluster, which has no slots yet."""
+
+    _more_arguments = ("--cluster-enabled", "yes")
 
 
 class ReplicatedRedis:
@@ -210,6 +221,13 @@ def start_replicated_redis() -> Iterator[ReplicatedRedis]:
         start_proxy(master.port) as link,
     ):
         yield ReplicatedRedis(master, replica, address, link)
+
+
+@contextmanager
+def start_cluster_redis() -> Iterator[ClusterRedis]:
+    """A node of a Redis Cluster."""
+    with _own(_own_program(), ClusterRedis) as service:
+        yield service
 
 
 @contextmanager
