@@ -56,6 +56,7 @@ def make_app(settings: Settings) -> faust.App:
         """The worker as a service of the app."""
 
         async def on_start(self) -> None:
+            worker.watch.start()
             await worker.start()
 
         async def on_stop(self) -> None:
@@ -68,8 +69,13 @@ def make_app(settings: Settings) -> faust.App:
 
     @app.page("/readyz")
     async def readyz(view: View, request: Request) -> Response:
-        """Whether every assigned partition runs, and which does not and why."""
+        """Whether this worker can work, and if not why; how each partition stands is only told."""
         return view.json(readiness(worker), status=200 if worker.is_ready else 503)
+
+    @app.page("/partitions")
+    async def partitions(view: View, request: Request) -> Response:
+        """Whether every assigned partition runs, and which does not and why."""
+        return view.json({"partitions": standings(worker)}, status=200 if worker.is_running else 503)
 
     @app.page("/metrics")
     async def metrics(view: View, request: Request) -> Response:
@@ -81,8 +87,21 @@ def make_app(settings: Settings) -> faust.App:
 
 
 def readiness(worker: Worker) -> dict[str, Any]:
-    """What `/readyz` says."""
-    partitions = {
+    """What `/readyz` says; `worker` is how a command tells one of its own group from anything else on the port."""
+    reason = worker.not_ready_because
+    settings = worker.settings
+    return {
+        "ready": reason is None,
+        "reason": reason,
+        "failure": worker.failure,
+        "partitions": standings(worker),
+        "worker": {"group_id": settings.group_id, "topic_prefix": settings.topic_prefix},
+    }
+
+
+def standings(worker: Worker) -> dict[str, Any]:
+    """How each assigned partition stands, by its number."""
+    return {
         str(partition): {
             "status": state.status.value,
             "reason": state.reason or None,
@@ -93,7 +112,6 @@ def readiness(worker: Worker) -> dict[str, Any]:
         }
         for partition, state in worker.states().items()
     }
-    return {"ready": worker.is_ready, "failure": worker.failure, "partitions": partitions}
 
 
 def run_worker(settings: Settings, workers: int) -> int:

@@ -109,7 +109,7 @@ class _Moment(Collector):
             label, state = str(partition), task.state
             for each in Status:
                 status.add_metric([label, each.name.lower()], float(state.status is each))
-            for topic, records in task.lag().items():
+            for topic, records in task.lag(self._worker.watch.ends_of(partition)).items():
                 lag.add_metric([topic, label], records)
             if state.mark is not None and state.mark.midnight_day >= 0:
                 midnight.add_metric([label], state.mark.midnight_day * DAY_US / 1e6)

@@ -89,10 +89,14 @@ class _View:
         self._store = StateStore(clients.redis, keys, model, erasure_key)
 
     async def standings(self, turns: asyncio.Semaphore) -> list[Standing]:
-        """Why the partition stopped, if it did, and what stands in the way of a take-over, if that is another thing."""
+        """Why the partition stopped or is stuck, and what else stands in the way of a take-over."""
         async with turns:
             stop = await self._store.kept_stop()
+            stuck = await self._store.told_stuck() if stop is None else None
             found = await self._found()
+        if stuck is not None:
+            said = f"partition {self._partition}: stuck: {one_line(stuck.reason)}"
+            return [Standing(self._partition, "error", f"{said} (since {format_time(stuck.at_us)})")]
         if stop is None:
             return [found]
         kept = Standing(self._partition, "error", f"{stop.reason} (since {format_time(stop.at_us)})")

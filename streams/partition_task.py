@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from enum import Enum
@@ -54,6 +54,8 @@ STEP_TIMEOUT_S = 120.0
 """How long a step may take besides its publication. Each request in it has a limit of its own; this is for what none of
 them foresees, since a step that waits for ever looks from outside like one that has nothing to do."""
 MOST_PATIENCE = 10
+RECOVERED_AFTER_S = 5.0
+"""How long a partition must run after an error until a step that finds nothing to do shows that it has recovered."""
 STOPPING_ERRORS = (StoppedError, LogTooShortError, OffsetOutOfRangeError)
 EXPECTED_ERRORS = (EbbtideError, KafkaError, RedisError, TimeoutError, OSError)
 
@@ -69,7 +71,7 @@ class Status(Enum):
 
 @dataclass(slots=True)
 class PartitionState:
-    """What the outside may know of a partition task."""
+    """What the outside may know of a partition task; `is_tried` once its first take-over has ended, well or not."""
 
     status: Status = Status.TAKING_OVER
     reason: str = ""
@@ -77,6 +79,7 @@ class PartitionState:
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
     changes: int = 0
     is_idle: bool = False
+    is_tried: bool = False
     is_clock_trusted: bool | None = None
     mark: Mark | None = None
 
@@ -120,15 +123,44 @@ class PartitionTask:
         self._swept_at_s = 0.0
         self._looked_at_s = 0.0
         self._failures = 0
+        self._offsets: Mapping[Topic, int] = {}
+        self._last_lag: dict[Topic, int] = {}
+        self._last_error = ""
+        self._failing_since_s: float | None = None
+        self._running_since_s = 0.0
+        self._is_told_stuck = False
 
     @property
     def cached_customers(self) -> int:
         """How many customers are in memory."""
         return len(self._cache)
 
-    def lag(self) -> dict[Topic, int]:
-        """Records of each input not yet taken; empty while the partition does not run."""
-        return {} if self._inputs is None else self._inputs.lag()
+    def lag(self, ends: Mapping[Topic, int]) -> dict[Topic, int]:
+        """Records of each input not yet taken, without those of no known end.
+
+        `ends` are those that somebody else has asked for: while the partition does not run, it knows of none later than
+        its last fetch.
+        """
+        if self._inputs is not None:
+            return self._inputs.lag()
+        beyond = {topic: max(0, ends[topic] - at) for topic, at in self._offsets.items() if topic in ends}
+        return {**self._last_lag, **beyond}
+
+    async def tell_stuck(self, after_s: float, lives_s: float) -> None:
+        """Keep in Redis by what the partition fails again and again, if it has for `after_s`, until it goes on.
+
+        Redis forgets it by itself where it is not told again within `lives_s`.
+        """
+        if self._failing_since_s is None:
+            if self._is_told_stuck:
+                self._is_told_stuck = False
+                await self._store.forget_stuck()
+            return
+        failing_s = asyncio.get_running_loop().time() - self._failing_since_s
+        if failing_s >= after_s:
+            since_us = self._now_us() - int(failing_s * 1e6)
+            self._is_told_stuck = True
+            await self._store.tell_stuck(Stop(self._last_error, since_us), lives_s)
 
     async def count_due(self) -> int | None:
         """How many customers the last midnight still has to reach; None while the partition does not run."""
@@ -151,11 +183,11 @@ class PartitionTask:
                 # Nothing is unsafe about taking over again; what must not go on says so by StoppedError.
                 if not isinstance(error, EXPECTED_ERRORS):
                     log.exception("partition %d: unexpected error", self.partition)
-                self._failures += 1
+                self._note_error(error)
                 self._metrics.note_back_off(error)
                 if self.state.steps > steps:
                     back_off_s, self._failures = FIRST_BACK_OFF_S, 1
-                self.state.status, self.state.reason = Status.BACKING_OFF, f"{type(error).__name__}: {error}"
+                self.state.status, self.state.reason = Status.BACKING_OFF, self._last_error
                 level = logging.WARNING if isinstance(error, FencedError) else logging.ERROR
                 log.log(
                     level,
@@ -168,6 +200,13 @@ class PartitionTask:
                 await asyncio.wait_for(self.stopping.wait(), back_off_s)
             except TimeoutError:
                 back_off_s = min(2 * back_off_s, LONGEST_BACK_OFF_S)
+
+    def _note_error(self, error: Exception) -> None:
+        self._failures += 1
+        self._last_error = f"{type(error).__name__}: {error}"
+        self.state.is_tried = True
+        if self._failing_since_s is None:
+            self._failing_since_s = asyncio.get_running_loop().time()
 
     async def _own_until_cancelled(self) -> None:
         """Own the partition; a cancellation that nobody asked for is an error like others.
@@ -192,6 +231,7 @@ class PartitionTask:
         timeout_s = self.settings.publish_timeout_s * min(1 + self._failures, MOST_PATIENCE)
         publisher = make_publisher(self.settings, self._clients, self.partition, timeout_s)
         inputs = Inputs(self.settings, self._clients, self.partition, self.model)
+        take_over: TakeOver | None = None
         try:
             await inputs.open()
 
@@ -216,17 +256,35 @@ class PartitionTask:
             self._metrics.note_take_over(take_over.found)
             self._inputs = inputs
             self.state.status, self.state.reason = Status.RUNNING, ""
+            self.state.is_tried = True
+            self._running_since_s = asyncio.get_running_loop().time()
             self.state.mark = mark
             while not self.stopping.is_set():
                 mark = await self._step_in_time(mark, inputs, publisher)
+                self._note_recovery()
         except STOPPING_ERRORS:
             # Whoever has lost the partition meanwhile may have seen what is no more.
             await publisher.confirm()
             raise
         finally:
+            self._keep_lag(take_over)
             self._inputs = None
             self._cache.clear()
             await asyncio.gather(inputs.close(), publisher.close(), return_exceptions=True)
+
+    def _note_recovery(self) -> None:
+        """A step has ended well. One that found nothing to do may have come before what fails."""
+        if asyncio.get_running_loop().time() - self._running_since_s >= RECOVERED_AFTER_S:
+            self._failing_since_s = None
+
+    def _keep_lag(self, take_over: TakeOver | None) -> None:
+        """Keep where the partition stood, for as long as it does not run."""
+        if self._inputs is not None:
+            self._last_lag = self._inputs.lag()
+        if self.state.mark is not None:
+            self._offsets = self.state.mark.offsets
+        elif take_over is not None and take_over.stored is not None:
+            self._offsets = take_over.stored.mark.offsets
 
     async def _step_in_time(self, mark: Mark, inputs: Inputs, publisher: Publisher) -> Mark:
         """One step, or an error where it hangs."""
@@ -342,6 +400,7 @@ class PartitionTask:
         self._metrics.note_lookups(*self._cache.drain_counts())
         self._cache.trim()
         self.state.mark = mark
+        self._failing_since_s = None
         self.state.steps += 1
         self.state.outcomes += work.results.outcomes
         self.state.changes += len(work.results.changes)
@@ -354,7 +413,8 @@ class PartitionTask:
         )
 
     async def _stop(self, reason: str) -> None:
-        self.state.status, self.state.reason = Status.STOPPED, reason
+        self.state.status, self.state.reason, self.state.is_tried = Status.STOPPED, reason, True
+        self._failing_since_s = None  # it is told as a stop
         log.critical("%s", reason)
         try:
             async with asyncio.timeout(KEEP_STOP_TIMEOUT_S):

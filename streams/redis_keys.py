@@ -1,7 +1,8 @@
 """Every key that Ebbtide keeps in Redis, and how long it lives.
 
 All keys of one partition share a hash tag made of topic prefix, group and partition, so that a cluster keeps
-them together and one script can write them at once. Nothing expires: an expired key would read as a new customer.
+them together and one script can write them at once. Nothing that is known of customers expires: an expired key would
+read as a new customer.
 """
 
 from __future__ import annotations
@@ -56,6 +57,11 @@ class PartitionKeys:
     def outbox(self) -> str:
         """String: the output records of the latest step, until the next step takes their place."""
         return f"{self.base}:outbox"
+
+    @property
+    def stuck(self) -> str:
+        """String: why a worker fails with the partition again and again. Expires soon after it was told last."""
+        return f"{self.base}:stuck"
 
     def customer(self, customer_id: str) -> str:
         """String: one customer's state; deleted by their erasure."""

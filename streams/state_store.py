@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,9 +43,8 @@ class StoredMark:
     is_rebuilding: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """Why a partition stopped, and when, in microseconds since 1970."""
+class Stop(msgspec.Struct, frozen=True):
+    """Why a partition stopped, or is stuck, and since when, in microseconds since 1970."""
 
     reason: str
     at_us: int
@@ -117,6 +117,22 @@ class StateStore:
         if b"stopped_reason" not in meta:
             return None
         return Stop(meta[b"stopped_reason"].decode(), int(meta[b"stopped_at_us"]))
+
+    async def tell_stuck(self, stuck: Stop, lives_s: float) -> None:
+        """Keep for so long why the partition is stuck, for `ebbtide doctor`; not only an owner may be."""
+        told = msgspec.json.encode(stuck)
+        await _answer(
+            self.redis.execute_command("SET", self.keys.stuck, told, "PX", math.ceil(lives_s * 1_000))
+        )
+
+    async def forget_stuck(self) -> None:
+        """The partition goes on."""
+        await _answer(self.redis.execute_command("DEL", self.keys.stuck))
+
+    async def told_stuck(self) -> Stop | None:
+        """Why the partition is stuck, if a worker has told so just now."""
+        told = await _answer(self.redis.execute_command("GET", self.keys.stuck))
+        return None if told is None else msgspec.json.decode(told, type=Stop)
 
     async def outbox(self) -> list[OutputRecord]:
         """The output records of the stored step."""

@@ -72,6 +72,7 @@ class TakeOver:
     first_midnight_day: Callable[[], Awaitable[int | None]]
     metrics: Metrics = field(default_factory=Metrics)
     found: Finding = Finding.CLEAN
+    stored: StoredMark | None = None
 
     async def run(self) -> Mark:
         """Take over.
@@ -86,7 +87,7 @@ class TakeOver:
         await self.publisher.open()
         await self.store.claim(secrets.token_hex(8))
         await self.publisher.confirm()
-        stored = await self.store.stored_mark()
+        stored = self.stored = await self.store.stored_mark()
         if self.settings.processing_guarantee == "exactly_once":
             found = await self.clients.committed_offsets(self.partition)
             committed = mark_of(found, self.settings.group_id, self.partition)

@@ -22,6 +22,7 @@ from streams.partition_task import PartitionState, PartitionTask, Status
 from streams.settings import Settings
 from streams.size_limits import SizeLimits
 from streams.sweep_pace import SweepPace
+from streams.watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ class Worker:
         self._limits = SizeLimits()
         self._clients = clients or RealClients(settings)
         self._member: Consumer | None = None
+        self.watch = Watch(settings, self._clients, self.tasks)
 
     async def start(self) -> None:
         """Connect and join the group; partitions are taken over in the background."""
@@ -102,6 +104,7 @@ class Worker:
         """Finish the steps under way, leave the group, and let go of all connections; waits for nothing without end."""
         for task in self._background:
             task.cancel()
+        await self.watch.stop()
         if self._background:
             await asyncio.wait(self._background, timeout=CANCELLED_WITHIN_S)
         await self._end(list(self._runs))
@@ -111,7 +114,30 @@ class Worker:
             await asyncio.wait_for(self._clients.redis.aclose(), CANCELLED_WITHIN_S)
 
     @property
+    def not_ready_because(self) -> str | None:
+        """Why this worker can't work; None where it can.
+
+        It can where the group has given its assignment, Kafka and Redis answer, and the first take-over of each
+        partition has ended. How it ended does not matter: a partition that no worker can run says nothing of this one.
+        """
+        if self.failure is not None:
+            return self.failure
+        if (problem := self.watch.problem) is not None:
+            return problem
+        if not self._joined:
+            return "the group has assigned nothing yet"
+        trying = [partition for partition, task in sorted(self.tasks.items()) if not task.state.is_tried]
+        if trying or self._kept - self.tasks.keys():
+            return f"partitions are being taken over: {', '.join(map(str, trying)) or 'all'}"
+        return None
+
+    @property
     def is_ready(self) -> bool:
+        """Whether this worker can work, whatever its partitions say."""
+        return self.not_ready_because is None
+
+    @property
+    def is_running(self) -> bool:
         """Whether the group has given its assignment and every partition of it runs."""
         states = [task.state for task in self.tasks.values()]
         return (
@@ -121,7 +147,9 @@ class Worker:
     @property
     def is_idle(self) -> bool:
         """Whether every partition has taken all there was, and nobody is due."""
-        return self.is_ready and bool(self.tasks) and all(task.state.is_idle for task in self.tasks.values())
+        return (
+            self.is_running and bool(self.tasks) and all(task.state.is_idle for task in self.tasks.values())
+        )
 
     def states(self) -> dict[int, PartitionState]:
         """What is known of each partition, by its number."""

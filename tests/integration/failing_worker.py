@@ -14,7 +14,7 @@ from typing import Any
 from aiokafka import TopicPartition
 from aiokafka.errors import GroupAuthorizationFailedError
 
-from streams import ending, worker
+from streams import ending, partition_task, watch, worker
 from streams.cli import main
 from streams.clients import RealClients
 from streams.partition_task import PartitionTask
@@ -138,6 +138,12 @@ if __name__ == "__main__":
         (worker, "CANCELLED_WITHIN_S", 1.0),
         (worker, "PARTITION_CHECK_S", 0.2),
         (worker, "METADATA_MAX_AGE_S", 0.5),
+        (partition_task, "LONGEST_BACK_OFF_S", 1.0),
+        (partition_task, "RECOVERED_AFTER_S", 0.5),
+        (watch, "ASK_EVERY_S", 0.2),
+        (watch, "ANSWER_WITHIN_S", 1.5),
+        (watch, "LOST_AFTER_S", 3.0),
+        (watch, "STUCK_AFTER_S", 0.5),
         (ending, "GRACE_S", GRACE_S + float(sys.argv[1] not in {"loop", "thread"}) * 20.0),
     ):
         _patch(module, name, seconds)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from streams.redis_check import rights
@@ -26,7 +28,8 @@ async def test_the_rights_in_redis_are_enough(
     """For a first start, for steps, and for a rebuild."""
     with own_redis.client() as client:
         given = rights(seeded_settings)
-        client.execute_command("ACL SETUSER", "ebbtide", "reset", "on", ">a-password", *given)
+        command: Any = client.execute_command
+        command("ACL SETUSER", "ebbtide", "reset", "on", ">a-password", *given)
         url = own_redis.url.replace("redis://", "redis://ebbtide:a-password@")
         settings = seeded_settings.model_copy(update={"clock": "event", "redis_url": url})
         await make_topics(settings)

@@ -6,6 +6,7 @@ import asyncio
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -34,7 +35,8 @@ def client(own_redis: OwnRedis) -> Iterator[Redis]:
 
 def account(client: Redis, own_redis: OwnRedis, rules: list[str]) -> str:
     """The URL of an account with these rights and no others."""
-    client.execute_command("ACL SETUSER", "ebbtide", "reset", "on", f">{PASSWORD}", *rules)
+    command: Any = client.execute_command
+    command("ACL SETUSER", "ebbtide", "reset", "on", f">{PASSWORD}", *rules)
     return own_redis.url.replace("redis://", f"redis://ebbtide:{PASSWORD}@")
 
 
