@@ -20,11 +20,13 @@ from typing import Any
 import faust
 from faust.web import Request, Response, View
 
+from streams.client_logs import throttle_client_logs
 from streams.doctor import check_erasure_key, check_kafka, check_redis, require
 from streams.ending import EndingWorker
 from streams.exposition import Exposition
 from streams.garbage import expect_long_lives
 from streams.settings import CONFIG_VARIABLE, Settings, load_settings
+from streams.web_port import require_free
 from streams.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -117,6 +119,8 @@ def standings(worker: Worker) -> dict[str, Any]:
 def run_worker(settings: Settings, workers: int) -> int:
     """Run one worker in this process, or several in processes of their own; gives the exit code."""
     settings.load_model()  # a wrong one is wrong use, whatever else there is
+    for number in range(workers):
+        require_free(_settings_of(settings, number))
     _check(settings)
     if workers > 1:
         return _run_processes(settings, workers)
@@ -140,9 +144,7 @@ def _check(settings: Settings) -> None:
 
 def _prepare_process() -> None:
     """Set what holds for the whole process of a worker: what its clients log, and when garbage is looked for."""
-    logging.getLogger("aiokafka").setLevel(logging.WARNING)
-    # Used for single requests, whose errors are raised; closing its connections it logs as errors.
-    logging.getLogger("kafka").setLevel(logging.CRITICAL)
+    throttle_client_logs()
     expect_long_lives()
 
 
@@ -176,8 +178,12 @@ def environment_of(settings: Settings, number: int) -> dict[str, str]:
     A file that `EBBTIDE_CONFIG` names is not read again: they may come from another one, and leave open what it says.
     """
     inherited = {name: value for name, value in os.environ.items() if name != CONFIG_VARIABLE}
-    own = settings.model_copy(update={"web_port": settings.web_port + number})
-    return {**inherited, **own.as_environment()}
+    return {**inherited, **_settings_of(settings, number).as_environment()}
+
+
+def _settings_of(settings: Settings, number: int) -> Settings:
+    """Those of one process of several: each has a port of its own."""
+    return settings.model_copy(update={"web_port": settings.web_port + number})
 
 
 def __getattr__(name: str) -> Any:

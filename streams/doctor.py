@@ -23,6 +23,7 @@ from streams.partition_survey import survey
 from streams.redis_check import refusals, role_problems
 from streams.settings import Settings
 from streams.topics import admin_client, check_topics
+from streams.web_port import address_of, taken, tenant
 
 REDIS_TIMEOUT_S: Final = 5.0
 TRANSACTIONS_TIMEOUT_S: Final = 20.0
@@ -46,7 +47,7 @@ def run_checks(settings: Settings) -> list[Finding]:
     findings += [*check_kafka(settings), *check_redis(settings)]
     if all(finding.status != "error" for finding in findings):
         findings += check_partitions(settings)
-    return [*findings, *check_clock(settings), *check_erasure_key(settings)]
+    return [*findings, *check_clock(settings), *check_web_port(settings), *check_erasure_key(settings)]
 
 
 def require(findings: Sequence[Finding]) -> list[str]:
@@ -194,6 +195,23 @@ def check_clock(settings: Settings, now_s: Callable[[], float] = time.time) -> l
     allowed = f"{settings.max_clock_skew_s:g} s (setting EBBTIDE_MAX_CLOCK_SKEW_S)"
     reason = f"this machine's is {skew_s:.1f} s from Redis' TIME, more than {allowed}"
     return [Finding("clock", "error" if settings.clock == "wall" else "warning", reason)]
+
+
+def check_web_port(settings: Settings) -> list[Finding]:
+    """Whether a worker could listen on its port, or one of this group does already, and what that one says."""
+    try:
+        found = tenant(settings)
+    except EbbtideError as error:
+        return [Finding("web port", "error", str(error))]
+    if found.kind == "other":
+        return [Finding("web port", "error", taken(settings, found))]
+    if found.kind == "nobody":
+        return [Finding("web port", "ok", f"{address_of(settings)} is free")]
+    told = found.told or {}
+    if told.get("reason") is not None:
+        said = f"{found.who} at {address_of(settings)} is not ready: {one_line(str(told['reason']))}"
+        return [Finding("web port", "warning" if told.get("failure") is None else "error", said)]
+    return [Finding("web port", "ok", f"{found.who} answers at {address_of(settings)}, and is ready")]
 
 
 def check_erasure_key(settings: Settings) -> list[Finding]:
