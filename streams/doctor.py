@@ -15,18 +15,24 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import redis
+from aiokafka.errors import TransactionalIdAuthorizationFailed
+from kafka.admin import MemberToRemove
+from kafka.errors import GroupAuthorizationFailedError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from streams.errors import EbbtideError, one_line
 from streams.partition_survey import survey
-from streams.redis_check import refusals, role_problems
+from streams.publisher import transactional_id
+from streams.redis_check import NO_PARTITION, refusals, role_problems
 from streams.settings import Settings
 from streams.topics import admin_client, check_topics
 from streams.web_port import address_of, taken, tenant
 
 REDIS_TIMEOUT_S: Final = 5.0
 TRANSACTIONS_TIMEOUT_S: Final = 20.0
+NO_MEMBER: Final = "ebbtide-check"
+"""No member of any group: a broker gives longer ids."""
 _READS_STABLE_OFFSETS: Final = 7
 """The version of OffsetFetch from which a broker can be asked for stable offsets only (Kafka 2.5)."""
 _OLDEST_REDIS: Final = (6, 2)
@@ -85,7 +91,22 @@ def check_kafka(settings: Settings) -> list[Finding]:
         findings.append(
             Finding("topics", "ok", f"{len(report.topics)} topics of {report.partitions} partitions")
         )
-    return [*findings, *check_transactions(settings)]
+    return [*findings, *check_group_rights(settings), *check_transactions(settings)]
+
+
+def check_group_rights(settings: Settings) -> list[Finding]:
+    """Whether this account may be a member of the group; empty where it may, or the broker does not tell.
+
+    Asked by taking out a member that is not there: what a broker says of rights, it says only of a group that is.
+    """
+    try:
+        with admin_client(settings) as admin:
+            admin.remove_group_members(settings.group_id, [MemberToRemove(member_id=NO_MEMBER)])
+    except EbbtideError as error:
+        if isinstance(error.__cause__, GroupAuthorizationFailedError):
+            lacking = f"Read on group {settings.group_id}"
+            return [Finding("kafka", "error", f"this account lacks rights in Kafka: {lacking}")]
+    return []
 
 
 def check_transactions(settings: Settings) -> list[Finding]:
@@ -105,8 +126,12 @@ def check_transactions(settings: Settings) -> list[Finding]:
         return [Finding("transactions", "error", f"exactly_once needs Kafka 2.5 or later; {allowed}")]
     with ThreadPoolExecutor(1) as thread:  # the caller may have a running event loop of its own
         problem = thread.submit(lambda: asyncio.run(_begin_as_a_producer(settings))).result()
+    if isinstance(problem, TransactionalIdAuthorizationFailed):
+        named = f"Write and Describe on transactional id {transactional_id(settings, NO_PARTITION)}"
+        reason = f"this account lacks rights in Kafka: {named}, and on those of every partition"
+        return [Finding("transactions", "error", reason)]
     if problem is not None:
-        reason = f"the broker has no transactions for exactly_once ({problem}); {allowed}"
+        reason = f"the broker has no transactions for exactly_once ({one_line(problem)}); {allowed}"
         return [Finding("transactions", "error", reason)]
     return [Finding("transactions", "ok", "supported")]
 
@@ -237,13 +262,13 @@ def _offset_fetch_version(settings: Settings) -> int:
     return int(versions.get("OffsetFetch", -1))
 
 
-async def _begin_as_a_producer(settings: Settings) -> str | None:
+async def _begin_as_a_producer(settings: Settings) -> Exception | str | None:
     """Initialise a transactional producer and drop it; why that failed, or None."""
     from aiokafka import AIOKafkaProducer
 
     producer = AIOKafkaProducer(
         bootstrap_servers=settings.kafka_bootstrap_servers,
-        transactional_id=f"{settings.topic_prefix}{settings.group_id}-check",
+        transactional_id=transactional_id(settings, NO_PARTITION),
         request_timeout_ms=int(TRANSACTIONS_TIMEOUT_S * 500),
     )
     try:
@@ -251,7 +276,7 @@ async def _begin_as_a_producer(settings: Settings) -> str | None:
     except TimeoutError:
         return f"no answer within {TRANSACTIONS_TIMEOUT_S:g} s"
     except Exception as error:
-        return one_line(error)
+        return error
     finally:
         with contextlib.suppress(Exception):  # why it could not start is known already
             await asyncio.wait_for(producer.stop(), TRANSACTIONS_TIMEOUT_S)
