@@ -18,7 +18,7 @@ from enrichment.acceptance import TOPICS, Topic
 from streams.deadlines import within
 from streams.errors import EbbtideError, one_line
 from streams.settings import Settings
-from streams.topics import TopicReport, check_topics
+from streams.topics import DECISIONS, INPUTS, TopicReport, check_topics, topic_ids
 from streams.transactions import hasten_beginnings, refuse_repeats
 
 OFFSETS_TIMEOUT_MS = 20_000
@@ -104,6 +104,9 @@ class Clients(Protocol):
     async def check_topics(self) -> TopicReport:
         """Whether the topics are as they must be, and how large their records may be."""
 
+    async def topic_ids(self) -> Mapping[str, str]:
+        """The ids of inputs and decisions, by their names without prefix, as far as they are known."""
+
 
 class _Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka carries no types
     """Lets go of its connections also where aiokafka's `stop` is cut short.
@@ -161,6 +164,11 @@ class RealClients:
         """The topics of the brokers that are set, asked for in a thread."""
         async with within(THREAD_TIMEOUT_S, "the topics"):
             return await asyncio.to_thread(check_topics, self._settings)
+
+    async def topic_ids(self) -> Mapping[str, str]:
+        """Those of the brokers that are set, asked for in a thread."""
+        async with within(THREAD_TIMEOUT_S, "the topics' ids"):
+            return await asyncio.to_thread(topic_ids, self._settings, (*INPUTS, DECISIONS))
 
 
 def read_committed_offsets(settings: Settings, partition: int) -> CommittedOffsets:

@@ -34,7 +34,7 @@ class PartitionKeys:
 
     @property
     def meta(self) -> str:
-        """Hash: owner token, step, step token, offsets, midnight, model; why and when it stopped.
+        """Hash: owner token, step, step token, offsets, midnight, model, topics' ids; why and when it stopped.
 
         Lives as long as the partition.
         """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any, Literal
 
@@ -35,12 +35,13 @@ class FencedError(EbbtideError):
 
 @dataclass(frozen=True, slots=True)
 class StoredMark:
-    """What Redis says of a partition: its mark, the mark before it, and whether its states are whole."""
+    """What Redis says of a partition: its mark, the mark before it, whether its states are whole, its topics' ids."""
 
     mark: Mark
     before: tuple[int, str] | None
     model: str
     is_rebuilding: bool
+    topic_ids: Mapping[str, str] = field(default_factory=dict)
 
 
 class Stop(msgspec.Struct, frozen=True):
@@ -67,6 +68,7 @@ class StateStore:
         self._rebuild = redis.register_script(scripts.joinpath("rebuild.lua").read_text())
         self._checked = redis.register_script(scripts.joinpath("read.lua").read_text())
         self._note_stop = redis.register_script(scripts.joinpath("note_stop.lua").read_text())
+        self._note_topics = redis.register_script(scripts.joinpath("note_topics.lua").read_text())
         self._begin = redis.register_script(scripts.joinpath("begin.lua").read_text())
 
     async def claim(self, owner_token: str) -> None:
@@ -86,7 +88,13 @@ class StateStore:
         before = None
         if b"before_step" in meta:
             before = (int(meta[b"before_step"]), meta[b"before_token"].decode())
-        return StoredMark(mark, before, meta[b"model"].decode(), meta[b"status"] == b"rebuilding")
+        ids = msgspec.json.decode(meta.get(b"topic_ids", b"{}"), type=dict[str, str])
+        return StoredMark(mark, before, meta[b"model"].decode(), meta[b"status"] == b"rebuilding", ids)
+
+    async def keep_topic_ids(self, ids: Mapping[str, str]) -> None:
+        """Keep which topics the offsets are of."""
+        call = self._note_topics(keys=[self.keys.meta], args=[self._owner_token, msgspec.json.encode(ids)])
+        self._check(await _answer(call), "keep the topics' ids")
 
     def expect(self, mark: Mark) -> None:
         """From here on, whatever is read must be what Redis held at this mark, or at that of the last step persisted.

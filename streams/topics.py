@@ -88,8 +88,7 @@ INPUTS: Final = tuple(topic.name for topic in TOPICS if topic.direction == "in")
 class TopicStatus:
     """A topic as the broker reports it; `name` is the full one, and `settings` holds what was reported.
 
-    `id` is another for each topic that was ever created, also under the same name, and `operations` are those that this
-    account may do. Each is empty where the broker does not tell.
+    `operations` are those that this account may do; empty where the broker does not tell.
     """
 
     definition: TopicDefinition
@@ -97,7 +96,6 @@ class TopicStatus:
     partitions: int
     replicas: int
     settings: Mapping[str, str]
-    id: str = ""
     operations: frozenset[str] = frozenset()
 
     @property
@@ -244,6 +242,18 @@ def existing_topics(settings: Settings, names: Sequence[str]) -> dict[str, Topic
     return {name: found[name] for name in wanted}
 
 
+def topic_ids(settings: Settings, names: Sequence[str]) -> dict[str, str]:
+    """The ids of these topics, by name, both without prefix; without those of which the broker tells none.
+
+    Raises:
+        EbbtideError: the broker does not answer.
+    """
+    full = {settings.topic(name): name for name in names}
+    with admin_client(settings) as admin:
+        told = admin.describe_topics(list(full))
+    return {full[topic["name"]]: found for topic in told if (found := _id_of(topic))}
+
+
 def judge_topics(settings: Settings, topics: Sequence[TopicStatus]) -> TopicReport:
     """The report on topics as the broker described them; no broker is asked."""
     errors: list[str] = []
@@ -378,7 +388,6 @@ def _existing(admin: Any, settings: Settings) -> list[TopicStatus]:
                 for key, entry in reported.get(name, {}).items()
                 if entry.get("value") is not None
             },
-            _id_of(described[name]),
             frozenset(described[name].get("authorized_operations") or ()),
         )
         for name, definition in definitions.items()
@@ -387,5 +396,6 @@ def _existing(admin: Any, settings: Settings) -> list[TopicStatus]:
 
 
 def _id_of(described: Mapping[str, Any]) -> str:
+    """What tells a topic from any other that had, or will have, its name; empty where the broker does not tell."""
     told = str(described.get("topic_id") or "")
     return "" if told == _NO_ID else told
