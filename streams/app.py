@@ -20,10 +20,13 @@ from typing import Any
 import faust
 from faust.web import Request, Response, View
 
+from streams.client_logs import throttle_client_logs
 from streams.doctor import check_erasure_key, check_kafka, check_redis, require
+from streams.ending import EndingWorker
 from streams.exposition import Exposition
 from streams.garbage import expect_long_lives
 from streams.settings import CONFIG_VARIABLE, Settings, load_settings
+from streams.web_port import require_free
 from streams.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -43,6 +46,7 @@ def make_app(settings: Settings) -> faust.App:
         datadir=str(folder),
         topic_disable_leader=True,
         broker_check_crcs=False,
+        Worker=EndingWorker,
     )
     # Without adapters and deliveries there is nothing for Faust itself to consume.
     app.producer_only = True
@@ -54,6 +58,7 @@ def make_app(settings: Settings) -> faust.App:
         """The worker as a service of the app."""
 
         async def on_start(self) -> None:
+            worker.watch.start()
             await worker.start()
 
         async def on_stop(self) -> None:
@@ -66,8 +71,13 @@ def make_app(settings: Settings) -> faust.App:
 
     @app.page("/readyz")
     async def readyz(view: View, request: Request) -> Response:
-        """Whether every assigned partition runs, and which does not and why."""
+        """Whether this worker can work, and if not why; how each partition stands is only told."""
         return view.json(readiness(worker), status=200 if worker.is_ready else 503)
+
+    @app.page("/partitions")
+    async def partitions(view: View, request: Request) -> Response:
+        """Whether every assigned partition runs, and which does not and why."""
+        return view.json({"partitions": standings(worker)}, status=200 if worker.is_running else 503)
 
     @app.page("/metrics")
     async def metrics(view: View, request: Request) -> Response:
@@ -79,8 +89,21 @@ def make_app(settings: Settings) -> faust.App:
 
 
 def readiness(worker: Worker) -> dict[str, Any]:
-    """What `/readyz` says."""
-    partitions = {
+    """What `/readyz` says; `worker` is how a command tells one of its own group from anything else on the port."""
+    reason = worker.not_ready_because
+    settings = worker.settings
+    return {
+        "ready": reason is None,
+        "reason": reason,
+        "failure": worker.failure,
+        "partitions": standings(worker),
+        "worker": {"group_id": settings.group_id, "topic_prefix": settings.topic_prefix},
+    }
+
+
+def standings(worker: Worker) -> dict[str, Any]:
+    """How each assigned partition stands, by its number."""
+    return {
         str(partition): {
             "status": state.status.value,
             "reason": state.reason or None,
@@ -91,18 +114,19 @@ def readiness(worker: Worker) -> dict[str, Any]:
         }
         for partition, state in worker.states().items()
     }
-    return {"ready": worker.is_ready, "failure": worker.failure, "partitions": partitions}
 
 
 def run_worker(settings: Settings, workers: int) -> int:
     """Run one worker in this process, or several in processes of their own; gives the exit code."""
     settings.load_model()  # a wrong one is wrong use, whatever else there is
+    for number in range(workers):
+        require_free(_settings_of(settings, number))
     _check(settings)
     if workers > 1:
         return _run_processes(settings, workers)
     _prepare_process()
     app = make_app(settings)
-    worker = faust.Worker(
+    worker = EndingWorker(
         app, loglevel=os.environ.get("LOGLEVEL", "INFO"), redirect_stdouts=False, quiet=True
     )
     try:
@@ -120,25 +144,27 @@ def _check(settings: Settings) -> None:
 
 def _prepare_process() -> None:
     """Set what holds for the whole process of a worker: what its clients log, and when garbage is looked for."""
-    logging.getLogger("aiokafka").setLevel(logging.WARNING)
-    # Used for single requests, whose errors are raised; closing its connections it logs as errors.
-    logging.getLogger("kafka").setLevel(logging.CRITICAL)
+    throttle_client_logs()
     expect_long_lives()
 
 
 def _run_processes(settings: Settings, workers: int) -> int:
     """One process per worker, each with the next web port; a signal goes to all, and one that fails ends the rest."""
-    processes = [
-        subprocess.Popen([sys.executable, "-m", "streams", "run"], env=environment_of(settings, number))
-        for number in range(workers)
-    ]
+    processes: list[subprocess.Popen[bytes]] = []
+    told: list[int] = []
 
     def forward(number: int, frame: FrameType | None) -> None:
+        told.append(number)
         for process in processes:
             process.send_signal(number)
 
+    # Before any process is there: a signal that came in between would leave those behind that are.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, forward)
+    for worker in range(workers):
+        if not told:
+            command = [sys.executable, "-m", "streams", "run"]
+            processes.append(subprocess.Popen(command, env=environment_of(settings, worker)))
     while all(process.poll() is None for process in processes):
         time.sleep(POLL_S)
     if any(process.poll() for process in processes):
@@ -152,8 +178,12 @@ def environment_of(settings: Settings, number: int) -> dict[str, str]:
     A file that `EBBTIDE_CONFIG` names is not read again: they may come from another one, and leave open what it says.
     """
     inherited = {name: value for name, value in os.environ.items() if name != CONFIG_VARIABLE}
-    own = settings.model_copy(update={"web_port": settings.web_port + number})
-    return {**inherited, **own.as_environment()}
+    return {**inherited, **_settings_of(settings, number).as_environment()}
+
+
+def _settings_of(settings: Settings, number: int) -> Settings:
+    """Those of one process of several: each has a port of its own."""
+    return settings.model_copy(update={"web_port": settings.web_port + number})
 
 
 def __getattr__(name: str) -> Any:

@@ -19,7 +19,7 @@ from streams.deadlines import within
 from streams.errors import EbbtideError, one_line
 from streams.fetching import ExaminingConsumer
 from streams.settings import Settings
-from streams.topics import TopicReport, check_topics
+from streams.topics import DECISIONS, INPUTS, TopicReport, check_topics, topic_ids
 from streams.transactions import hasten_beginnings, refuse_repeats
 
 OFFSETS_TIMEOUT_MS = 20_000
@@ -109,6 +109,9 @@ class Clients(Protocol):
     async def check_topics(self) -> TopicReport:
         """Whether the topics are as they must be, and how large their records may be."""
 
+    async def topic_ids(self) -> Mapping[str, str]:
+        """The ids of inputs and decisions, by their names without prefix, as far as they are known."""
+
 
 class _Producer(AIOKafkaProducer):  # type: ignore[misc]
     """Lets go of its connections also where `stop` is cancelled, since what it flushes first is not taken."""
@@ -156,6 +159,11 @@ class RealClients:
         """The topics of the brokers that are set, asked for in a thread."""
         async with within(THREAD_TIMEOUT_S, "the topics"):
             return await asyncio.to_thread(check_topics, self._settings)
+
+    async def topic_ids(self) -> Mapping[str, str]:
+        """Those of the brokers that are set, asked for in a thread."""
+        async with within(THREAD_TIMEOUT_S, "the topics' ids"):
+            return await asyncio.to_thread(topic_ids, self._settings, (*INPUTS, DECISIONS))
 
 
 def read_committed_offsets(settings: Settings, partition: int) -> CommittedOffsets:

@@ -15,16 +15,24 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import redis
+from aiokafka.errors import TransactionalIdAuthorizationFailed
+from kafka.admin import MemberToRemove
+from kafka.errors import GroupAuthorizationFailedError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from streams.errors import EbbtideError, one_line
 from streams.partition_survey import survey
+from streams.publisher import transactional_id
+from streams.redis_check import NO_PARTITION, refusals, role_problems
 from streams.settings import Settings
 from streams.topics import admin_client, check_topics
+from streams.web_port import address_of, taken, tenant
 
 REDIS_TIMEOUT_S: Final = 5.0
 TRANSACTIONS_TIMEOUT_S: Final = 20.0
+NO_MEMBER: Final = "ebbtide-check"
+"""No member of any group: a broker gives longer ids."""
 _READS_STABLE_OFFSETS: Final = 7
 """The version of OffsetFetch from which a broker can be asked for stable offsets only (Kafka 2.5)."""
 _OLDEST_REDIS: Final = (6, 2)
@@ -45,7 +53,7 @@ def run_checks(settings: Settings) -> list[Finding]:
     findings += [*check_kafka(settings), *check_redis(settings)]
     if all(finding.status != "error" for finding in findings):
         findings += check_partitions(settings)
-    return [*findings, *check_clock(settings), *check_erasure_key(settings)]
+    return [*findings, *check_clock(settings), *check_web_port(settings), *check_erasure_key(settings)]
 
 
 def require(findings: Sequence[Finding]) -> list[str]:
@@ -83,7 +91,22 @@ def check_kafka(settings: Settings) -> list[Finding]:
         findings.append(
             Finding("topics", "ok", f"{len(report.topics)} topics of {report.partitions} partitions")
         )
-    return [*findings, *check_transactions(settings)]
+    return [*findings, *check_group_rights(settings), *check_transactions(settings)]
+
+
+def check_group_rights(settings: Settings) -> list[Finding]:
+    """Whether this account may be a member of the group; empty where it may, or the broker does not tell.
+
+    Asked by taking out a member that is not there: what a broker says of rights, it says only of a group that is.
+    """
+    try:
+        with admin_client(settings) as admin:
+            admin.remove_group_members(settings.group_id, [MemberToRemove(member_id=NO_MEMBER)])
+    except EbbtideError as error:
+        if isinstance(error.__cause__, GroupAuthorizationFailedError):
+            lacking = f"Read on group {settings.group_id}"
+            return [Finding("kafka", "error", f"this account lacks rights in Kafka: {lacking}")]
+    return []
 
 
 def check_transactions(settings: Settings) -> list[Finding]:
@@ -103,32 +126,56 @@ def check_transactions(settings: Settings) -> list[Finding]:
         return [Finding("transactions", "error", f"exactly_once needs Kafka 2.5 or later; {allowed}")]
     with ThreadPoolExecutor(1) as thread:  # the caller may have a running event loop of its own
         problem = thread.submit(lambda: asyncio.run(_begin_as_a_producer(settings))).result()
+    if isinstance(problem, TransactionalIdAuthorizationFailed):
+        named = f"Write and Describe on transactional id {transactional_id(settings, NO_PARTITION)}"
+        reason = f"this account lacks rights in Kafka: {named}, and on those of every partition"
+        return [Finding("transactions", "error", reason)]
     if problem is not None:
-        reason = f"the broker has no transactions for exactly_once ({problem}); {allowed}"
+        reason = f"the broker has no transactions for exactly_once ({one_line(problem)}); {allowed}"
         return [Finding("transactions", "error", reason)]
     return [Finding("transactions", "ok", "supported")]
 
 
 def check_redis(settings: Settings) -> list[Finding]:
-    """Whether Redis answers and never evicts: an evicted key would read as a customer never seen before."""
+    """Whether Redis answers, takes what a worker writes, and never evicts.
+
+    An evicted key would read as a customer never seen before.
+    """
     where = f"{settings.redis_address} (setting EBBTIDE_REDIS_URL)"
     try:
         with _redis_client(settings) as client:
-            client.ping()
-            policy = client.info("memory").get("maxmemory_policy")
-            version = str(client.info("server").get("redis_version", ""))
+            with contextlib.suppress(redis.ResponseError):  # that is an answer too
+                client.ping()
+            info = _redis_info(client)
+            problems = role_problems(info or {}) or refusals(client, settings)
+    except redis.AuthenticationError as error:
+        return [Finding("redis", "error", f"Redis at {where} refuses this account: {one_line(error)}")]
     except (redis.RedisError, OSError, ValueError) as error:
         return [Finding("redis", "error", f"Redis does not answer at {where}: {one_line(error)}")]
+    version = str((info or {}).get("redis_version", ""))
     if is_old_redis(version):
         reason = f"Redis at {where} must be 6.2 or later, not {version}"
         return [Finding("redis", "error", reason)]
-    findings = [Finding("redis", "ok", f"{settings.redis_address} answers")]
+    if problems:
+        return [Finding("redis", "error", f"Redis at {where}: {problem}") for problem in problems]
+    findings = [Finding("redis", "ok", f"{settings.redis_address} answers, and takes writes")]
+    policy = (info or {}).get("maxmemory_policy")
     if policy is None:
-        return [*findings, Finding("redis", "warning", "Redis does not report maxmemory-policy")]
+        why = " to this account: it lacks the right +info" if info is None else ""
+        return [*findings, Finding("redis", "warning", f"Redis does not report maxmemory-policy{why}")]
     if policy != "noeviction":
         reason = f"maxmemory-policy of Redis at {where} must be noeviction, not {policy}"
         return [Finding("redis", "error", reason)]
     return [*findings, Finding("redis", "ok", "maxmemory-policy is noeviction")]
+
+
+def _redis_info(client: Any) -> dict[str, Any] | None:
+    """What Redis tells of itself; None where this account may not ask."""
+    try:
+        told: dict[str, Any] = client.info()
+    except redis.exceptions.NoPermissionError:
+        return None
+    return told
 
 
 def is_old_redis(version: str) -> bool:
@@ -175,6 +222,23 @@ def check_clock(settings: Settings, now_s: Callable[[], float] = time.time) -> l
     return [Finding("clock", "error" if settings.clock == "wall" else "warning", reason)]
 
 
+def check_web_port(settings: Settings) -> list[Finding]:
+    """Whether a worker could listen on its port, or one of this group does already, and what that one says."""
+    try:
+        found = tenant(settings)
+    except EbbtideError as error:
+        return [Finding("web port", "error", str(error))]
+    if found.kind == "other":
+        return [Finding("web port", "error", taken(settings, found))]
+    if found.kind == "nobody":
+        return [Finding("web port", "ok", f"{address_of(settings)} is free")]
+    told = found.told or {}
+    if told.get("reason") is not None:
+        said = f"{found.who} at {address_of(settings)} is not ready: {one_line(str(told['reason']))}"
+        return [Finding("web port", "warning" if told.get("failure") is None else "error", said)]
+    return [Finding("web port", "ok", f"{found.who} answers at {address_of(settings)}, and is ready")]
+
+
 def check_erasure_key(settings: Settings) -> list[Finding]:
     """Whether erased ids are hidden by a key of one's own."""
     if settings.has_default_erasure_key:
@@ -198,13 +262,13 @@ def _offset_fetch_version(settings: Settings) -> int:
     return int(versions.get("OffsetFetch", -1))
 
 
-async def _begin_as_a_producer(settings: Settings) -> str | None:
+async def _begin_as_a_producer(settings: Settings) -> Exception | str | None:
     """Initialise a transactional producer and drop it; why that failed, or None."""
     from aiokafka import AIOKafkaProducer
 
     producer = AIOKafkaProducer(
         bootstrap_servers=settings.kafka_bootstrap_servers,
-        transactional_id=f"{settings.topic_prefix}{settings.group_id}-check",
+        transactional_id=transactional_id(settings, NO_PARTITION),
         request_timeout_ms=int(TRANSACTIONS_TIMEOUT_S * 500),
     )
     try:
@@ -212,7 +276,7 @@ async def _begin_as_a_producer(settings: Settings) -> str | None:
     except TimeoutError:
         return f"no answer within {TRANSACTIONS_TIMEOUT_S:g} s"
     except Exception as error:
-        return one_line(error)
+        return error
     finally:
         with contextlib.suppress(Exception):  # why it could not start is known already
             await asyncio.wait_for(producer.stop(), TRANSACTIONS_TIMEOUT_S)

@@ -118,7 +118,7 @@ class _Moment(Collector):
             label, state = str(partition), task.state
             for each in Status:
                 status.add_metric([label, each.name.lower()], float(state.status is each))
-            for topic, records in task.lag().items():
+            for topic, records in task.lag(self._worker.watch.ends_of(partition)).items():
                 lag.add_metric([topic, label], records)
                 found = task.open_transactions().get(topic)
                 hidden.add_metric([topic, label], found.records if found else 0)

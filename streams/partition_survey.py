@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -26,6 +26,7 @@ from streams.size_limits import StoppedError
 from streams.state_store import StateStore, StoredMark
 from streams.step import Mark
 from streams.take_over import Finding, check_first_start, check_resumable, compare, mark_of
+from streams.topic_identity import check_inputs, lost_decisions
 
 AT_ONCE: Final = 8
 LOOKS: Final = 3
@@ -52,7 +53,8 @@ async def survey(settings: Settings, model: Model) -> list[Standing]:
         async with _reader(settings, clients) as reader:
             count = len(reader.partitions_for_topic(settings.topic(TOPICS[0])) or ())
             turns = asyncio.Semaphore(AT_ONCE)
-            views = [_View(settings, model, clients, reader, partition) for partition in range(count)]
+            ids = await clients.topic_ids()
+            views = [_View(settings, model, clients, reader, ids, partition) for partition in range(count)]
             said = await asyncio.gather(*(view.standings(turns) for view in views))
     except (KafkaError, RedisError, OSError, TimeoutError) as error:
         raise EbbtideError(f"the partitions cannot be looked at: {one_line(error)}") from error
@@ -77,8 +79,15 @@ class _View:
     """One partition, seen from beside the worker that may be at work on it."""
 
     def __init__(
-        self, settings: Settings, model: Model, clients: Clients, reader: Consumer, partition: int
+        self,
+        settings: Settings,
+        model: Model,
+        clients: Clients,
+        reader: Consumer,
+        topic_ids: Mapping[str, str],
+        partition: int,
     ) -> None:
+        self._topic_ids = topic_ids
         self._settings = settings
         self._clients = clients
         self._reader = reader
@@ -89,14 +98,18 @@ class _View:
         self._store = StateStore(clients.redis, keys, model, erasure_key)
 
     async def standings(self, turns: asyncio.Semaphore) -> list[Standing]:
-        """Why the partition stopped, if it did, and what stands in the way of a take-over, if that is another thing."""
+        """Why the partition stopped or is stuck, and what else stands in the way of a take-over."""
         async with turns:
             stop, stuck = await self._store.kept_troubles()
+            failing = await self._store.told_failing() if stop is None and stuck is None else None
             found = await self._found()
         if stop is None and stuck is not None:
             partition, offset = self._partition, stuck.first
             way_out = f"`ebbtide skip --topic {stuck.topic} --partition {partition} --offset {offset}` passes it over"
             return [Standing(partition, "error", f"partition {partition}: stuck: {stuck.reason}; {way_out}")]
+        if failing is not None:
+            said = f"partition {self._partition}: stuck: {one_line(failing.reason)}"
+            return [Standing(self._partition, "error", f"{said} (since {format_time(failing.at_us)})")]
         if stop is None:
             return [found]
         kept = Standing(self._partition, "error", f"{stop.reason} (since {format_time(stop.at_us)})")
@@ -113,6 +126,7 @@ class _View:
 
     async def _take_over(self) -> tuple[Literal["ok", "warning"], str]:
         """What a take-over would find; raises what would stop it."""
+        await self._check_topics()
         beginnings = await self._offsets("beginning")
         if self._settings.processing_guarantee == "at_least_once":
             stored = await self._store.stored_mark()
@@ -136,6 +150,16 @@ class _View:
             what = "its rebuild is not done" if is_begun else f"{finding.value}: it will be rebuilt"
             return "warning", f"partition {self._partition}: {what}, up to step {committed.step}"
         return "ok", finding.value
+
+    async def _check_topics(self) -> None:
+        """Raise where the topics are not those that were read before. A take-over goes on without the decisions."""
+        stored = await self._store.stored_mark()
+        if stored is None:
+            return
+        check_inputs(self._settings, self._partition, stored.topic_ids, self._topic_ids)
+        lost = lost_decisions(self._settings, stored.topic_ids, self._topic_ids)
+        if lost is not None:
+            raise StoppedError(f"partition {self._partition}: {lost}")
 
     async def _compare(self) -> tuple[Finding, StoredMark | None, Mark | None] | None:
         """Redis against Kafka; None while a worker moves on.

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from enum import Enum
@@ -67,6 +67,8 @@ them foresees, since a step that waits for ever looks from outside like one that
 MOST_PATIENCE = 10
 OPEN_TRANSACTION_S = 900.0
 """How long an input stands before an open transaction until that is called an error."""
+RECOVERED_AFTER_S = 5.0
+"""How long a partition must run after an error until a step that finds nothing to do shows that it has recovered."""
 STOPPING_ERRORS = (StoppedError, LogTooShortError, OffsetOutOfRangeError)
 EXPECTED_ERRORS = (EbbtideError, KafkaError, RedisError, TimeoutError, OSError)
 
@@ -82,7 +84,7 @@ class Status(Enum):
 
 @dataclass(slots=True)
 class PartitionState:
-    """What the outside may know of a partition task."""
+    """What the outside may know of a partition task; `is_tried` once its first take-over has ended, well or not."""
 
     status: Status = Status.TAKING_OVER
     reason: str = ""
@@ -90,6 +92,7 @@ class PartitionState:
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
     changes: int = 0
     is_idle: bool = False
+    is_tried: bool = False
     is_clock_trusted: bool | None = None
     mark: Mark | None = None
 
@@ -138,15 +141,44 @@ class PartitionTask:
         self._looked_at_s = 0.0
         self._told_of: dict[Topic, int] = {}
         self._failures = 0
+        self._offsets: Mapping[Topic, int] = {}
+        self._last_lag: dict[Topic, int] = {}
+        self._last_error = ""
+        self._failing_since_s: float | None = None
+        self._running_since_s = 0.0
+        self._is_told_failing = False
 
     @property
     def cached_customers(self) -> int:
         """How many customers are in memory."""
         return len(self._cache)
 
-    def lag(self) -> dict[Topic, int]:
-        """Records of each input not yet taken; empty while the partition does not run."""
-        return {} if self._inputs is None else self._inputs.lag()
+    def lag(self, ends: Mapping[Topic, int]) -> dict[Topic, int]:
+        """Records of each input not yet taken, without those of no known end.
+
+        `ends` are those that somebody else has asked for: while the partition does not run, it knows of none later than
+        its last fetch.
+        """
+        if self._inputs is not None:
+            return self._inputs.lag()
+        beyond = {topic: max(0, ends[topic] - at) for topic, at in self._offsets.items() if topic in ends}
+        return {**self._last_lag, **beyond}
+
+    async def tell_failing(self, after_s: float, lives_s: float) -> None:
+        """Keep in Redis by what the partition fails again and again, if it has for `after_s`, until it goes on.
+
+        Redis forgets it by itself where it is not told again within `lives_s`.
+        """
+        if self._failing_since_s is None:
+            if self._is_told_failing:
+                self._is_told_failing = False
+                await self._store.forget_failing()
+            return
+        failing_s = asyncio.get_running_loop().time() - self._failing_since_s
+        if failing_s >= after_s:
+            since_us = self._now_us() - int(failing_s * 1e6)
+            self._is_told_failing = True
+            await self._store.tell_failing(Stop(self._last_error, since_us), lives_s)
 
     def open_transactions(self) -> dict[Topic, OpenTransaction]:
         """What hides records of an input from this partition; empty while it does not run."""
@@ -173,11 +205,11 @@ class PartitionTask:
                 # Nothing is unsafe about taking over again; what must not go on says so by StoppedError.
                 if not isinstance(error, EXPECTED_ERRORS):
                     log.exception("partition %d: unexpected error", self.partition)
-                self._failures += 1
+                self._note_error(error)
                 self._metrics.note_back_off(error)
                 if self.state.steps > steps:
                     back_off_s, self._failures = FIRST_BACK_OFF_S, 1
-                self.state.status, self.state.reason = Status.BACKING_OFF, f"{type(error).__name__}: {error}"
+                self.state.status, self.state.reason = Status.BACKING_OFF, self._last_error
                 await self._note_stuck(error)
                 if isinstance(error, UnreadableInputError):
                     back_off_s = LOOK_AGAIN_S
@@ -193,6 +225,13 @@ class PartitionTask:
                 await asyncio.wait_for(self.stopping.wait(), back_off_s)
             except TimeoutError:
                 back_off_s = min(2 * back_off_s, LONGEST_BACK_OFF_S)
+
+    def _note_error(self, error: Exception) -> None:
+        self._failures += 1
+        self._last_error = f"{type(error).__name__}: {error}"
+        self.state.is_tried = True
+        if self._failing_since_s is None:
+            self._failing_since_s = asyncio.get_running_loop().time()
 
     async def _own_until_cancelled(self) -> None:
         """Own the partition; a cancellation that nobody asked for is an error like others.
@@ -217,6 +256,7 @@ class PartitionTask:
         timeout_s = self.settings.publish_timeout_s * min(1 + self._failures, MOST_PATIENCE)
         publisher = make_publisher(self.settings, self._clients, self.partition, timeout_s)
         inputs = Inputs(self.settings, self._clients, self.partition, self.model, self._suspects)
+        take_over: TakeOver | None = None
         try:
             await inputs.open()
 
@@ -240,6 +280,8 @@ class PartitionTask:
             self._stuck = await self._store.go_on()
             self._metrics.note_take_over(take_over.found)
             self._inputs = inputs
+            self.state.is_tried = True
+            self._running_since_s = asyncio.get_running_loop().time()
             self.state.mark = mark
             if self._stuck is None:
                 self.state.status, self.state.reason = Status.RUNNING, ""
@@ -249,11 +291,13 @@ class PartitionTask:
             while not self.stopping.is_set():
                 mark = await self._step_in_time(mark, inputs, publisher)
                 await self._look_whether_unstuck(mark, inputs)
+                self._note_recovery()
         except STOPPING_ERRORS:
             # Whoever has lost the partition meanwhile may have seen what is no more.
             await publisher.confirm()
             raise
         finally:
+            self._keep_lag(take_over)
             self._inputs = None
             self._cache.clear()
             await asyncio.gather(inputs.close(), publisher.close(), return_exceptions=True)
@@ -295,6 +339,20 @@ class PartitionTask:
                 await self._store.keep_stuck(error.stuck)
         except EXPECTED_ERRORS as failure:
             log.warning("partition %d: where it is stuck is not kept in Redis: %s", self.partition, failure)
+
+    def _note_recovery(self) -> None:
+        """A step has ended well. One that found nothing to do may have come before what fails."""
+        if asyncio.get_running_loop().time() - self._running_since_s >= RECOVERED_AFTER_S:
+            self._failing_since_s = None
+
+    def _keep_lag(self, take_over: TakeOver | None) -> None:
+        """Keep where the partition stood, for as long as it does not run."""
+        if self._inputs is not None:
+            self._last_lag = self._inputs.lag()
+        if self.state.mark is not None:
+            self._offsets = self.state.mark.offsets
+        elif take_over is not None and take_over.stored is not None:
+            self._offsets = take_over.stored.mark.offsets
 
     async def _step_in_time(self, mark: Mark, inputs: Inputs, publisher: Publisher) -> Mark:
         """One step, or an error where it hangs."""
@@ -445,6 +503,7 @@ class PartitionTask:
         if all(mark.offsets[topic] >= offset for topic, offset in self._narrow_before.items()):
             self._most_records = self.settings.batch_max_records
         self.state.mark = mark
+        self._failing_since_s = None
         self.state.steps += 1
         self.state.outcomes += work.results.outcomes
         self.state.changes += len(work.results.changes)
@@ -457,7 +516,8 @@ class PartitionTask:
         )
 
     async def _stop(self, reason: str) -> None:
-        self.state.status, self.state.reason = Status.STOPPED, reason
+        self.state.status, self.state.reason, self.state.is_tried = Status.STOPPED, reason, True
+        self._failing_since_s = None  # it is told as a stop
         log.critical("%s", reason)
         try:
             async with asyncio.timeout(KEEP_STOP_TIMEOUT_S):

@@ -1,7 +1,8 @@
 """Every key that Ebbtide keeps in Redis, and how long it lives.
 
 All keys of one partition share a hash tag made of topic prefix, group and partition, so that a cluster keeps
-them together and one script can write them at once. Nothing expires: an expired key would read as a new customer.
+them together and one script can write them at once. Nothing that is known of customers expires: an expired key would
+read as a new customer.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class PartitionKeys:
 
     @property
     def meta(self) -> str:
-        """Hash: owner token, step, step token, offsets, midnight, model; why and when it stopped, where it is stuck.
+        """Hash: owner token, step, step token, offsets, midnight, model, topics' ids; why it stopped, where it is stuck.
 
         Lives as long as the partition.
         """
@@ -66,6 +67,11 @@ class PartitionKeys:
     def skip_request(self) -> str:
         """String: what `ebbtide skip` asks the owner for, until a step has done it or the owner has refused it."""
         return f"{self.base}:skip-request"
+
+    @property
+    def failing(self) -> str:
+        """String: why a worker fails with the partition again and again. Expires soon after it was told last."""
+        return f"{self.base}:stuck"
 
     def customer(self, customer_id: str) -> str:
         """String: one customer's state; deleted by their erasure."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any, Literal, cast
 
@@ -35,17 +36,17 @@ class FencedError(EbbtideError):
 
 @dataclass(frozen=True, slots=True)
 class StoredMark:
-    """What Redis says of a partition: its mark, the mark before it, and whether its states are whole."""
+    """What Redis says of a partition: its mark, the mark before it, whether its states are whole, its topics' ids."""
 
     mark: Mark
     before: tuple[int, str] | None
     model: str
     is_rebuilding: bool
+    topic_ids: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """Why a partition stopped, and when, in microseconds since 1970."""
+class Stop(msgspec.Struct, frozen=True):
+    """Why a partition stopped, or is stuck, and since when, in microseconds since 1970."""
 
     reason: str
     at_us: int
@@ -68,6 +69,7 @@ class StateStore:
         self._rebuild = redis.register_script(scripts.joinpath("rebuild.lua").read_text())
         self._checked = redis.register_script(scripts.joinpath("read.lua").read_text())
         self._note_stop = redis.register_script(scripts.joinpath("note_stop.lua").read_text())
+        self._note_topics = redis.register_script(scripts.joinpath("note_topics.lua").read_text())
         self._begin = redis.register_script(scripts.joinpath("begin.lua").read_text())
         self._note_stuck = redis.register_script(scripts.joinpath("note_stuck.lua").read_text())
         self._refuse_skip = redis.register_script(scripts.joinpath("refuse_skip.lua").read_text())
@@ -89,7 +91,13 @@ class StateStore:
         before = None
         if b"before_step" in meta:
             before = (int(meta[b"before_step"]), meta[b"before_token"].decode())
-        return StoredMark(mark, before, meta[b"model"].decode(), meta[b"status"] == b"rebuilding")
+        ids = msgspec.json.decode(meta.get(b"topic_ids", b"{}"), type=dict[str, str])
+        return StoredMark(mark, before, meta[b"model"].decode(), meta[b"status"] == b"rebuilding", ids)
+
+    async def keep_topic_ids(self, ids: Mapping[str, str]) -> None:
+        """Keep which topics the offsets are of."""
+        call = self._note_topics(keys=[self.keys.meta], args=[self._owner_token, msgspec.json.encode(ids)])
+        self._check(await _answer(call), "keep the topics' ids")
 
     def expect(self, mark: Mark) -> None:
         """From here on, whatever is read must be what Redis held at this mark, or at that of the last step persisted.
@@ -154,6 +162,22 @@ class StateStore:
         return sorted(
             Skipped(cast("Topic", topic), int(first), next_offset) for (topic, first), next_offset in places
         )
+
+    async def tell_failing(self, stuck: Stop, lives_s: float) -> None:
+        """Keep for so long why the partition is stuck, for `ebbtide doctor`; not only an owner may be."""
+        told = msgspec.json.encode(stuck)
+        await _answer(
+            self.redis.execute_command("SET", self.keys.failing, told, "PX", math.ceil(lives_s * 1_000))
+        )
+
+    async def forget_failing(self) -> None:
+        """The partition goes on."""
+        await _answer(self.redis.execute_command("DEL", self.keys.failing))
+
+    async def told_failing(self) -> Stop | None:
+        """Why the partition is stuck, if a worker has told so just now."""
+        told = await _answer(self.redis.execute_command("GET", self.keys.failing))
+        return None if told is None else msgspec.json.decode(told, type=Stop)
 
     async def outbox(self) -> list[OutputRecord]:
         """The output records of the stored step."""

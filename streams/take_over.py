@@ -36,6 +36,7 @@ from streams.settings import Settings
 from streams.size_limits import StoppedError
 from streams.state_store import StateStore, StoredMark
 from streams.step import Mark, Step
+from streams.topic_identity import check_inputs, lost_decisions
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +73,7 @@ class TakeOver:
     first_midnight_day: Callable[[], Awaitable[int | None]]
     metrics: Metrics = field(default_factory=Metrics)
     found: Finding = Finding.CLEAN
+    stored: StoredMark | None = None
 
     async def run(self) -> Mark:
         """Take over.
@@ -80,13 +82,18 @@ class TakeOver:
         2. Claim: nor can they write to Redis.
         3. Confirm that nobody has fenced us meanwhile. Else a worker that slept between 1 and 2 would take Redis from
            its successor, and rebuild it from a log whose last transaction is not settled.
-        4. Compare Redis with Kafka.
+        4. Compare Redis with Kafka: first whether the topics are those whose offsets are kept.
         5. Mend, so that both say the same.
         """
         await self.publisher.open()
         await self.store.claim(secrets.token_hex(8))
         await self.publisher.confirm()
-        stored = await self.store.stored_mark()
+        stored = self.stored = await self.store.stored_mark()
+        known = {} if stored is None else stored.topic_ids
+        present = await self.clients.topic_ids()
+        check_inputs(self.settings, self.partition, known, present)
+        if (lost := lost_decisions(self.settings, known, present)) is not None:
+            log.error("partition %d: %s", self.partition, lost)
         if self.settings.processing_guarantee == "exactly_once":
             found = await self.clients.committed_offsets(self.partition)
             committed = mark_of(found, self.settings.group_id, self.partition)
@@ -96,6 +103,8 @@ class TakeOver:
         if stored is not None and stored.model != self.model.fingerprint:
             log.warning("partition %d: another model than before: everyone is evaluated anew", self.partition)
             mark = await self._make_everyone_due(mark)
+        if present.keys() - known.keys():
+            await self.store.keep_topic_ids({**present, **known})
         log.info(
             "partition %d: goes on from step %d and the midnight of %s",
             self.partition,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Literal
+from uuid import UUID
 
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
@@ -26,8 +28,16 @@ TIMESTAMP_TYPE: Final = "message.timestamp.type"
 CLEANUP_POLICY: Final = "cleanup.policy"
 MAX_MESSAGE_BYTES: Final = "max.message.bytes"
 
+_RIGHTS: Final[Mapping[str, Sequence[str]]] = {
+    "in": ("READ",),
+    "out": ("WRITE",),
+    "internal": ("READ", "WRITE"),
+}
+"""What a worker does with topics, besides describing them."""
+_NO_ID: Final = str(UUID(int=0))
 _UNKNOWN_TOPIC: Final = 3
 _LEADER_NOT_AVAILABLE: Final = 5
+_TOPIC_FORBIDDEN: Final = 29
 _TOPIC_ALREADY_EXISTS: Final = 36
 
 
@@ -76,13 +86,17 @@ INPUTS: Final = tuple(topic.name for topic in TOPICS if topic.direction == "in")
 
 @dataclass(frozen=True, slots=True)
 class TopicStatus:
-    """A topic as the broker reports it; `name` is the full one, and `settings` holds what was reported."""
+    """A topic as the broker reports it; `name` is the full one, and `settings` holds what was reported.
+
+    `operations` are those that this account may do; empty where the broker does not tell.
+    """
 
     definition: TopicDefinition
     name: str
     partitions: int
     replicas: int
     settings: Mapping[str, str]
+    operations: frozenset[str] = frozenset()
 
     @property
     def max_message_bytes(self) -> int | None:
@@ -127,9 +141,30 @@ def admin_client(settings: Settings) -> Iterator[Any]:
     try:
         yield client
     except (KafkaError, OSError) as error:
+        if lost := unresolved_listeners(client):
+            raise EbbtideError(lost_listeners(where, lost)) from error
         raise EbbtideError(f"Kafka at {where}: {one_line(error)}") from error
     finally:
         client.close()
+
+
+def unresolved_listeners(client: Any) -> list[str]:
+    """The addresses to which brokers send their clients, as far as this machine cannot resolve them."""
+    lost = []
+    for broker in client._manager.cluster.brokers():
+        try:
+            socket.getaddrinfo(broker.host, broker.port, type=socket.SOCK_STREAM)
+        except OSError:
+            lost.append(f"{broker.host}:{broker.port}")
+    return lost
+
+
+def lost_listeners(where: str, lost: Sequence[str]) -> str:
+    """One line on listeners that cannot be resolved."""
+    return (
+        f"Kafka answers at {where}, but sends its clients on to {', '.join(lost)}, which this machine cannot resolve: "
+        "set the brokers' advertised.listeners, or this machine's name resolution"
+    )
 
 
 def create_topics(
@@ -184,6 +219,8 @@ def check_topics(settings: Settings) -> TopicReport:
     """
     with admin_client(settings) as admin:
         topics = _existing(admin, settings)
+        if lost := unresolved_listeners(admin):
+            raise EbbtideError(lost_listeners(settings.kafka_bootstrap_servers, lost))
     return judge_topics(settings, topics)
 
 
@@ -205,6 +242,18 @@ def existing_topics(settings: Settings, names: Sequence[str]) -> dict[str, Topic
     return {name: found[name] for name in wanted}
 
 
+def topic_ids(settings: Settings, names: Sequence[str]) -> dict[str, str]:
+    """The ids of these topics, by name, both without prefix; without those of which the broker tells none.
+
+    Raises:
+        EbbtideError: the broker does not answer.
+    """
+    full = {settings.topic(name): name for name in names}
+    with admin_client(settings) as admin:
+        told = admin.describe_topics(list(full))
+    return {full[topic["name"]]: found for topic in told if (found := _id_of(topic))}
+
+
 def judge_topics(settings: Settings, topics: Sequence[TopicStatus]) -> TopicReport:
     """The report on topics as the broker described them; no broker is asked."""
     errors: list[str] = []
@@ -217,11 +266,24 @@ def judge_topics(settings: Settings, topics: Sequence[TopicStatus]) -> TopicRepo
     if len(counts) > 1:
         listed = ", ".join(f"{topic.name} has {topic.partitions}" for topic in topics)
         errors.append(f"numbers of partitions must be equal: {listed}")
+    _check_rights(topics, errors)
     _check_timestamps(settings, topics, errors, warnings)
     _check_cleanup(topics, errors, warnings)
     _check_sizes(topics, errors, warnings)
     partitions = counts.pop() if len(counts) == 1 and not missing else None
     return TopicReport(tuple(topics), partitions, tuple(errors), tuple(warnings))
+
+
+def _check_rights(topics: Sequence[TopicStatus], errors: list[str]) -> None:
+    lacking = [
+        f"{right.title()} on topic {topic.name}"
+        for topic in topics
+        if topic.operations
+        for right in _RIGHTS[topic.definition.direction]
+        if right not in topic.operations
+    ]
+    if lacking:
+        errors.append(f"this account lacks rights in Kafka: {', '.join(lacking)}")
 
 
 def _check_timestamps(
@@ -301,12 +363,16 @@ def _existing(admin: Any, settings: Settings) -> list[TopicStatus]:
     """Those of our topics that the broker has, in the order of `TOPICS`."""
     definitions = {settings.topic(topic.name): topic for topic in TOPICS}
     described = {}
-    for topic in admin.describe_topics(list(definitions)):
+    told = admin.describe_topics(list(definitions))
+    if hidden := [topic["name"] for topic in told if topic["error_code"] == _TOPIC_FORBIDDEN]:
+        rights = ", ".join(f"Describe on topic {name}" for name in hidden)
+        raise EbbtideError(f"this account lacks rights in Kafka: {rights}")
+    for topic in told:
         code = topic["error_code"]
         if code not in (0, _UNKNOWN_TOPIC, _LEADER_NOT_AVAILABLE):
             raise EbbtideError(f"topic {topic['name']} cannot be described: {for_code(code).__name__}")
         if code != _UNKNOWN_TOPIC:
-            described[topic["name"]] = topic["partitions"]
+            described[topic["name"]] = topic
     if not described:
         return []
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in described]
@@ -315,14 +381,21 @@ def _existing(admin: Any, settings: Settings) -> list[TopicStatus]:
         TopicStatus(
             definition,
             name,
-            len(described[name]),
-            min((len(partition["replica_nodes"]) for partition in described[name]), default=0),
+            len(described[name]["partitions"]),
+            min((len(each["replica_nodes"]) for each in described[name]["partitions"]), default=0),
             {
                 key: entry["value"]
                 for key, entry in reported.get(name, {}).items()
                 if entry.get("value") is not None
             },
+            frozenset(described[name].get("authorized_operations") or ()),
         )
         for name, definition in definitions.items()
         if name in described
     ]
+
+
+def _id_of(described: Mapping[str, Any]) -> str:
+    """What tells a topic from any other that had, or will have, its name; empty where the broker does not tell."""
+    told = str(described.get("topic_id") or "")
+    return "" if told == _NO_ID else told

@@ -15,18 +15,26 @@ from enrichment.acceptance import TOPICS
 from streams.clients import Clients, Consumer, RealClients
 from streams.clock import Clock, EventClock, WallClock
 from streams.clock_check import ClockCheck
+from streams.deadlines import stop_within
 from streams.errors import EbbtideError
 from streams.metrics import Metrics
 from streams.partition_task import PartitionState, PartitionTask, Status
 from streams.settings import Settings
 from streams.size_limits import SizeLimits
 from streams.sweep_pace import SweepPace
+from streams.watch import Watch
 
 log = logging.getLogger(__name__)
 
 GRACE_S = 10.0
 """How long a task may take to finish its step before it is cancelled."""
+CANCELLED_WITHIN_S = 5.0
+"""How long whatever was cancelled may take to end."""
+LEFT_WITHIN_S = 5.0
+"""How long leaving the group may take. One that was not left takes a member for dead after the session's timeout."""
 PARTITION_CHECK_S = 5.0
+METADATA_MAX_AGE_S = 30.0
+"""Added partitions are noticed within this and `PARTITION_CHECK_S`; aiokafka's own age is five minutes."""
 
 
 class Worker:
@@ -60,6 +68,7 @@ class Worker:
         self._limits = SizeLimits()
         self._clients = clients or RealClients(settings)
         self._member: Consumer | None = None
+        self.watch = Watch(settings, self._clients, self.tasks)
 
     async def start(self) -> None:
         """Connect and join the group; partitions are taken over in the background."""
@@ -72,6 +81,7 @@ class Worker:
             auto_offset_reset="latest",
             session_timeout_ms=int(settings.session_timeout_s * 1_000),
             heartbeat_interval_ms=int(settings.session_timeout_s * 1_000 / 4),
+            metadata_max_age_ms=int(METADATA_MAX_AGE_S * 1_000),
         )
         self._member.subscribe([settings.topic(topic) for topic in TOPICS], listener=_Listener(self))
         await self._member.start()
@@ -91,17 +101,43 @@ class Worker:
             task.add_done_callback(self._note_end)
 
     async def stop(self) -> None:
-        """Finish the steps under way, leave the group, and let go of all connections."""
+        """Finish the steps under way, leave the group, and let go of all connections; waits for nothing without end."""
         for task in self._background:
             task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
+        await self.watch.stop()
+        if self._background:
+            await asyncio.wait(self._background, timeout=CANCELLED_WITHIN_S)
         await self._end(list(self._runs))
         if self._member is not None:
-            await self._member.stop()
-        await self._clients.redis.aclose()
+            await stop_within(LEFT_WITHIN_S, self._member)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._clients.redis.aclose(), CANCELLED_WITHIN_S)
+
+    @property
+    def not_ready_because(self) -> str | None:
+        """Why this worker can't work; None where it can.
+
+        It can where the group has given its assignment, Kafka and Redis answer, and the first take-over of each
+        partition has ended. How it ended does not matter: a partition that no worker can run says nothing of this one.
+        """
+        if self.failure is not None:
+            return self.failure
+        if (problem := self.watch.problem) is not None:
+            return problem
+        if not self._joined:
+            return "the group has assigned nothing yet"
+        trying = [partition for partition, task in sorted(self.tasks.items()) if not task.state.is_tried]
+        if trying or self._kept - self.tasks.keys():
+            return f"partitions are being taken over: {', '.join(map(str, trying)) or 'all'}"
+        return None
 
     @property
     def is_ready(self) -> bool:
+        """Whether this worker can work, whatever its partitions say."""
+        return self.not_ready_because is None
+
+    @property
+    def is_running(self) -> bool:
         """Whether the group has given its assignment and every partition of it runs."""
         states = [task.state for task in self.tasks.values()]
         return (
@@ -111,7 +147,9 @@ class Worker:
     @property
     def is_idle(self) -> bool:
         """Whether every partition has taken all there was, and nobody is due."""
-        return self.is_ready and bool(self.tasks) and all(task.state.is_idle for task in self.tasks.values())
+        return (
+            self.is_running and bool(self.tasks) and all(task.state.is_idle for task in self.tasks.values())
+        )
 
     def states(self) -> dict[int, PartitionState]:
         """What is known of each partition, by its number."""
@@ -125,6 +163,8 @@ class Worker:
         held = {tp.partition for tp in assigned}
         whole = {p for p in held if sum(tp.partition == p for tp in assigned) == len(TOPICS)}
         if held != whole:
+            # Partitions that one input has and another has not are separated by any assignor.
+            self._check_partitions()
             self._fail(
                 "the assignor separated equal partition numbers of the inputs: all members must be Ebbtide"
             )
@@ -144,11 +184,14 @@ class Worker:
                 self._fail(f"the group membership failed: {type(error).__name__}: {error}")
 
     def _fail(self, reason: str) -> None:
-        """End all partitions: something is wrong that no take-over can mend."""
+        """End all partitions: something is wrong that no take-over can mend.
+
+        Only the first reason is news to the supervisor: it reports some itself, and would wake itself without end.
+        """
         if self.failure is None:
             self.failure = reason
             log.critical("%s; stopped", reason)
-        self._rebalanced.set()
+            self._rebalanced.set()
 
     def _note_end(self, task: asyncio.Task[None]) -> None:
         """Fail where a task of the worker's own ends by an error: no partition would be begun or ended any more."""
@@ -158,8 +201,10 @@ class Worker:
     async def _supervise(self) -> None:
         """Follow the assignment, and stop everything if the number of partitions changes."""
         while True:
+            # Not `wait_for`: where it is cancelled just as the event comes, it forgets the cancellation.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._rebalanced.wait(), PARTITION_CHECK_S)
+                async with asyncio.timeout(PARTITION_CHECK_S):
+                    await self._rebalanced.wait()
             self._rebalanced.clear()
             self._check_partitions()
             await self._end([partition for partition in self._runs if partition not in self._kept])
@@ -204,12 +249,15 @@ class Worker:
         _, late = await asyncio.wait(runs, timeout=GRACE_S)
         for run in late:
             run.cancel()
-        await asyncio.wait(runs, timeout=GRACE_S)
+        if late:
+            await asyncio.wait(late, timeout=CANCELLED_WITHIN_S)
         for partition in partitions:
             del self._runs[partition], self.tasks[partition]
 
     def _check_partitions(self) -> None:
-        assert self._member is not None
+        """Fail where an input has another number of partitions than at the start; before it, `start` compares."""
+        if self._member is None or self.partitions == 0:
+            return
         for topic in TOPICS:
             name = self.settings.topic(topic)
             count = len(self._member.partitions_for_topic(name) or ())

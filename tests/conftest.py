@@ -88,7 +88,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out deep tests unless asked for, begin with long ones, and keep those of the cluster in one process."""
+    """Leave out deep tests unless asked for, begin with long ones, and start brokers of their own in one process."""
     if not config.getoption("--deep"):
         left_out = [item for item in items if item.get_closest_marker("deep")]
         if left_out:
@@ -98,8 +98,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     here = Path(__file__).parent
     items.sort(key=lambda item: folders.get(item.path.relative_to(here).parts[0], len(FIRST)))
     for item in items:
-        if "kafka_cluster" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("kafka_cluster"))
+        for expensive in ("kafka_cluster", "own_kafka"):
+            if expensive in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.xdist_group(expensive))
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -136,6 +137,17 @@ def kafka(pytestconfig: pytest.Config) -> Iterator[services.KafkaService]:
         yield shared_kafka(shared)
         return
     with services.start_kafka() as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def own_kafka() -> Iterator[services.KafkaService]:
+    """A broker from jars that tests may pause; who does lets it go on again."""
+    with ExitStack() as stack:
+        try:
+            service = stack.enter_context(services.start_own_kafka())
+        except services.NoKafkaHereError as error:
+            _missing("a broker of Apache Kafka, from its jars", str(error))
         yield service
 
 

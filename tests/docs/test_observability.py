@@ -48,7 +48,7 @@ async def exported(monkeypatch: pytest.MonkeyPatch) -> Labels:
     async def no_customers(task: PartitionTask) -> int:
         return 0
 
-    monkeypatch.setattr(PartitionTask, "lag", lambda self: {"purchases": 0})
+    monkeypatch.setattr(PartitionTask, "lag", lambda self, ends: {"purchases": 0})
     monkeypatch.setattr(PartitionTask, "count_due", no_customers)
     worker.metrics.note_midnights(0, 1, 2)
     worker.metrics.note_back_off(OSError())

@@ -174,7 +174,7 @@ async def test_records_of_a_day_that_has_not_begun_by_our_clock_wait_for_its_mid
     clock.days = -3
     await produce(settings, [record_of("purchases", order("e1", 4))])
     async with running(settings, clock) as worker:
-        await until(lambda: bool(worker.tasks) and worker.is_ready, "ready")
+        await until(lambda: bool(worker.tasks) and worker.is_running, "ready")
         today = day_of(clock())
         await until(lambda: midnight_of(worker) >= today, "the first midnight")
         assert sum(worker.states()[0].outcomes.values()) == 0

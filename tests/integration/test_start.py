@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -25,10 +26,12 @@ def settings(kafka: KafkaService, own_redis: OwnRedis, unique_prefix: str) -> Se
     return make_settings(kafka.bootstrap_servers, own_redis.url, unique_prefix)
 
 
-def refusal(settings: Settings, more: Mapping[str, str] | None = None) -> tuple[int, str]:
+def refusal(
+    settings: Settings, more: Mapping[str, str] | None = None, arguments: Sequence[str] = ()
+) -> tuple[int, str]:
     """The exit code of a `run` that does not start, and its one line of error."""
     done = subprocess.run(
-        [sys.executable, "-m", "streams", "run"],
+        [sys.executable, "-m", "streams", "run", *arguments],
         env={**process_environment(settings), **(more or {})},
         cwd=ROOT,
         capture_output=True,
@@ -88,6 +91,17 @@ async def test_a_redis_that_may_evict_is_refused(settings: Settings, own_redis: 
     code, line = refusal(settings)
     assert code == 1
     assert "must be noeviction, not allkeys-lru" in line
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_taken_web_port_is_refused_in_one_line(settings: Settings, workers: str) -> None:
+    """Whichever of the ports it is, and before anything is asked of Kafka."""
+    with socket.create_server((settings.web_bind, settings.web_port + int(workers) - 1)) as stranger:
+        code, line = refusal(settings, arguments=["--workers", workers])
+        address = f"127.0.0.1:{stranger.getsockname()[1]}"
+    assert code == 1
+    assert f"{address} is taken by something that is not a worker of ours" in line
+    assert "EBBTIDE_WEB_PORT" in line
 
 
 def test_a_broken_model_file_is_wrong_use(settings: Settings, tmp_path: Path) -> None:

@@ -183,7 +183,7 @@ async def test_a_first_start_that_was_cut_short_begins_where_it_had_committed(
 async def test_redis_further_ahead_than_a_crash_explains_stops_that_partition_only(
     settings: Settings, log: SeededLog, redis_client: Redis
 ) -> None:
-    """Its status and reason are on /readyz, nothing of it is published, and the other partition goes on."""
+    """Its status and reason are told, nothing of it is published, and the other partition goes on."""
     await make_topics(settings, 2)
     first, then = log["purchases"][:100], log["purchases"][100:]
     await produce(settings, [record_of("purchases", record, 2) for record in first])
@@ -200,7 +200,7 @@ async def test_redis_further_ahead_than_a_crash_explains_stops_that_partition_on
         )
         await until(lambda: worker.states()[1].is_idle, "the other idle")
         said = readiness(worker)
-    assert said["ready"] is False
+    assert said["ready"] is True, "the worker can work"
     assert said["partitions"]["0"]["status"] == "stopped"
     assert "Redis is at step" in said["partitions"]["0"]["reason"]
     assert said["partitions"]["1"]["status"] == "running"

@@ -5,7 +5,7 @@ Central's jars, where there are ``java`` and ``mvn``; the embedded broker. For R
 ``EBBTIDE_TEST_REDIS``; an installed ``redis-server``; Docker; the embedded Valkey.
 """
 
-from tests.services.kafka import KafkaService, start_kafka
+from tests.services.kafka import KafkaService, start_kafka, start_own_kafka
 from tests.services.kafka_cluster import KafkaCluster, start_kafka_cluster
 from tests.services.maven import NoKafkaHereError
 from tests.services.proxy import TcpProxy, start_proxy
@@ -14,6 +14,7 @@ from tests.services.redis import (
     OwnRedis,
     RedisService,
     ReplicatedRedis,
+    start_cluster_redis,
     start_embedded_redis,
     start_journaled_redis,
     start_own_redis,
@@ -30,10 +31,12 @@ __all__ = [
     "RedisService",
     "ReplicatedRedis",
     "TcpProxy",
+    "start_cluster_redis",
     "start_embedded_redis",
     "start_journaled_redis",
     "start_kafka",
     "start_kafka_cluster",
+    "start_own_kafka",
     "start_own_redis",
     "start_proxy",
     "start_redis",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +60,8 @@ class KafkaService:
     """A running broker.
 
     ``is_real`` says whether it is Apache Kafka; ``transactions`` whether it has them; ``origin`` where it
-    came from, and for the embedded one why there is no other; ``pid`` is its process, where we started one.
+    came from, and for the embedded one why there is no other; ``pid`` is its process, where we started one;
+    ``lost_servers`` only one of a test's own has.
     """
 
     bootstrap_servers: str
@@ -67,6 +69,7 @@ class KafkaService:
     transactions: bool
     origin: str
     pid: int | None = None
+    lost_servers: str | None = None
 
 
 @contextmanager
@@ -99,14 +102,47 @@ def start_kafka() -> Iterator[KafkaService]:
         yield service
 
 
+NOWHERE = "no-such-host.invalid"
+"""A name that no machine has (RFC 2606)."""
+# Everyone may do everything with what nobody has been given a right to.
+_AUTHORIZER = {
+    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "allow.everyone.if.no.acl.found": "true",
+}
+
+
 @contextmanager
-def _from_jars(jars: Path) -> Iterator[KafkaService]:
+def start_own_kafka() -> Iterator[KafkaService]:
+    """A broker from jars that nobody else uses, for the length of the block, with its `pid` and an authorizer.
+
+    At its `lost_servers` it answers too, but tells its clients to go on to a host that is not there.
+
+    Raises:
+        NoKafkaHereError: there are no jars, or nothing to run them.
+    """
+    lost_port = lasting_port()
+    lost = {
+        "listeners": f",LOST://{HOST}:{lost_port}",
+        "advertised.listeners": f",LOST://{NOWHERE}:{lost_port}",
+        "listener.security.protocol.map": ",LOST:PLAINTEXT",
+    }
+    with _from_jars(maven.jars(), _AUTHORIZER, lost) as service:
+        yield dataclasses.replace(service, lost_servers=f"{HOST}:{lost_port}")
+
+
+@contextmanager
+def _from_jars(
+    jars: Path, more: Mapping[str, str] | None = None, longer: Mapping[str, str] | None = None
+) -> Iterator[KafkaService]:
+    """`more` settings are added; those of `longer` go on where they end without."""
     folder = Path(tempfile.mkdtemp(prefix="ebbtide-kafka-"))
     process: OwnedProcess | None = None
     try:
         port, controller_port = lasting_port(), lasting_port()
         properties = folder / "server.properties"
-        properties.write_text(_properties(folder, port, controller_port), encoding="utf-8")
+        properties.write_text(
+            _properties(folder, port, controller_port, more or {}, longer or {}), encoding="utf-8"
+        )
         format_storage(jars, properties, str(uuid.uuid4()))
         process = OwnedProcess(
             maven.java_command(jars, "kafka.Kafka", str(properties)),
@@ -124,14 +160,17 @@ def _from_jars(jars: Path) -> Iterator[KafkaService]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _properties(folder: Path, port: int, controller_port: int) -> str:
+def _properties(
+    folder: Path, port: int, controller_port: int, more: Mapping[str, str], longer: Mapping[str, str]
+) -> str:
     own = {
         "listeners": f"PLAINTEXT://{HOST}:{port},CONTROLLER://{HOST}:{controller_port}",
         "advertised.listeners": f"PLAINTEXT://{HOST}:{port}",
         "controller.quorum.voters": f"1@{HOST}:{controller_port}",
         "log.dirs": str(folder / "data"),
     }
-    return "".join(f"{name}={value}\n" for name, value in {**_SETTINGS, **own}.items())
+    settings = {**_SETTINGS, **own, **more}
+    return "".join(f"{name}={value}{longer.get(name, '')}\n" for name, value in settings.items())
 
 
 def format_storage(jars: Path, properties: Path, cluster_id: str) -> None:

@@ -68,6 +68,17 @@ class OwnRedis(RedisService):
         """The TCP port of 127.0.0.1 on which it listens."""
         return self._port
 
+    @property
+    def folder(self) -> Path:
+        """Where it would write snapshots."""
+        return self._folder
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         """Start the server and wait until it answers."""
         command = [self._program, *redis_arguments(self._port, self._folder), *self._more_arguments]
@@ -105,6 +116,12 @@ class JournaledRedis(OwnRedis):
     def _journal(self) -> Path:
         (journal,) = self._folder.glob("appendonlydir/*.incr.aof")
         return journal
+
+
+class ClusterRedis(OwnRedis):
+    """The only node of a cluster, which has no slots yet."""
+
+    _more_arguments = ("--cluster-enabled", "yes")
 
 
 class ReplicatedRedis:
@@ -204,6 +221,13 @@ def start_replicated_redis() -> Iterator[ReplicatedRedis]:
         start_proxy(master.port) as link,
     ):
         yield ReplicatedRedis(master, replica, address, link)
+
+
+@contextmanager
+def start_cluster_redis() -> Iterator[ClusterRedis]:
+    """A node of a Redis Cluster."""
+    with _own(_own_program(), ClusterRedis) as service:
+        yield service
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from streams.errors import EbbtideError
 from streams.settings import Settings
 from streams.topics import create_topics
 from tests.services import KafkaService, OwnRedis, RedisService
+from tests.services.ports import lasting_port
 
 OWN_KEY = "a-key-of-my-own-0123456789"
 
@@ -43,12 +44,13 @@ def test_a_healthy_installation_has_no_findings_but_ok(
         redis_url=redis_server.url,
         topic_prefix=unique_prefix,
         erasure_key=OWN_KEY,
+        web_port=lasting_port(),
     )
     create_topics(settings, 2, 1)
     findings = run_checks(settings)
     assert [finding for finding in findings if finding.status != "ok"] == []
     checks = ["settings", "model", "kafka", "topics", "transactions", "redis"]
-    checks += ["partitions", "clock", "erasure key"]
+    checks += ["partitions", "clock", "web port", "erasure key"]
     assert list(dict.fromkeys(finding.check for finding in findings)) == checks
     assert require(findings) == []
 
