@@ -18,8 +18,9 @@ _XERIAL_MAGIC: Final = b"\x82SNAPPY\x00"
 _XERIAL_HEADER_BYTES: Final = 16
 _GZIP_WINDOW: Final = 31
 """zlib's name for a gzip header before data with the largest window."""
-_LZ4_RATIO: Final = 256
-"""An LZ4 block says at most 255 bytes by one."""
+_LZ4_FIRST_RATIO: Final = 8
+_BUFFER_TOO_SMALL: Final = "failed to write whole buffer"
+"""What cramjam says then."""
 
 
 class DecompressionError(Exception):
@@ -86,17 +87,21 @@ def _zstd(data: bytes, limit_bytes: int) -> bytearray:
 
 
 def _lz4(data: bytes, limit_bytes: int) -> bytearray:
-    """Into a buffer of the limit: the system spends memory on as much of it as is written to."""
-    buffer = bytearray(min(limit_bytes, _LZ4_RATIO * len(data)))
-    try:
-        size_bytes = cramjam.lz4.decompress_into(data, buffer)
-    except cramjam.DecompressionError as error:
-        # What it says where the buffer is too small.
-        if "whole buffer" in str(error) and len(buffer) == limit_bytes:
-            raise TooLargeError(limit_bytes) from error
-        raise
-    del buffer[size_bytes:]
-    return buffer
+    """Into a buffer that is made larger, up to the limit, until the data fit: they do not say how many they are."""
+    room_bytes = _LZ4_FIRST_RATIO * len(data) + CHUNK_BYTES
+    while True:
+        buffer = bytearray(min(room_bytes, limit_bytes))
+        try:
+            size_bytes = cramjam.lz4.decompress_into(data, buffer)
+        except cramjam.DecompressionError as error:
+            if _BUFFER_TOO_SMALL not in str(error):
+                raise
+            if len(buffer) == limit_bytes:
+                raise TooLargeError(limit_bytes) from error
+            room_bytes *= 4
+        else:
+            del buffer[size_bytes:]
+            return buffer
 
 
 def _snappy(data: bytes, limit_bytes: int) -> bytes:

@@ -201,7 +201,7 @@ class Inputs:
         try:
             fetched = await self._consumer.getmany(*tps, timeout_ms=timeout_ms, max_records=ENOUGH_RECORDS)
         except UnreadableError as error:
-            self._pass_over_settled(error)
+            await self._pass_over_settled(error)
             return 1
         for tp, records in fetched.items():
             topic = self._topics[tp.topic]
@@ -248,7 +248,7 @@ class Inputs:
         why = f": {request.why}" if request.why else ""
         return rejection(SKIPPED, (), f"skipped by {request.by}{why}; it was stuck there: {stuck.reason}")
 
-    def _pass_over_settled(self, error: UnreadableError) -> None:
+    async def _pass_over_settled(self, error: UnreadableError) -> None:
         """Pass over a batch that counts as unreadable; raise `UnreadableInputError` for one that does not yet."""
         topic, batch = self._topics[error.tp.topic], error.batches[0]
         now_s = asyncio.get_running_loop().time()
@@ -259,8 +259,22 @@ class Inputs:
             why = rejection(UNREADABLE, (), f"{batch.offsets} cannot be read: {batch.why}")
             self._pass_over(topic, batch, why)
         else:
+            await self._note_others(topic)
             reason = f"{error}; {self._suspects.progress(topic, batch)}"
             raise UnreadableInputError(Stuck(topic, batch.first, batch.next_offset, "batch", reason))
+
+    async def _note_others(self, stuck_topic: Topic) -> None:
+        """Note what cannot be read of the other inputs, so that they are looked at together with this one.
+
+        The partition is taken over anew, so the records that come are not missed.
+        """
+        others = [tp for topic, tp in self._tps.items() if topic != stuck_topic]
+        for _ in others:
+            try:
+                await self._consumer.getmany(*others, timeout_ms=LOOK_MS, max_records=ENOUGH_RECORDS)
+            except UnreadableError as error:
+                now_s = asyncio.get_running_loop().time()
+                self._suspects.note(self._topics[error.tp.topic], error.batches, self._connection, now_s)
 
     def _pass_over(self, topic: Topic, batch: Unreadable, why: Rejection) -> None:
         """Take a batch for one record that is refused, and read on behind it."""

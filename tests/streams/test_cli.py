@@ -75,6 +75,7 @@ def test_python_m_streams_is_ebbtide() -> None:
             "replay",
             "run",
             "schemas",
+            "skip",
             "topics",
         ),
         "whatif",

@@ -28,7 +28,7 @@ ALL = pytest.mark.parametrize(("codec", "encode"), ENCODERS.values(), ids=ENCODE
 @ALL
 def test_what_was_compressed_comes_back_up_to_the_limit(codec: int, encode: Encode) -> None:
     """The encoders are aiokafka's; a byte less of limit is too little."""
-    for data in (b"x", b"hello " * 10_000, random.Random(1).randbytes(100_000)):
+    for data in (b"x", b"hello " * 10_000, random.Random(1).randbytes(100_000), bytes(5_000_000)):
         compressed = encode(data)
         assert decompress(codec, compressed, len(data)) == data
         if len(data) > 1:
