@@ -78,13 +78,15 @@ def headers(refused: Rejection, topic: str, partition: int, offset: int) -> list
     return [(name, value.encode()) for name, value in zip(HEADER_NAMES, values, strict=True)]
 
 
-def replay_line(topic: str, refused: Rejection, value: bytes) -> dict[str, str]:
-    """One line of a replay's `dead-letters.jsonl`, keys in the contract's order."""
+def replay_line(topic: str, refused: Rejection, value: bytes, file: str, line: int) -> dict[str, object]:
+    """One line of a replay's `dead-letters.jsonl`, keys in the contract's order; `line` counts from 1."""
     return {
         "topic": topic,
         "reason": refused.reason,
         "message": refused.message,
         "value_base64": base64.b64encode(value).decode("ascii"),
+        "file": file,
+        "line": line,
     }
 
 
@@ -113,6 +115,8 @@ class DeadLetterLine(BaseModel):
             json_schema_extra={"contentEncoding": "base64"},
         ),
     ]
+    file: Annotated[str, Field(description="The file that the record was read from, as it was named.")]
+    line: Annotated[int, Field(ge=1, description="The record's line in the file, counted from 1.")]
 
 
 def _printable(text: str, limit: int) -> str:

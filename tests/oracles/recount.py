@@ -29,6 +29,7 @@ Aggregates = dict[str, Any]
 DAY_US = 86_400_000_000
 MICROS_PER_UNIT = 1_000_000
 LATE_DAYS = 400
+GAP_US = 400 * DAY_US
 REMEMBERED_US: dict[str, int | None] = {
     "purchases": 400 * DAY_US,
     "engagements": 30 * DAY_US,
@@ -424,11 +425,24 @@ def engagement_columns(engagements: pd.DataFrame, terms: Terms, as_of_day: int) 
 
 
 def end_us(log: Log, until: str | int | None) -> int:
-    """The as-of time in microseconds: `until`, or that of the log's last record."""
+    """The as-of time in microseconds: `until`, or that of the last record that is not from the future."""
     if until is None:
-        frames = (log.purchases, log.engagements, log.consents)
-        return max((int(frame["at_us"].max()) for frame in frames if not frame.empty), default=0)
+        return _last_us(log)
     return time_us(until) if isinstance(until, str) else until
+
+
+def _last_us(log: Log) -> int:
+    """The end of the piece that is the log; pieces are cut where successive records lie over 400 days apart."""
+    topics = {"purchases": log.purchases, "engagements": log.engagements, "consents": log.consents}
+    rows = pd.concat([frame[["at_us"]].assign(topic=topic) for topic, frame in topics.items()])
+    if rows.empty:
+        return 0
+    rows = rows.sort_values("at_us", kind="stable")
+    rows["piece"] = (rows["at_us"].diff() > GAP_US).cumsum()
+    weighed = rows[rows["topic"] == "purchases"]
+    sizes = (rows if weighed.empty else weighed).groupby("piece").size()
+    chosen = sizes[sizes == sizes.max()].index.max()
+    return int(rows.loc[rows["piece"] == chosen, "at_us"].max())
 
 
 def accepted(log: Log, until_us: int) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
