@@ -89,7 +89,7 @@ def _check_purchase(purchase: Purchase, model: Model) -> Rejection | None:
         return _too_large("cost_of_goods", model)
     for at, item in enumerate(purchase.items):
         if item.unit_price_micros is not None and item.unit_price_micros > largest_micros:
-            return _too_large(f"items.{at}.unit_price", model)
+            return _too_large(f"items[{at}].unit_price", model)
     return None
 
 
@@ -106,6 +106,17 @@ class Seen(msgspec.Struct, array_like=True, gc=False):
 
     newest_us: int | None = None
     time_us_by_digest: dict[bytes, int] = {}
+
+
+def identity_of(event: Event) -> str:
+    """What a record is known by in its topic: its event id, and for a consent its purpose and whether it grants.
+
+    So a denial is never taken for a grant that came under the same event id.
+    """
+    if type(event) is not Consent:
+        return event.event_id
+    purpose = event.purpose or ""
+    return f"{event.granted}/{len(purpose)}/{purpose}{event.event_id}"
 
 
 def digest_of(event_id: str) -> bytes:

@@ -76,7 +76,7 @@ def apply_consent(state: ConsentState, consent: Consent) -> None:
     assert consent.purpose is not None
     assert consent.granted is not None
     record = ConsentRecord(consent.occurred_at_us, consent.granted, consent.event_id, consent.expires_at_us)
-    if consent.purpose == PROFILING:
+    if consent.purpose == PROFILING and record not in state.profiling:
         records = sorted([*state.profiling, record], key=lambda known: known.key)
         last_denial = max((at for at, known in enumerate(records) if not known.granted), default=0)
         state.profiling = records[last_denial:]

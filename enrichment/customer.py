@@ -20,6 +20,7 @@ from enrichment.acceptance import (
     Topic,
     check_lateness,
     digest_of,
+    identity_of,
     is_repeat,
     remember,
     topic_of,
@@ -164,7 +165,7 @@ class Customer:
         refused = check_lateness(seen, occurred_at_us, horizon_days)
         if refused is not None:
             return refused
-        digest = digest_of(event.event_id)
+        digest = digest_of(identity_of(event))
         if is_repeat(seen, digest, occurred_at_us, horizon_days):
             return Effect("duplicate")
         if type(event) is Consent:  # whatever else it carries, it is not refused

@@ -230,10 +230,10 @@ def test_cloud_event_headers_are_utf_8_in_the_contracts_order() -> None:
 
 def test_dead_letter_headers_have_the_names_of_kip_1034() -> None:
     """Every value is text, offsets too."""
-    refused = Rejection("OutOfRange", "items.2.unit_price: the amount is too large")
+    refused = Rejection("OutOfRange", "items[2].unit_price: the amount is too large")
     assert dead_letters.headers(refused, "eu.purchases", 3, 41) == [
         ("__streams.errors.exception", b"OutOfRange"),
-        ("__streams.errors.message", b"items.2.unit_price: the amount is too large"),
+        ("__streams.errors.message", b"items[2].unit_price: the amount is too large"),
         ("__streams.errors.topic", b"eu.purchases"),
         ("__streams.errors.partition", b"3"),
         ("__streams.errors.offset", b"41"),
