@@ -98,7 +98,9 @@ def _unknown_currency(currency: str) -> Rejection:
 
 
 def _too_large(path: str, model: Model) -> Rejection:
-    return Rejection(OUT_OF_RANGE, f"{path}: above 10^9 {model.base_currency}")
+    return Rejection(
+        OUT_OF_RANGE, f"{path}: above 10^9 {model.base_currency}, or 2^63 micro-units of its own currency"
+    )
 
 
 class Seen(msgspec.Struct, array_like=True, gc=False):

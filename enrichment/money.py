@@ -8,6 +8,8 @@ from functools import lru_cache
 MICROS_PER_UNIT = 1_000_000
 MAX_AMOUNT_MICROS = 10**9 * MICROS_PER_UNIT
 """The largest amount of a record, in base micro-units."""
+MAX_STORED = 2**63 - 1
+"""The largest number that a state holds: an amount in its own currency is no larger, however little that is worth."""
 BASE_RATE = Fraction(1)
 """The rate of the base currency: one object, since telling it by its value costs more than converting."""
 
@@ -41,8 +43,11 @@ def convert_micros(amount_micros: int, rate: Fraction) -> int:
 
 
 def largest_convertible_micros(limit_micros: int, rate: Fraction) -> int:
-    """The largest amount that `convert_micros` makes no more than an even `limit_micros` of: ties are rounded to it."""
-    return (2 * limit_micros + 1) * rate.denominator // (2 * rate.numerator)
+    """The largest amount that `convert_micros` makes no more than an even `limit_micros` of: ties are rounded to it.
+
+    No larger than what a state can hold.
+    """
+    return min((2 * limit_micros + 1) * rate.denominator // (2 * rate.numerator), MAX_STORED)
 
 
 @lru_cache(maxsize=1_024)  # nothing and, in windows of many lengths, the same amount: both come again at once

@@ -184,7 +184,8 @@ def _snapshot(day: int, customers: dict[str, Customer]) -> Snapshot:
             continue
         kept.append((customer_id, view))
         entries = customer.state.orders.entries.values()
-        refunds += sum(len(entry.refunds) for entry in entries if entry.ordered_on is None)
+        waiting = (entry.refunds for entry in entries if entry.ordered_on is None)
+        refunds += sum(refund.count for of_entry in waiting for refund in of_entry)
     return Snapshot(
         day,
         tuple(customer_id for customer_id, _ in kept),
