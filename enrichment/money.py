@@ -43,11 +43,8 @@ def convert_micros(amount_micros: int, rate: Fraction) -> int:
 
 
 def largest_convertible_micros(limit_micros: int, rate: Fraction) -> int:
-    """The largest amount that `convert_micros` makes no more than an even `limit_micros` of: ties are rounded to it.
-
-    No larger than what a state can hold.
-    """
-    return min((2 * limit_micros + 1) * rate.denominator // (2 * rate.numerator), MAX_STORED)
+    """The largest amount that `convert_micros` makes no more than an even `limit_micros` of: ties are rounded to it."""
+    return (2 * limit_micros + 1) * rate.denominator // (2 * rate.numerator)
 
 
 @lru_cache(maxsize=1_024)  # nothing and, in windows of many lengths, the same amount: both come again at once
