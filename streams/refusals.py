@@ -65,15 +65,12 @@ class Refusals:
         if self.fail_over is not None and self.refused > self.fail_over * self.read:
             share = f"{self.refused / self.read:.2%} of the {self.what}"
             limit = f"--fail-over-refused {self.fail_over:.6g} allows"
-            raise EbbtideError(f"{share} were refused, more than {limit}: {self.in_one_line()}")
+            raise EbbtideError(f"{share} were refused, more than {limit}: {self._reasons()}")
 
     def in_one_line(self, *, with_examples: bool = True) -> str:
         """How many were refused, and the commonest reasons, with an example each unless told otherwise."""
-        told = [
-            f"{count:,} {reason}" + (f" ({self.examples[reason]})" if with_examples else "")
-            for reason, count in self._commonest()
-        ]
-        return f"{self._in_all()}{': ' if told else ''}{', '.join(told + self._others())}"
+        reasons = self._reasons(with_examples=with_examples)
+        return f"{self._in_all()}: {reasons}" if reasons else self._in_all()
 
     def text(self) -> str:
         """The same in a line for each reason."""
@@ -82,6 +79,13 @@ class Refusals:
         ]
         others = [f"  {line}" for line in self._others()]
         return "\n".join([self._in_all() + (":" if told else ""), *told, *others])
+
+    def _reasons(self, *, with_examples: bool = True) -> str:
+        told = [
+            f"{count:,} {reason}" + (f" ({self.examples[reason]})" if with_examples else "")
+            for reason, count in self._commonest()
+        ]
+        return ", ".join(told + self._others())
 
     def _in_all(self) -> str:
         return f"{self.refused:,} of {self.read:,} {self.what} were refused"
