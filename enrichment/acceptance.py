@@ -89,7 +89,7 @@ def _check_purchase(purchase: Purchase, model: Model) -> Rejection | None:
         return _too_large("cost_of_goods", model)
     for at, item in enumerate(purchase.items):
         if item.unit_price_micros is not None and item.unit_price_micros > largest_micros:
-            return _too_large(f"items.{at}.unit_price", model)
+            return _too_large(f"items[{at}].unit_price", model)
     return None
 
 
@@ -98,7 +98,9 @@ def _unknown_currency(currency: str) -> Rejection:
 
 
 def _too_large(path: str, model: Model) -> Rejection:
-    return Rejection(OUT_OF_RANGE, f"{path}: above 10^9 {model.base_currency}")
+    return Rejection(
+        OUT_OF_RANGE, f"{path}: above 10^9 {model.base_currency}, or 2^63 micro-units of its own currency"
+    )
 
 
 class Seen(msgspec.Struct, array_like=True, gc=False):
@@ -106,6 +108,17 @@ class Seen(msgspec.Struct, array_like=True, gc=False):
 
     newest_us: int | None = None
     time_us_by_digest: dict[bytes, int] = {}
+
+
+def identity_of(event: Event) -> str:
+    """What a record is known by in its topic: its event id, and for a consent its purpose and whether it grants.
+
+    So a denial is never taken for a grant that came under the same event id.
+    """
+    if type(event) is not Consent:
+        return event.event_id
+    purpose = event.purpose or ""
+    return f"{event.granted}/{len(purpose)}/{purpose}{event.event_id}"
 
 
 def digest_of(event_id: str) -> bytes:

@@ -7,6 +7,7 @@ model's default.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import NamedTuple
 
 import msgspec
@@ -77,31 +78,64 @@ def apply_consent(state: ConsentState, consent: Consent) -> None:
     assert consent.granted is not None
     record = ConsentRecord(consent.occurred_at_us, consent.granted, consent.event_id, consent.expires_at_us)
     if consent.purpose == PROFILING:
-        records = sorted([*state.profiling, record], key=lambda known: known.key)
-        last_denial = max((at for at, known in enumerate(records) if not known.granted), default=0)
-        state.profiling = records[last_denial:]
+        _enter_profiling(state, record)
     latest = state.latest.get(consent.purpose)
     if latest is None or record.key > latest.key:
         state.latest[consent.purpose] = record
 
 
+def _enter_profiling(state: ConsentState, record: ConsentRecord) -> None:
+    """Put a record in its place; all before the latest denial go. One that has its place already is no other."""
+    records = state.profiling
+    at = bisect_left(records, record.key, key=lambda known: known.key)
+    if at < len(records) and records[at] == record:
+        return
+    if at == 0 and records and not records[0].granted:
+        return  # dated before the latest denial
+    records = state.profiling = [*records[:at], record, *records[at:]]
+    if not record.granted:
+        state.profiling = records[at:]
+
+
 def permissions_of(state: ConsentState, model: Model) -> Permissions:
     """What the consents allow, by purpose and day."""
     granted = [
-        (purpose, record.last_day if record.granted else -1)
+        (purpose, _granted_until_day(record))
         for purpose, record in sorted(state.latest.items())
         if purpose != PROFILING
     ]
-    latest = state.latest.get(PROFILING)
-    if model.profiling == "opt_out":
-        until_day = FOREVER_DAY if latest is None or latest.granted else -1
-    else:
-        until_day = latest.last_day if latest is not None and latest.granted else -1
     return Permissions(
         tuple(pair for pair in granted if model.is_channel(pair[0])),
         tuple(pair for pair in granted if not model.is_channel(pair[0])),
-        until_day,
+        _profiling_until_day(state, model),
     )
+
+
+def permissions_after(known: Permissions, state: ConsentState, purpose: str, model: Model) -> Permissions:
+    """`permissions_of` a state in which, since they were `known`, only consents to one purpose may have changed."""
+    if purpose == PROFILING:
+        return known._replace(profiling_until_day=_profiling_until_day(state, model))
+    pair = purpose, _granted_until_day(state.latest[purpose])
+    if model.is_channel(purpose):
+        return known._replace(channels=_with_pair(known.channels, pair))
+    return known._replace(others=_with_pair(known.others, pair))
+
+
+def _with_pair(pairs: tuple[tuple[str, int], ...], pair: tuple[str, int]) -> tuple[tuple[str, int], ...]:
+    at = bisect_left(pairs, pair[:1])
+    known = at < len(pairs) and pairs[at][0] == pair[0]
+    return (*pairs[:at], pair, *pairs[at + known :])
+
+
+def _granted_until_day(record: ConsentRecord) -> int:
+    return record.last_day if record.granted else -1
+
+
+def _profiling_until_day(state: ConsentState, model: Model) -> int:
+    latest = state.latest.get(PROFILING)
+    if model.profiling == "opt_out":
+        return FOREVER_DAY if latest is None or latest.granted else -1
+    return -1 if latest is None else _granted_until_day(latest)
 
 
 def denied_until_us(state: ConsentState, model: Model, day: int) -> int:
@@ -109,14 +143,21 @@ def denied_until_us(state: ConsentState, model: Model, day: int) -> int:
 
     `NEVER_US` if it still is not. Engagement dated before this end is not kept.
     """
-    end_us = BEFORE_ALL_US if model.profiling == "opt_out" else NEVER_US
-    allowed_until_day = FOREVER_DAY if model.profiling == "opt_out" else -1
+    if model.profiling == "opt_out":
+        return _end_of_denial_us(state.profiling)
+    end_us, allowed_until_day = NEVER_US, -1
     for record in state.profiling:
         if not record.granted:
             end_us, allowed_until_day = NEVER_US, -1
-        elif record.occurred_at_us >= midnight_us(allowed_until_day + 1) or end_us == NEVER_US:
+            continue
+        if record.occurred_at_us >= midnight_us(allowed_until_day + 1) or end_us == NEVER_US:
             end_us = record.occurred_at_us
-            allowed_until_day = FOREVER_DAY if model.profiling == "opt_out" else record.last_day
-        elif model.profiling == "opt_in":
-            allowed_until_day = record.last_day
+        allowed_until_day = record.last_day
     return NEVER_US if day > allowed_until_day else end_us
+
+
+def _end_of_denial_us(records: list[ConsentRecord]) -> int:
+    """The first grant after the latest denial, where profiling is allowed unless denied: no grant runs out there."""
+    if not records or records[0].granted:
+        return BEFORE_ALL_US
+    return records[1].occurred_at_us if len(records) > 1 else NEVER_US

@@ -20,6 +20,7 @@ from enrichment.acceptance import (
     Topic,
     check_lateness,
     digest_of,
+    identity_of,
     is_repeat,
     remember,
     topic_of,
@@ -29,6 +30,7 @@ from enrichment.consent import (
     Permissions,
     apply_consent,
     denied_until_us,
+    permissions_after,
     permissions_of,
 )
 from enrichment.days import day_of
@@ -45,7 +47,7 @@ from enrichment.engagement import (
     with_latest,
     without_before,
 )
-from enrichment.holding import check_held
+from enrichment.holding import check_held, check_purpose
 from enrichment.model import Model
 from enrichment.money import convert_micros
 from enrichment.orders import MONEY_ONLY_AFTER_DAYS, Ledger, MoneyHistory, apply_purchase, history_of
@@ -164,13 +166,16 @@ class Customer:
         refused = check_lateness(seen, occurred_at_us, horizon_days)
         if refused is not None:
             return refused
-        digest = digest_of(event.event_id)
+        digest = digest_of(identity_of(event))
         if is_repeat(seen, digest, occurred_at_us, horizon_days):
             return Effect("duplicate")
-        if type(event) is Consent:  # whatever else it carries, it is not refused
+        if type(event) is Consent:  # whatever it carries beside its purpose, it is not refused
             if event.kind == "erasure":
                 self._erase(occurred_at_us)
                 return Effect("accepted", changed=True, is_erasure=True)
+            refused = check_purpose(event, state.consent)
+            if refused is not None:
+                return refused
         else:
             refused = self._check_gross(event) or check_held(event, state.attributes, state.engagement)
             if refused is not None:
@@ -238,7 +243,10 @@ class Customer:
 
     def _apply_consent(self, consent: Consent, midnight_us: int) -> Effect:
         apply_consent(self.state.consent, consent)
-        self._view = self.view()._replace(permissions=permissions_of(self.state.consent, self.model))
+        assert consent.purpose is not None
+        view = self.view()
+        permissions = permissions_after(view.permissions, self.state.consent, consent.purpose, self.model)
+        self._view = view._replace(permissions=permissions)
         if check_held(consent, self.state.attributes, self.state.engagement) is None:
             self._note_attributes("consents", consent)
         self.forget_unallowed(day_of(self.as_of_us(midnight_us)))

@@ -7,13 +7,16 @@ from collections.abc import Mapping
 import orjson
 
 from enrichment.acceptance import Topic, topic_of
+from enrichment.consent import PROFILING, ConsentState
 from enrichment.engagement import COUNT_WINDOW_DAYS, EngagementState, Latest, count_key, with_latest
 from schemas.dead_letters import OUT_OF_RANGE, Rejection, rejection
-from schemas.events import MAX_NAME_CHARACTERS, Engagement, Event
+from schemas.events import MAX_NAME_CHARACTERS, Consent, Engagement, Event
 
 MAX_HELD_BYTES = 65_536
-"""As JSON: for all attributes, for all declared answers, and for all names of interactions."""
+"""As JSON: for all attributes, all declared answers, all names of interactions, and all purposes of consent."""
 MOST_NAME_BYTES = 6 * (2 * MAX_NAME_CHARACTERS + 1)
+CONSENT_BYTES = len("false")
+"""What the profile says of a purpose, at most."""
 
 
 def check_held(
@@ -29,6 +32,21 @@ def check_held(
         if sum(_held_bytes(declared).values()) > MAX_HELD_BYTES:
             return _too_much("declared")
     return _check_names(event, engagement)
+
+
+def check_purpose(consent: Consent, held: ConsentState) -> Rejection | None:
+    """A consent to a purpose that would make its customer hold too many; one that is held already never does.
+
+    Nor does `profiling`, which is in every profile.
+    """
+    purpose = consent.purpose
+    if purpose is None or purpose == PROFILING or purpose in held.latest:
+        return None
+    if (len(held.latest) + 1) * (MOST_NAME_BYTES // 2 + CONSENT_BYTES) < MAX_HELD_BYTES:
+        return None
+    names = [purpose, *(known for known in held.latest if known != PROFILING)]
+    size = _bytes(names) - len("[]") - (len(names) - 1) + len(names) * CONSENT_BYTES
+    return _too_much("purpose") if size > MAX_HELD_BYTES else None
 
 
 def _attribute_bytes(event: Event, attributes: Mapping[Topic, dict[str, Latest]]) -> int:

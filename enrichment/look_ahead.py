@@ -17,6 +17,7 @@ from enrichment.customer import Customer, View
 from enrichment.days import day_of, midnight_us
 from enrichment.deciding import Decider
 from enrichment.decision import Decision
+from enrichment.long_silence import LEAST_DAYS, quiet_until
 from enrichment.results import Results, Table
 
 Ints = npt.NDArray[np.int64]
@@ -24,6 +25,8 @@ TableOf = Callable[[Sequence[View], Ints, Ints], Table]
 
 MAX_ROWS = 32_768
 """Feature rows scored at once: bounds the memory of a sweep."""
+MAX_BEHIND_DAYS = 512
+"""Of midnights that have come already, so many are looked at at once."""
 MIN_DAYS, MAX_DAYS = 8, 16
 """Days looked at ahead. A day costs a few microseconds, and a look some tens, so that looking farther saves little; but
 when very many are due at once, the days ahead of some are what the others wait for."""
@@ -42,8 +45,16 @@ def look_ahead(
     decider: Decider,
     results: Results,
 ) -> None:
-    """Evaluate due customers on their next days; decide on midnights past, file the first one to come."""
-    for part, lengths in _parts(due, midnight_day):
+    """Evaluate due customers on their next days; decide on midnights past, file the first one to come.
+
+    Who has been silent for long, and is far behind, first passes the midnights on which nothing can happen.
+    """
+    walking = [
+        customer
+        for customer in due
+        if not _passes_silence(customer, midnight_day, table_of, decider, results)
+    ]
+    for part, lengths in _parts(walking, midnight_day):
         starts = np.array([customer.state.due_day for customer in part], dtype=np.int64)
         first_row = np.cumsum(lengths) - lengths
         view_at = np.repeat(np.arange(len(part)), lengths)
@@ -57,6 +68,22 @@ def look_ahead(
             first, end = int(first_row[at]), int(first_row[at] + lengths[at])
             rows = range(first + int(loud[first:end].argmax()), end)
             _walk(part[at], table, rows, midnight_day, table_of, decider, results)
+
+
+def _passes_silence(
+    customer: Customer, midnight_day: int, table_of: TableOf, decider: Decider, results: Results
+) -> bool:
+    """Put a customer off to the day after a long span in which nothing can happen, if there is one."""
+    first_day = customer.state.due_day
+    assert first_day is not None
+    if midnight_day - first_day < LEAST_DAYS:
+        return False
+    quiet_day = quiet_until(customer, first_day, midnight_day, table_of, decider)
+    if quiet_day is None:
+        return False
+    customer.state.due_day = quiet_day + 1
+    results.put_off[customer.id] = customer
+    return True
 
 
 def _walk(
@@ -117,7 +144,8 @@ def _parts(due: Sequence[Customer], midnight_day: int) -> Iterator[tuple[list[Cu
         assert due_day is not None
         assert latest_us is not None
         behind_days = midnight_day - due_day + 1
-        days = min(max(due_day - day_of(latest_us), behind_days, MIN_DAYS), MAX_DAYS)
+        ahead_days = min(max(due_day - day_of(latest_us), MIN_DAYS), MAX_DAYS)
+        days = max(ahead_days, min(behind_days, MAX_BEHIND_DAYS))
         if part and rows + days > MAX_ROWS:
             yield part, np.array(lengths, dtype=np.int64)
             part, lengths, rows = [], [], 0

@@ -36,6 +36,7 @@ from enrichment.lifetime_value import BGNBD, ParetoNBD, Predictor
 from enrichment.money import (
     BASE_RATE,
     MAX_AMOUNT_MICROS,
+    MAX_STORED,
     MICROS_PER_UNIT,
     largest_convertible_micros,
     minor_unit_digits,
@@ -439,9 +440,9 @@ class Model(_Part):
 
     @cached_property
     def largest_micros_by_currency(self) -> dict[str, int]:
-        """The largest amount of each currency that a record may hold."""
+        """The largest amount of each currency that a record may hold, which is one that a state can hold too."""
         return {
-            currency: largest_convertible_micros(MAX_AMOUNT_MICROS, rate)
+            currency: min(largest_convertible_micros(MAX_AMOUNT_MICROS, rate), MAX_STORED)
             for currency, rate in self.rate_by_currency.items()
         }
 

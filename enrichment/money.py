@@ -8,6 +8,8 @@ from functools import lru_cache
 MICROS_PER_UNIT = 1_000_000
 MAX_AMOUNT_MICROS = 10**9 * MICROS_PER_UNIT
 """The largest amount of a record, in base micro-units."""
+MAX_STORED = 2**63 - 1
+"""The largest number that a state holds: an amount in its own currency is no larger, however little that is worth."""
 BASE_RATE = Fraction(1)
 """The rate of the base currency: one object, since telling it by its value costs more than converting."""
 

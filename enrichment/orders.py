@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from enrichment.days import day_of
 from enrichment.model import Model
-from enrichment.money import convert_micros, divide_half_even
+from enrichment.money import MAX_STORED, convert_micros, divide_half_even
 from schemas.events import MAX_NAME_CHARACTERS, Purchase
 
 MONEY_ONLY_AFTER_DAYS = 400
@@ -50,7 +50,11 @@ class Version(msgspec.Struct, array_like=True, gc=False, frozen=True):
 
 
 class Refund(msgspec.Struct, array_like=True, gc=False, frozen=True):
-    """Money given back on a day. A late one (see `apply_purchase`) cannot make its order uncounted."""
+    """Money given back on a day. A late one (see `apply_purchase`) cannot make its order uncounted.
+
+    Refunds of one order and day that differ in nothing but their amounts are held as one, of `count` records: however
+    many there are, what the order adds to each day is told at the cost of its days.
+    """
 
     day: int
     late: bool
@@ -59,6 +63,30 @@ class Refund(msgspec.Struct, array_like=True, gc=False, frozen=True):
     base_amount_micros: int
     base_cost_micros: int
     rate: str = ""
+    count: int = 1
+
+    def with_more(self, other: Refund) -> Refund | None:
+        """Both as one; None where they differ in more than their amounts, or 64 bits do not hold the sum."""
+        if (self.day, self.late, self.currency, self.rate) != (
+            other.day,
+            other.late,
+            other.currency,
+            other.rate,
+        ):
+            return None
+        amount_micros = self.amount_micros + other.amount_micros
+        if amount_micros > MAX_STORED:
+            return None
+        return Refund(
+            self.day,
+            self.late,
+            self.currency,
+            amount_micros,
+            self.base_amount_micros + other.base_amount_micros,
+            self.base_cost_micros + other.base_cost_micros,
+            self.rate,
+            self.count + other.count,
+        )
 
 
 class Entry(msgspec.Struct, array_like=True, gc=False):
@@ -237,7 +265,7 @@ def apply_purchase(
     elif not before and len(after) == 1 and _is_later(after[0], history) and not after[0].is_empty:
         later = history.with_later_day(after[0])
     else:
-        later = MoneyHistory.of(_replaced(history.buckets, before, after), ledger.folded)
+        later = MoneyHistory.of(_replaced(history.buckets, *_differing(before, after)), ledger.folded)
     buckets = _fold(ledger, later.buckets, day_of(purchase.occurred_at_us), 2 * late_after_days)
     effect = PurchaseEffect(
         repeated_order,
@@ -278,17 +306,8 @@ def _enter(entry: Entry, ledger: Ledger, purchase: Purchase, model: Model, late_
         ratio = model.cost_ratio_fraction
         base_cost_micros = divide_half_even(base_amount_micros * ratio.numerator, ratio.denominator)
     if purchase.kind == "refund":
-        entry.refunds.append(
-            Refund(
-                day,
-                late,
-                purchase.currency,
-                purchase.total_micros,
-                base_amount_micros,
-                base_cost_micros,
-                rate_text,
-            )
-        )
+        money = purchase.currency, purchase.total_micros, base_amount_micros, base_cost_micros, rate_text
+        _add_refund(entry.refunds, Refund(day, late, *money))
         return
     if purchase.kind == "order" and (entry.ordered_on is None or day < entry.ordered_on):
         entry.ordered_on = day
@@ -309,6 +328,15 @@ def _enter(entry: Entry, ledger: Ledger, purchase: Purchase, model: Model, late_
             entry.late_version = version
     elif entry.version is None or version.key > entry.version.key:
         entry.version = version
+
+
+def _add_refund(refunds: list[Refund], refund: Refund) -> None:
+    for at, known in enumerate(refunds):
+        both = known.with_more(refund)
+        if both is not None:
+            refunds[at] = both
+            return
+    refunds.append(refund)
 
 
 def _is_counted(entry: Entry) -> bool:
@@ -354,7 +382,7 @@ def _refunded(refund: Refund) -> DayMoney:
         revenue_micros=-refund.base_amount_micros,
         margin_micros=refund.base_cost_micros - refund.base_amount_micros,
         refunded_micros=refund.base_amount_micros,
-        refunds=1,
+        refunds=refund.count,
     )
 
 
@@ -377,6 +405,17 @@ def _combined(left: DayMoney, right: DayMoney, sign: int) -> DayMoney:
         left.refunded_micros + sign * right.refunded_micros,
         left.refunds + sign * right.refunds,
         categories,
+    )
+
+
+def _differing(
+    before: tuple[DayMoney, ...], after: tuple[DayMoney, ...]
+) -> tuple[list[DayMoney], list[DayMoney]]:
+    """What `before` has and `after` has not, and the reverse; the same parts are mostly in the same places."""
+    differing = [pair for pair in zip(before, after, strict=False) if pair[0] != pair[1]]
+    same = min(len(before), len(after))
+    return [old for old, _ in differing] + list(before[same:]), [new for _, new in differing] + list(
+        after[same:]
     )
 
 

@@ -45,6 +45,7 @@ HEADER_NAMES: Final = (EXCEPTION_HEADER, MESSAGE_HEADER, TOPIC_HEADER, PARTITION
 MAX_MESSAGE_CHARACTERS: Final = 299
 _MAX_PATH_CHARACTERS: Final = 120
 _MAX_SEGMENT_CHARACTERS: Final = 60
+_MAX_QUOTED_CHARACTERS: Final = 40
 
 
 class RefusedError(ValueError):
@@ -64,7 +65,7 @@ class Rejection:
     """A refused record: why, and where in it.
 
     `message` is one printable line of fewer than 300 characters that begins with the field's path and a
-    colon, such as `items.2.unit_price: …`, or with `$:` where the whole record is at fault. It quotes
+    colon, such as `items[2].unit_price: …`, or with `$:` where the whole record is at fault. It quotes
     no amount and no id.
     """
 
@@ -74,8 +75,7 @@ class Rejection:
 
 def rejection(reason: Reason, path: tuple[str | int, ...], message: str) -> Rejection:
     """A `Rejection` of the field at `path` (empty for the whole record), made printable and cut to length."""
-    segments = [_printable(str(segment), _MAX_SEGMENT_CHARACTERS) for segment in path]
-    where = _cut(".".join(segments), _MAX_PATH_CHARACTERS) if segments else WHOLE_RECORD
+    where = _cut(_joined(path), _MAX_PATH_CHARACTERS) if path else WHOLE_RECORD
     return Rejection(reason, _printable(f"{where}: {message}", MAX_MESSAGE_CHARACTERS))
 
 
@@ -88,13 +88,15 @@ def headers(refused: Rejection, topic: str, partition: int, offset: int) -> list
     return [(name, value.encode()) for name, value in zip(HEADER_NAMES, values, strict=True)]
 
 
-def replay_line(topic: str, refused: Rejection, value: bytes) -> dict[str, str]:
-    """One line of a replay's `dead-letters.jsonl`, keys in the contract's order."""
+def replay_line(topic: str, refused: Rejection, value: bytes, file: str, line: int) -> dict[str, object]:
+    """One line of a replay's `dead-letters.jsonl`, keys in the contract's order; `line` counts from 1."""
     return {
         "topic": topic,
         "reason": refused.reason,
         "message": refused.message,
         "value_base64": base64.b64encode(value).decode("ascii"),
+        "file": file,
+        "line": line,
     }
 
 
@@ -123,6 +125,8 @@ class DeadLetterLine(BaseModel):
             json_schema_extra={"contentEncoding": "base64"},
         ),
     ]
+    file: Annotated[str, Field(description="The file that the record was read from, as it was named.")]
+    line: Annotated[int, Field(ge=1, description="The record's line in the file, counted from 1.")]
 
 
 def _printable(text: str, limit: int) -> str:
@@ -134,6 +138,22 @@ def _printable(text: str, limit: int) -> str:
             for character in text
         )
     return _cut(text, limit)
+
+
+def _joined(path: tuple[str | int, ...]) -> str:
+    """Names by dots, and places in lists in brackets, counted from 0."""
+    joined = ""
+    for segment in path:
+        if isinstance(segment, int):
+            joined += f"[{segment}]"
+        else:
+            joined += f"{'.' if joined else ''}{_printable(segment, _MAX_SEGMENT_CHARACTERS)}"
+    return joined
+
+
+def quoted(text: str) -> str:
+    """What a sender wrote, such as a kind, for the inside of a message."""
+    return f"`{_printable(text, _MAX_QUOTED_CHARACTERS)}`"
 
 
 def _cut(text: str, limit: int) -> str:

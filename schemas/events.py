@@ -15,6 +15,9 @@ MAX_NAME_CHARACTERS: Final = 128
 MAX_QUANTITY: Final = 1_000_000_000
 """The only upper bound of a plain number; beyond it a record is `OutOfRange`."""
 
+RESERVED_CHANNELS: Final = frozenset({"automated", "none"})
+"""What stands in counts where there is no channel: no channel may be named so."""
+
 Topic = Literal["purchases", "engagements", "consents"]
 TOPICS: Final[tuple[Topic, ...]] = ("purchases", "engagements", "consents")
 

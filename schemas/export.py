@@ -19,7 +19,7 @@ from schemas.decode import MAX_VALUE_BYTES
 from schemas.events import MAX_NAME_CHARACTERS
 from schemas.profiles import CustomerProfile
 from schemas.triggers import ReactivationTrigger
-from schemas.wire import Consent, Engagement, Purchase
+from schemas.wire import OF_AN_ERASURE, Consent, Engagement, Purchase
 
 VERSION: Final = "1.0.0"
 """Of the schemas, not of the package; the first number is in every `$id` and `ce_type`."""
@@ -107,7 +107,21 @@ def json_schema(name: str) -> dict[str, Any]:
     }
     if model in (Purchase, Engagement, Consent):
         head["$comment"] = _INPUT_COMMENT
-    return head | {"type": body.pop("type")} | body | _CONDITIONS.get(name, {})
+    conditions = _CONDITIONS.get(name, {})
+    if model is Consent:
+        conditions = _of_consents_alone(body["properties"], conditions)
+    return head | {"type": body.pop("type")} | body | conditions
+
+
+def _of_consents_alone(properties: dict[str, Any], conditions: dict[str, Any]) -> dict[str, Any]:
+    """The conditions of consents, with what fields must be like that are not read of an erasure."""
+    then = conditions["then"]
+    moved: dict[str, Any] = {}
+    for name in properties.keys() - set(OF_AN_ERASURE):
+        described = properties[name]
+        properties[name] = {key: described.pop(key) for key in ("default", "description") if key in described}
+        moved[name] = described | then["properties"].get(name, {})
+    return conditions | {"then": then | {"properties": dict(sorted(moved.items()))}}
 
 
 _CONDITIONS: Final[dict[str, dict[str, Any]]] = {

@@ -16,6 +16,7 @@ from schemas.dead_letters import RefusedError
 from schemas.events import (
     MAX_NAME_CHARACTERS,
     MAX_QUANTITY,
+    RESERVED_CHANNELS,
     Consent,
     ConsentKind,
     Engagement,
@@ -79,6 +80,7 @@ class _Consent(_Record, kw_only=True, gc=False):
 def _purchase(document: object) -> Purchase:
     record = convert(document, _Purchase)
     _check_currency(record.currency)
+    _check_channel(record.channel)
     return Purchase(
         event_id=record.event_id,
         customer_id=record.customer_id,
@@ -109,8 +111,14 @@ def _check_currency(text: str) -> None:
         raise RefusedError("a currency is three capital letters")
 
 
+def _check_channel(name: str | None) -> None:
+    if name in RESERVED_CHANNELS:
+        raise RefusedError("this name is kept for counts")
+
+
 def _engagement(document: object) -> Engagement:
     record = convert(document, _Engagement)
+    _check_channel(record.channel)
     if record.currency is not None:
         _check_currency(record.currency)
     elif record.cost is not None:
@@ -133,7 +141,14 @@ def _engagement(document: object) -> Engagement:
 
 def _consent(document: object) -> Consent:
     record = convert(document, _Consent)
-    if record.kind == "consent" and (record.purpose is None or record.granted is None):
+    if record.kind == "erasure":
+        return Consent(
+            event_id=record.event_id,
+            customer_id=record.customer_id,
+            occurred_at_us=parse_timestamp(record.occurred_at),
+            kind=record.kind,
+        )
+    if record.purpose is None or record.granted is None:
         raise RefusedError("required where kind is consent")
     return Consent(
         event_id=record.event_id,

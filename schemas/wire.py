@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, get_args
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     FailFast,
     Field,
@@ -24,14 +25,23 @@ from pydantic import (
     ValidationInfo,
     WithJsonSchema,
     field_validator,
+    model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from schemas import events
 from schemas.amounts import AMOUNT_PATTERN, parse_amount
-from schemas.dead_letters import UNKNOWN_KIND, RefusedError
-from schemas.events import MAX_NAME_CHARACTERS, MAX_QUANTITY, Scalar, Topic
+from schemas.dead_letters import UNKNOWN_KIND, RefusedError, quoted
+from schemas.events import (
+    MAX_NAME_CHARACTERS,
+    MAX_QUANTITY,
+    RESERVED_CHANNELS,
+    ConsentKind,
+    PurchaseKind,
+    Scalar,
+    Topic,
+)
 from schemas.timestamps import TIME_PATTERN, parse_timestamp
 
 
@@ -50,6 +60,31 @@ def _amount_micros(value: object) -> int:
 def _known_length_kind(value: str) -> str:
     if not 1 <= len(value) <= MAX_NAME_CHARACTERS:
         raise RefusedError(f"a kind has 1-{MAX_NAME_CHARACTERS} characters", reason=UNKNOWN_KIND)
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class _OneOfKinds:
+    """Says of a kind that is none of `kinds` which there are."""
+
+    what: str
+    kinds: tuple[str, ...]
+
+    def __call__(self, value: object) -> object:
+        if value in self.kinds:
+            return value
+        known = ", ".join(self.kinds)
+        if type(value) is not str:
+            raise RefusedError(f"a kind of {self.what} is one of: {known}")
+        reserved = " (it is reserved)" if value == "merge" else ""
+        raise RefusedError(f"{quoted(value)} is no kind of {self.what}{reserved}: {known}")
+
+
+def _no_reserved_channel(value: str | None) -> str | None:
+    if value in RESERVED_CHANNELS:
+        raise RefusedError(
+            f"a channel may not be named {quoted(value)}: counts keep this name for themselves"
+        )
     return value
 
 
@@ -115,6 +150,12 @@ AmountMicros = Annotated[
 Currency = Annotated[str, Field(min_length=3, max_length=3, pattern=r"^[A-Z]{3}$")]
 Name = Annotated[Annotated[str, Field(max_length=MAX_NAME_CHARACTERS)] | None, AfterValidator(_none_if_empty)]
 """At most 128 characters; empty means absent."""
+Channel = Annotated[
+    Name,
+    AfterValidator(_no_reserved_channel),
+    Field(json_schema_extra={"not": {"enum": sorted(RESERVED_CHANNELS)}}),
+]
+"""A name that counts do not keep for themselves."""
 Text = Annotated[str | None, AfterValidator(_none_if_empty)]
 """Of any length; empty means absent."""
 Strings = Annotated[dict[str, str], _FlatObject(frozenset({str}), "strings", ("string",))]
@@ -175,7 +216,8 @@ class Purchase(_Record):
     """An order, its update, a refund or a cancellation. Renewals of a subscription are orders."""
 
     kind: Annotated[
-        Literal["order", "order_updated", "refund", "cancellation"],
+        PurchaseKind,
+        BeforeValidator(_OneOfKinds("purchase", get_args(PurchaseKind))),
         Field(description="What happened. `merge` is reserved and refused."),
     ]
     order_id: Annotated[Id, Field(description="The order that all its records share.")]
@@ -195,7 +237,7 @@ class Purchase(_Record):
             description="What the goods cost the business, in `currency`; else the model's ratio counts.",
         ),
     ] = None
-    channel: Annotated[Name, Field(description="Where it was bought.")] = None
+    channel: Annotated[Channel, Field(description="Where it was bought.")] = None
     items: Annotated[
         tuple[Item, ...],
         Strict(False),
@@ -224,7 +266,7 @@ class Engagement(_Record):
         ),
     ]
     channel: Annotated[
-        Name, Field(description="`email`, `sms`, `push`, `web`, `app`, `phone`, `post`, …")
+        Channel, Field(description="`email`, `sms`, `push`, `web`, `app`, `phone`, `post`, …")
     ] = None
     campaign_id: Annotated[Text, Field(description="The campaign that brought it about.")] = None
     automated: Annotated[
@@ -262,11 +304,17 @@ class Engagement(_Record):
         return events.Engagement(**dict(self))
 
 
+OF_AN_ERASURE: Final = ("event_id", "customer_id", "occurred_at", "kind")
+"""What is read of an erasure: it is never refused for what stands beside that."""
+
+
 class Consent(_Record):
     """Consent given or withdrawn for one purpose, or the erasure of everything held."""
 
     kind: Annotated[
-        Literal["consent", "erasure"], Field(description="What happened. `merge` is reserved and refused.")
+        ConsentKind,
+        BeforeValidator(_OneOfKinds("consent", get_args(ConsentKind))),
+        Field(description="What happened. `merge` is reserved and refused."),
     ]
     purpose: Annotated[
         Id | None,
@@ -287,6 +335,13 @@ class Consent(_Record):
             description="RFC 3339 with an offset; the grant ends at the UTC midnight after it.",
         ),
     ] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_what_is_read_of_an_erasure(cls, data: Any) -> Any:
+        if type(data) is dict and data.get("kind") == "erasure":
+            return {name: data[name] for name in OF_AN_ERASURE if name in data}
+        return data
 
     @field_validator("purpose", "granted")
     @classmethod

@@ -12,6 +12,7 @@ import orjson
 from enrichment.fairness import audit
 from streams.errors import EbbtideError, UsageError
 from streams.profile_lines import read_profiles
+from streams.refusals import Refusals
 from streams.settings import Settings
 
 MAX_ATTRIBUTES_NAMED = 20
@@ -26,31 +27,37 @@ class _Audited(NamedTuple):
     without_standing: int
 
 
-def run_audit(settings: Settings, by: str, profiles: Path | None, as_json: bool) -> str:
+def run_audit(
+    settings: Settings, by: str, profiles: Path | None, as_json: bool, refusals: Refusals | None = None
+) -> str:
     """The audit by an attribute, as text for people or as JSON, of the profiles in a file or else in Redis.
+
+    Profiles that were refused are counted in `refusals`.
 
     Raises:
         UsageError: no customer has the attribute.
-        EbbtideError: the file holds something else than profiles, or Redis does not answer or holds nothing.
+        EbbtideError: the file holds something else than profiles, or Redis does not answer or holds nothing; or more
+            was refused than `refusals` allows.
         OSError: the file cannot be read.
     """
+    refusals = refusals or Refusals("profiles")
     if profiles is not None:
-        document = audit_of(profiles, by)
+        document = audit_of(profiles, by, refusals)
     else:
         from streams.profiles import export_profiles
 
         with tempfile.TemporaryDirectory(prefix="ebbtide-audit-") as directory:
             held = Path(directory) / "profiles.jsonl"
-            export_profiles(settings, held, None)
+            export_profiles(settings, held, None, refusals)
             document = audit_of(held, by)
     if as_json:
         return orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
     return audit_text(document)
 
 
-def audit_of(profiles: Path, by: str) -> dict[str, Any]:
+def audit_of(profiles: Path, by: str, refusals: Refusals | None = None) -> dict[str, Any]:
     """The audit as one document, of a file of profiles, one a line and one a customer."""
-    found = _read(profiles, by.removeprefix("attributes."))
+    found = _read(profiles, by.removeprefix("attributes."), refusals)
     if not found.tiers:
         told = f", only {found.without_standing:,} without a standing" if found.without_standing else ""
         raise EbbtideError(f"{profiles}: there is no profile with a standing to audit{told}")
@@ -58,10 +65,10 @@ def audit_of(profiles: Path, by: str) -> dict[str, Any]:
     return {**document, "without_standing": found.without_standing}
 
 
-def _read(path: Path, by: str) -> _Audited:
+def _read(path: Path, by: str, refusals: Refusals | None) -> _Audited:
     found = _Audited([], [], [], 0)
     without_standing, attributes = 0, set[str]()
-    for profile in read_profiles(path):
+    for profile in read_profiles(path, refusals):
         standing = profile["standing"]
         if standing["tier"] is None:
             without_standing += 1

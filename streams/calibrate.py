@@ -19,10 +19,12 @@ from enrichment.calibration.engagement_weights import EngagementWeights, fit_eng
 from enrichment.calibration.snapshot import Snapshot, take_snapshots
 from enrichment.days import day_of, format_day
 from enrichment.model import Model, TimeUnit
+from schemas.dead_letters import Rejection
 from schemas.events import Purchase
 from streams.bounded_lines import DEFAULT_LIMIT_BYTES
 from streams.errors import EbbtideError, UsageError
-from streams.replay_log import ReplayLog, ordered_log, read_lines
+from streams.refusals import Refusals
+from streams.replay_log import Refused, ReplayLog, ordered_log, read_records, refusals_of
 
 Document = dict[str, Any]
 
@@ -61,39 +63,46 @@ def run_calibration(
     wanted: Wanted,
     outputs: Outputs,
     horizons: Horizons | None = None,
+    refusals: Refusals | None = None,
     limit_bytes: int = DEFAULT_LIMIT_BYTES,
 ) -> Document:
     """Fit a model to JSON Lines (`.jsonl`, `.jsonl.gz`) and write it, after its reports; gives the report.
 
+    Records that were refused are counted in `refusals`.
+
     Raises:
-        EbbtideError: There is no order, or nothing can be fitted; the report then says why too.
+        EbbtideError: There is no order, or nothing can be fitted; the report then says why too. Or more records were
+            refused than `refusals` allows: there are reports then, and no model.
         UsageError: The holdout leaves nothing to fit to.
     """
-    values = (
-        (topic, value)
-        for topic in TOPICS
-        for path in files.get(topic, ())
-        for value in read_lines(path, limit_bytes)
-    )
-    log = ordered_log(values, base, until_us)
+    refusals = refusals or Refusals()
+    log = ordered_log(read_records(files, limit_bytes), base, until_us)
     try:
-        document, report = fit(log, base, until_us, wanted, horizons)
+        document, report = fit(log, base, until_us, wanted, horizons, refusals)
     except CapacityError as error:
         raise EbbtideError(str(error)) from error
     except RefusedError as error:
-        refusal = f"no model was fitted: {error}"
-        _write_reports({"refused": str(error), **error.report, "warnings": [refusal]}, outputs)
-        raise EbbtideError(refusal) from error
+        # Without examples: a report does not depend on the order of lines.
+        cause = _with_cause(error, refusals, with_examples=False)
+        warnings = [f"no model was fitted: {cause}"]
+        _write_reports({"refused": cause, **error.report, "warnings": warnings}, outputs)
+        raise EbbtideError(f"no model was fitted: {_with_cause(error, refusals)}") from error
     _write_reports(report, outputs)
+    refusals.check()
     outputs.model.parent.mkdir(parents=True, exist_ok=True)
     outputs.model.write_text(model_text(document), encoding="utf-8")
     return report
 
 
 def fit(
-    log: ReplayLog, base: Model, until_us: int | None, wanted: Wanted, horizons: Horizons | None = None
+    log: ReplayLog,
+    base: Model,
+    until_us: int | None,
+    wanted: Wanted,
+    horizons: Horizons | None,
+    refusals: Refusals,
 ) -> tuple[Document, Document]:
-    """The model document and the report.
+    """The model document and the report; records that were refused are counted in `refusals`.
 
     1. Look at the history at the ends of some days.
     2. Fit engagement weights beside the model's.
@@ -103,17 +112,25 @@ def fit(
         RefusedError: Nothing can be fitted; its report says what was found in the records.
     """
     outcomes = Counter[tuple[str, str]](log.outcomes)
-    reasons = Counter(str(refused.reason) for _, _, refused in log.dead_letters)
+    dead_letters = list(log.dead_letters)
     try:
         days = _days(log, until_us, wanted)
-    except RefusedError as error:
-        told = {"data_quality": data_quality(NOBODY, base, _counts(outcomes, reasons))}
+    except (RefusedError, UsageError) as error:
+        refusals_of(dead_letters, {**outcomes, ("all", "accepted"): len(log.records)}, refusals)
+        if isinstance(error, UsageError):
+            raise UsageError(_with_cause(error, refusals)) from None
+        told = {"data_quality": data_quality(NOBODY, base, _counts(outcomes, refusals))}
         raise RefusedError(str(error), told) from None
     events = (record.event for record in log.records)
+
+    def refuse(at: int, why: Rejection) -> None:
+        dead_letters.append(Refused(log.records[at].line, why))
+
     looked = {  # 1
-        taken.day: taken for taken in take_snapshots(events, days.all, base, horizons, outcomes, reasons)
+        taken.day: taken for taken in take_snapshots(events, days.all, base, horizons, outcomes, refuse)
     }
-    quality = data_quality(looked[days.end], base, _counts(outcomes, reasons))
+    refusals_of(dead_letters, outcomes, refusals)
+    quality = data_quality(looked[days.end], base, _counts(outcomes, refusals))
     weights = fit_engagement_weights(looked[days.cut], looked[days.end], base)  # 2
     used = weights.weights if wanted.fits_engagement_weights else None
     try:
@@ -146,7 +163,7 @@ def _days(log: ReplayLog, until_us: int | None, wanted: Wanted) -> Days:
         None,
     )
     if first_us is None:
-        raise RefusedError(f"there is no order to fit anything to{_why_none(log)}", {})
+        raise RefusedError(f"there is no order to fit anything to{_later(log)}", {})
     first_day = day_of(first_us)
     end_day = day_of(log.records[-1].occurred_at_us if until_us is None else until_us)
     longest = end_day - first_day - 1
@@ -161,12 +178,17 @@ def _days(log: ReplayLog, until_us: int | None, wanted: Wanted) -> Days:
     return Days.of(first_day, end_day, holdout_days)
 
 
-def _why_none(log: ReplayLog) -> str:
-    """What became of the records instead, as the end of a sentence."""
-    refused = Counter(str(rejection.reason) for _, _, rejection in log.dead_letters).most_common(1)
-    told = f"; {len(log.dead_letters):,} records were refused, most as {refused[0][0]}" if refused else ""
+def _with_cause(error: Exception, refusals: Refusals, *, with_examples: bool = True) -> str:
+    """An error's message and, where records were refused, that they are missing."""
+    if not refusals.refused:
+        return str(error)
+    return f"{error}; {refusals.in_one_line(with_examples=with_examples)}"
+
+
+def _later(log: ReplayLog) -> str:
+    """Whether the records are later than the end that was asked for, as the end of a sentence."""
     later = sum(count for (_, outcome), count in log.outcomes.items() if outcome == "after_until")
-    return f"{told}; {later:,} records are later than --until" if later else told
+    return f"; {later:,} records are later than --until" if later else ""
 
 
 def _weights_report(weights: EngagementWeights, wanted: Wanted) -> Document:
@@ -174,12 +196,12 @@ def _weights_report(weights: EngagementWeights, wanted: Wanted) -> Document:
     return {"used": used, "asked_for": wanted.fits_engagement_weights, **weights.report}
 
 
-def _counts(outcomes: Counter[tuple[str, str]], reasons: Counter[str]) -> RecordCounts:
+def _counts(outcomes: Counter[tuple[str, str]], refusals: Refusals) -> RecordCounts:
     """What became of the records, by topic, and why some were refused."""
     by_topic: dict[str, dict[str, int]] = {topic: {} for topic in TOPICS}
     for (topic, outcome), count in sorted(outcomes.items()):
         by_topic[topic][outcome] = count
-    return RecordCounts(by_topic, reasons)
+    return RecordCounts(by_topic, refusals.by_reason)
 
 
 def _write_reports(report: Document, outputs: Outputs) -> None:

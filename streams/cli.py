@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import click
 
 from streams import cli_operations
-from streams.cli_options import PROGRAM, Name, Options, Tier, for_all, until_option
+from streams.cli_options import (
+    PROGRAM,
+    Name,
+    Options,
+    Tier,
+    conclude,
+    fail_over_option,
+    for_all,
+    until_option,
+)
 from streams.errors import EbbtideError, UsageError, one_line
 
 if TYPE_CHECKING:
@@ -74,15 +83,20 @@ def cli() -> None:
 
 @cli.command()
 @click.option("--model", metavar="FILE", type=_FILES, help="Model file, instead of the built-in model.")
+@fail_over_option
 @for_all
 @click.pass_obj
-def demo(options: Options, model: Path | None) -> int:
+def demo(options: Options, model: Path | None, fail_over: float | None) -> int:
     """Stream a real data set through an embedded broker and Redis, and print what came of it."""
     if model is not None:
         _model_of(options.settings(), model)  # a file that cannot be used is told before anything starts
     from streams.demo import run_demo
+    from streams.refusals import Refusals
 
-    return int(run_demo(model))
+    refusals = Refusals(fail_over=fail_over)
+    code = run_demo(model, refusals)
+    conclude(refusals)
+    return code
 
 
 @cli.command()
@@ -118,6 +132,7 @@ def run(options: Options, workers: int) -> int:
     type=click.IntRange(1, 256),
     help="That share the work; one for each processor, if it pays, when left out. The results are the same.",
 )
+@fail_over_option
 @for_all
 @click.pass_obj
 def replay(
@@ -129,6 +144,7 @@ def replay(
     until: int | None,
     out: Path,
     processes: int | None,
+    fail_over: float | None,
 ) -> None:
     """Run a log from files (.jsonl, .jsonl.gz) through the same pipeline, with no broker and no Redis."""
     if not (purchases or engagements or consents):
@@ -137,8 +153,10 @@ def replay(
     loaded = _model_of(settings, model)
     from streams.garbage import expecting_long_lives
     from streams.progress import reporting
+    from streams.refusals import Refusals
     from streams.replay_files import run_replay
 
+    refusals = Refusals(fail_over=fail_over)
     with expecting_long_lives(), reporting("replay") as report:
         summary: Any = run_replay(
             purchases=purchases,
@@ -151,9 +169,11 @@ def replay(
             report=report,
             processes=processes,
             limit_bytes=settings.decompressed_max_bytes,
+            refusals=refusals,
         )
     events = sum(sum(outcomes.values()) for outcomes in summary["events"].values())
     click.echo(f"{events:,} events of {summary['customers']:,} customers; the results are in {out}")
+    conclude(refusals)
 
 
 @cli.command()
@@ -165,14 +185,18 @@ def replay(
     help="JSON Lines.",
 )
 @until_option
+@fail_over_option
 @for_all
 @click.pass_obj
-def profiles(options: Options, out: Path, until: int | None) -> None:
+def profiles(options: Options, out: Path, until: int | None, fail_over: float | None) -> None:
     """Write every customer's current profile, from Redis, as JSON Lines."""
     settings = options.settings()
     from streams.profiles import export_profiles
+    from streams.refusals import Refusals
 
-    export_profiles(settings, out, until)
+    refusals = Refusals("profiles", fail_over)
+    export_profiles(settings, out, until, refusals)
+    conclude(refusals)
 
 
 @cli.command()
@@ -223,6 +247,7 @@ def explain(options: Options, customer_id: str, as_json: bool) -> None:
 @click.option("--out", metavar="FILE", type=_NEW_FILE, required=True, help="The model file (YAML).")
 @click.option("--report", metavar="FILE", type=_NEW_FILE, help="How good it is, as JSON.")
 @click.option("--html", metavar="FILE", type=_NEW_FILE, help="The report as a page to look at.")
+@fail_over_option
 @for_all
 @click.pass_obj
 def calibrate(
@@ -241,13 +266,16 @@ def calibrate(
     out: Path,
     report: Path | None,
     html: Path | None,
+    fail_over: float | None,
 ) -> None:
     """Fit a model file to a history of purchases and engagement, and say how good it is."""
     _different_files({"--out": out, "--report": report, "--html": html})
     settings = options.settings()
     loaded = _model_of(settings, model)
     from streams.calibrate import Outputs, Wanted, calibration_text, run_calibration
+    from streams.refusals import Refusals
 
+    refusals = Refusals(fail_over=fail_over)
     told = run_calibration(
         {"purchases": purchases, "engagements": engagements, "consents": consents},
         loaded,
@@ -255,10 +283,12 @@ def calibrate(
         Wanted(holdout_days, time_unit, _once_each(tiers), fit_engagement_weights, name, model_version),
         Outputs(out, report, html),
         settings.horizons,
+        refusals,
         settings.decompressed_max_bytes,
     )
     click.echo(calibration_text(told))
     click.echo(f"the model is in {out}")
+    conclude(refusals)
 
 
 @cli.command()
@@ -267,14 +297,18 @@ def calibrate(
     "--profiles", metavar="FILE", type=_FILES, help="As `profiles` and `replay` write it; Redis if left out."
 )
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@fail_over_option
 @for_all
 @click.pass_obj
-def audit(options: Options, by: str, profiles: Path | None, as_json: bool) -> None:
+def audit(options: Options, by: str, profiles: Path | None, as_json: bool, fail_over: float | None) -> None:
     """Tell whether groups of customers fare alike: shares per tier and segment, and the 80% rule."""
     settings = options.settings()
     from streams.audit import run_audit
+    from streams.refusals import Refusals
 
-    click.echo(run_audit(settings, by, profiles, as_json))
+    refusals = Refusals("profiles", fail_over)
+    click.echo(run_audit(settings, by, profiles, as_json, refusals))
+    conclude(refusals)
 
 
 @cli.command()
@@ -282,6 +316,7 @@ def audit(options: Options, by: str, profiles: Path | None, as_json: bool) -> No
 @click.option("--profiles", metavar="FILE", type=_FILES, help="JSON Lines of profiles, instead of Redis.")
 @click.option("--model", metavar="FILE", type=_FILES, help="Model file, instead of the setting's.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, with everyone who would move.")
+@fail_over_option
 @for_all
 @click.pass_obj
 def whatif(
@@ -290,6 +325,7 @@ def whatif(
     profiles: Path | None,
     model: Path | None,
     as_json: bool,
+    fail_over: float | None,
 ) -> None:
     """Tell who would move if tiers had this much room, and which costs and values with them; changes nothing.
 
@@ -298,9 +334,12 @@ def whatif(
     asked = _once_each(tiers)
     settings = options.settings()
     loaded = _model_of(settings, model)
+    from streams.refusals import Refusals
     from streams.what_if import what_if
 
-    click.echo(what_if(settings, loaded, asked, profiles, as_json))
+    refusals = Refusals("profiles", fail_over)
+    click.echo(what_if(settings, loaded, asked, profiles, as_json, refusals))
+    conclude(refusals)
 
 
 for _command in (

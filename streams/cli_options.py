@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 if TYPE_CHECKING:
+    from streams.refusals import Refusals
     from streams.settings import Settings
 
 PROGRAM: Final = "ebbtide"
 MAX_NAME_CHARACTERS: Final = 128
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_DECIMAL: Final = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?")
 _NUMBER: Final = re.compile(r"[0-9]{1,18}")
 
 
@@ -85,6 +87,23 @@ class Name(click.ParamType):
         return text
 
 
+class Share(click.ParamType):
+    """A share of a whole, such as `0.01` or `1%`."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The share as a number from 0 to 1."""
+        text = str(value)
+        number, is_percentage = text.removesuffix("%"), text.endswith("%")
+        if not _DECIMAL.fullmatch(number):
+            self.fail(f"{text!r}: a share is a number from 0 to 1, or a percentage, such as 1%", param, ctx)
+        share = float(number) / (100 if is_percentage else 1)
+        if share > 1:
+            self.fail(f"{text!r}: a share is at most 1, or 100%", param, ctx)
+        return share
+
+
 class Reason(click.ParamType):
     """A reason of dead letters, as docs/contract.md lists them."""
 
@@ -145,3 +164,17 @@ def for_all(command: Callable[..., Any]) -> Callable[..., Any]:
 until_option = click.option(
     "--until", metavar="T", type=Time(), help="RFC 3339 time, or a date (its first instant, UTC)."
 )
+
+fail_over_option = click.option(
+    "--fail-over-refused",
+    "fail_over",
+    metavar="SHARE",
+    type=Share(),
+    help="Exit code 1 where a larger share than this is refused, such as 0.01 or 1%.",
+)
+
+
+def conclude(refusals: Refusals) -> None:
+    """Say at a command's end what was refused; raises where the command has failed by it."""
+    refusals.check()
+    click.echo(refusals.text(), err=True)

@@ -30,13 +30,21 @@ from redis.asyncio import Redis
 from enrichment.acceptance import TOPICS, Topic
 from enrichment.days import day_of
 from enrichment.profile import Document
+from schemas.dead_letters import (
+    EXCEPTION_HEADER,
+    MESSAGE_HEADER,
+    OFFSET_HEADER,
+    PARTITION_HEADER,
+    TOPIC_HEADER,
+)
 from schemas.timestamps import parse_timestamp
-from streams.demo_report import Compared, Published, Streamed, print_report
+from streams.demo_report import Compared, DeadLetter, Published, Streamed, print_report
 from streams.embedded import EmbeddedBroker, EmbeddedRedis, OwnedProcess, free_port
 from streams.errors import EbbtideError, one_line
 from streams.log_reader import read_to_end
 from streams.progress import Report, reporting
 from streams.redis_keys import PartitionKeys
+from streams.refusals import Example, Refusals
 from streams.replay import Replayed, replay
 from streams.settings import PREFIX, Settings
 from streams.state_store import StateStore
@@ -55,17 +63,23 @@ STALL_TIMEOUT_S: Final = 60.0
 """The worker may take as long as it needs, but not stand still for this long."""
 STOP_TIMEOUT_S: Final = 20.0
 SEND_TIMEOUT_S: Final = 30.0
+_FILE: Final = "demo_data/{}.jsonl.gz"
 
 Events = list[tuple[Topic, int, bytes, bytes]]
 """(topic, partition, key, value)."""
 
 
-def run_demo(model: Path | None = None) -> int:
-    """Run the demo on all of its households; gives the exit code: 0 if the stream and replay agree."""
-    return run_demo_on(model=model)
+def run_demo(model: Path | None = None, refusals: Refusals | None = None) -> int:
+    """Run the demo on all of its households; gives the exit code: 0 if the stream and replay agree.
+
+    Records that the worker refused are counted in `refusals`.
+    """
+    return run_demo_on(model=model, refusals=refusals)
 
 
-def run_demo_on(percent_of_households: int = 100, model: Path | None = None) -> int:
+def run_demo_on(
+    percent_of_households: int = 100, model: Path | None = None, refusals: Refusals | None = None
+) -> int:
     """Run the demo on a share of its households, by a model file or the built-in model.
 
     1. Start a broker and Redis, and create the topics.
@@ -96,6 +110,8 @@ def run_demo_on(percent_of_households: int = 100, model: Path | None = None) -> 
         )
     compared = compare_with_replay(published, replayed, streamed.midnight_days)
     print_report(published, streamed, compared, Counter(topic for topic, *_ in events))
+    if refusals is not None:
+        count_refused(published, events, refusals)
     return 0 if compared.is_equal else 1
 
 
@@ -118,11 +134,19 @@ def load_events(percent_of_households: int = 100) -> Events:
     """The bundled events in the order of their files, each with its partition."""
     events: Events = []
     for topic in TOPICS:
-        for value in _lines(resources.files("streams") / "demo_data" / f"{topic}.jsonl.gz"):
+        for value in _lines(resources.files("streams") / _FILE.format(topic)):
             key = str(orjson.loads(value)["customer_id"]).encode()
             if zlib.crc32(key) % 100 < percent_of_households:
                 events.append((topic, partition_of(key), key, value))
     return events
+
+
+def bundled_lines() -> Iterator[tuple[str, int, bytes]]:
+    """Each bundled event with its file and its line in it."""
+    for topic in TOPICS:
+        file = _FILE.format(topic)
+        for number, value in enumerate(_lines(resources.files("streams") / file), start=1):
+            yield f"streams/{file}", number, value
 
 
 @cache
@@ -239,12 +263,17 @@ async def read_published(settings: Settings) -> Published:
     changes: dict[str, dict[str, Any]] = {}
     triggers: dict[str, dict[str, Any]] = {}
     profiles: dict[str, bytes | None] = {}
+    letters: dict[tuple[str, str, str], DeadLetter] = {}
     names = (SEGMENT_CHANGES, REACTIVATION_TRIGGERS, CUSTOMER_PROFILES, DEAD_LETTERS)
     async for record in read_to_end(settings, names):
         if record.topic == settings.topic(CUSTOMER_PROFILES):
             profiles[record.key.decode()] = record.value
         elif record.topic == settings.topic(DEAD_LETTERS):
-            published.dead_letters += 1
+            said = {name: value.decode() for name, value in record.headers}
+            place = said[TOPIC_HEADER], said[PARTITION_HEADER], said[OFFSET_HEADER]
+            refused = said[EXCEPTION_HEADER], said[MESSAGE_HEADER], record.value
+            published.repeats += place in letters
+            letters.setdefault(place, refused)
         elif record.topic == settings.topic(SEGMENT_CHANGES):
             change = orjson.loads(record.value)
             published.repeats += change["change_id"] in changes
@@ -253,10 +282,22 @@ async def read_published(settings: Settings) -> Published:
             trigger = orjson.loads(record.value)
             published.repeats += trigger["trigger_id"] in triggers
             triggers.setdefault(trigger["trigger_id"], trigger)
+    published.dead_letters = list(letters.values())
     published.changes = sorted(changes.values(), key=lambda c: (c["as_of"], c["customer_id"], c["sequence"]))
     published.triggers = sorted(triggers.values(), key=lambda t: (t["as_of"], t["customer_id"]))
     published.profiles = [orjson.loads(value) for value in profiles.values() if value is not None]
     return published
+
+
+def count_refused(published: Published, events: Events, refusals: Refusals) -> None:
+    """Count the dead letters that were read back, each with its line in the bundled files."""
+    refusals.read = len(events)
+    refusals.accepted = len(events) - len(published.dead_letters)
+    if not published.dead_letters:
+        return
+    line_of = {value: (file, number) for file, number, value in bundled_lines()}
+    for reason, message, value in published.dead_letters:
+        refusals.add(reason, Example(*line_of[value], message))
 
 
 def compare_with_replay(

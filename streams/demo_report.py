@@ -18,6 +18,8 @@ from rich.table import Table
 from schemas.changes import DIRECTIONS, LEVELS, TRIGGERS
 
 Document = dict[str, Any]
+DeadLetter = tuple[str, str, bytes]
+"""Reason, message and value of a record that was refused."""
 
 PLAIN_WIDTH: Final = 100
 """Columns of text where there is no terminal to tell."""
@@ -31,7 +33,7 @@ class Published:
     changes: list[Document] = field(default_factory=list)
     triggers: list[Document] = field(default_factory=list)
     profiles: list[Document] = field(default_factory=list)
-    dead_letters: int = 0
+    dead_letters: list[DeadLetter] = field(default_factory=list)
     repeats: int = 0
 
 
@@ -158,7 +160,7 @@ def _summary(
     total = sum(events.values())
     parts = ", ".join(f"{count:,} {topic}" for topic, count in events.items())
     households = f"{len(published.profiles):,} households"
-    yield f"{total:,} events ({parts}) of {households}; {published.dead_letters} dead letters."
+    yield f"{total:,} events ({parts}) of {households}; {len(published.dead_letters):,} dead letters."
     yield (
         f"{total / streamed.elapsed_s:,.0f} events/s end to end ({streamed.elapsed_s:.1f} s), by one worker process "
         f"through the embedded broker and Redis, all of them on {os.cpu_count()} cores."

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
+from msgspec import DecodeError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
+from zstandard import ZstdError
 
+from enrichment.customer import Customer
 from enrichment.model import Model
 from streams.errors import EbbtideError, one_line
 from streams.redis_keys import PartitionKeys
+from streams.refusals import Example, Refusals
 from streams.settings import Settings
 from streams.state_store import StateStore
 from streams.step import Mark
 
 TIMEOUT_S: Final = 10.0
 _PROBED_AT_ONCE: Final = 1_024
+_UNREADABLE: Final = (ValueError, DecodeError, ZstdError, IndexError)
+"""What the bytes of a state raise that was damaged, or written by a later version."""
 
 
 class NothingHeldError(EbbtideError):
@@ -33,6 +39,28 @@ class HeldPartition:
     store: StateStore
     mark: Mark
     model_fingerprint: str
+
+    async def known(self, customer_ids: Sequence[str], refusals: Refusals) -> dict[str, Customer]:
+        """The customers of whom more than an erasure is known; unreadable states are left out and counted."""
+        loaded = await self._readable(customer_ids, refusals)
+        known = {customer_id: customer for customer_id, customer in loaded.items() if customer.is_known}
+        refusals.read += len(known)
+        refusals.accepted += len(known)
+        return known
+
+    async def _readable(self, customer_ids: Sequence[str], refusals: Refusals) -> dict[str, Customer]:
+        try:
+            return await self.store.load(customer_ids)
+        except _UNREADABLE as error:
+            if len(customer_ids) > 1:  # one by one, to find those that can be read
+                loaded = dict[str, Customer]()
+                for customer_id in customer_ids:
+                    loaded |= await self._readable([customer_id], refusals)
+                return loaded
+            where = f"partition {self.partition}, customer {customer_ids[0]!r}"
+            refusals.read += 1
+            refusals.add("unreadable in Redis", Example(where, 0, one_line(error)))
+            return {}
 
 
 @asynccontextmanager

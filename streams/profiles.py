@@ -20,25 +20,33 @@ from enrichment.profile import Document
 from streams.errors import EbbtideError
 from streams.held_state import HeldPartition, held_partitions
 from streams.progress import Report, reporting
+from streams.refusals import Refusals
 from streams.settings import Settings
 
 PAGE_CUSTOMERS: Final = 2_000
 """Customers in memory at a time; of all others only the ids are."""
 
 
-def export_profiles(settings: Settings, out: Path, until_us: int | None) -> int:
+def export_profiles(
+    settings: Settings, out: Path, until_us: int | None, refusals: Refusals | None = None
+) -> int:
     """Write the profiles of all customers that Redis holds; gives their number.
 
     A profile is as of the later of the customer's latest record and their partition's last midnight, or as of
     `until_us` for everyone. Standings are the last ones decided. The file appears when it is whole. While the worker
-    runs, each customer is as of the moment at which they were read.
+    runs, each customer is as of the moment at which they were read. Customers whose states cannot be read are left out,
+    and counted in `refusals`.
 
     Raises:
-        EbbtideError: Redis does not answer or holds nothing of the group, or records after `until_us`.
+        EbbtideError: Redis does not answer or holds nothing of the group, or records after `until_us`; or more states
+            cannot be read than `refusals` allows.
     """
     model = settings.load_model()
+    refusals = refusals or Refusals("profiles")
     with _whole_file(out) as lines, reporting("profiles", "customers") as report:
-        return asyncio.run(_export(settings, model, until_us, lines, report))
+        written = asyncio.run(_export(settings, model, until_us, lines, report, refusals))
+        refusals.check()
+    return written
 
 
 @contextmanager
@@ -59,7 +67,12 @@ def _whole_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 async def _export(
-    settings: Settings, model: Model, until_us: int | None, lines: IO[bytes], report: Report
+    settings: Settings,
+    model: Model,
+    until_us: int | None,
+    lines: IO[bytes],
+    report: Report,
+    refusals: Refusals,
 ) -> int:
     enricher = Enricher(model, settings.change_namespace, settings.horizons)
     written = 0
@@ -72,7 +85,7 @@ async def _export(
         ]
         ids.sort()
         for start in range(0, len(ids), PAGE_CUSTOMERS):
-            page = await _page(ids[start : start + PAGE_CUSTOMERS], partitions)
+            page = await _page(ids[start : start + PAGE_CUSTOMERS], partitions, refusals)
             for document in _profiles(page, until_us, enricher):
                 lines.write(orjson.dumps(document) + b"\n")
             written += len(page)
@@ -81,15 +94,14 @@ async def _export(
 
 
 async def _page(
-    ids: Sequence[tuple[str, int]], partitions: Sequence[HeldPartition]
+    ids: Sequence[tuple[str, int]], partitions: Sequence[HeldPartition], refusals: Refusals
 ) -> list[tuple[Customer, int]]:
     """The customers of these (id, index of partition) in the same order, with their partition's last midnight."""
     found: dict[tuple[str, int], Customer] = {}
     for at, held in enumerate(partitions):
         wanted = [customer_id for customer_id, of in ids if of == at]
-        for customer_id, customer in (await held.store.load(wanted)).items():
-            if customer.is_known:
-                found[customer_id, at] = customer
+        for customer_id, customer in (await held.known(wanted, refusals)).items():
+            found[customer_id, at] = customer
     return [(found[key], midnight_us(partitions[key[1]].mark.midnight_day)) for key in ids if key in found]
 
 

@@ -34,7 +34,7 @@ class PartitionKeys:
 
     @property
     def meta(self) -> str:
-        """Hash: owner token, step, step token, offsets, midnight, model, topics' ids; why it stopped, where it is stuck.
+        """Hash: owner token, step, step token, offsets, midnight, model, topics' ids; why it stopped, where stuck.
 
         Lives as long as the partition.
         """

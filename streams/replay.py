@@ -16,7 +16,7 @@ from enrichment.model import Model
 from enrichment.profile import Document
 from enrichment.results import Results
 from streams.progress import Report
-from streams.replay_log import Dated, ReplayLog, ordered_log
+from streams.replay_log import Dated, Line, Refused, ReplayLog, ordered_log
 
 NAMESPACE = "replay"
 BATCH_EVENTS = 10_000
@@ -47,7 +47,7 @@ def replay(
 
     `values` may come in any order. Records after `until_us` are ignored and counted.
     """
-    log = ordered_log(values, model, until_us)
+    log = ordered_log((Line(topic, value) for topic, value in values), model, until_us)
     return replay_ordered(log, model, log.end_us(until_us), horizons, report)
 
 
@@ -66,7 +66,7 @@ def replay_ordered(
         first = len(results.rejected)
         enricher.process([record.event for record in batch], customers, day, results)
         for at, refused in results.rejected[first:]:
-            log.dead_letters.append((batch[at].topic, batch[at].value, refused))
+            log.dead_letters.append(Refused(batch[at].line, refused))
         index.file(record.customer_id for record in batch)
         if report is not None and number % 16 == 0:
             report(sum(results.outcomes.values()), len(log.records))

@@ -20,9 +20,10 @@ from schemas.dead_letters import replay_line
 from schemas.profiles import DIMENSIONS
 from streams.bounded_lines import DEFAULT_LIMIT_BYTES
 from streams.progress import Report
+from streams.refusals import Refusals
 from streams.replay import replay_ordered
-from streams.replay_log import ReplayLog, ordered_log, read_lines
-from streams.replay_parts import FILES, PROFILES, TRIGGERS, DeadLetters, Part, merge, write_lines, write_part
+from streams.replay_log import Refused, ReplayLog, ordered_log, read_records, refusals_of
+from streams.replay_parts import FILES, PROFILES, TRIGGERS, Part, merge, write_lines, write_part
 from streams.replay_shares import Rules, replay_in_shares
 
 RECORDS_PER_PROCESS: Final = 20_000
@@ -43,15 +44,18 @@ def run_replay(
     report: Report | None = None,
     processes: int | None = None,
     limit_bytes: int = DEFAULT_LIMIT_BYTES,
+    refusals: Refusals | None = None,
 ) -> Document:
     """Replay JSON Lines (`.jsonl`, `.jsonl.gz`), write the five files into `out`; gives the summary.
+
+    What was refused is counted in `refusals`.
 
     So many `processes` share the work: the same bytes come of it. If it is not given, as many as there are processors
     and as it pays to start. The files appear when all of them are whole. No line may have more than `limit_bytes`.
 
     Raises:
-        EbbtideError: A compressed file is damaged, a line is beyond the limit, or a process ended before its work was
-            done.
+        EbbtideError: A file is damaged or of another kind, a line is beyond the limit, or a process ended before its work
+            was done.
         OSError: A file cannot be read or written.
     """
     files: dict[Topic, Sequence[Path]] = {
@@ -60,10 +64,7 @@ def run_replay(
         "engagements": engagements,
     }
     started_s = time.perf_counter()
-    values = (
-        (topic, value) for topic in TOPICS for path in files[topic] for value in read_lines(path, limit_bytes)
-    )
-    log = ordered_log(values, model, until_us)
+    log = ordered_log(read_records(files, limit_bytes), model, until_us)
     rules = Rules(model, log.end_us(until_us), horizons)
     if processes is None:
         processes = max(min(_processors(), MOST_PROCESSES, len(log.records) // RECORDS_PER_PROCESS), 1)
@@ -84,6 +85,8 @@ def run_replay(
         (folder / SUMMARY).write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2) + b"\n")
         for file in (*FILES, DEAD_LETTERS, SUMMARY):
             (folder / file).replace(out / file)
+    if refusals is not None:
+        refusals_of(letters, _outcomes(log, parts), refusals)
     return summary
 
 
@@ -94,14 +97,17 @@ def _processors() -> int:
     return os.cpu_count() or 1
 
 
-def _write_dead_letters(path: Path, letters: DeadLetters) -> None:
-    in_order = sorted(letters, key=lambda letter: (letter[0], letter[1], letter[2].reason))
-    write_lines(path, (replay_line(topic, refused, value) for topic, value, refused in in_order))
+def _write_dead_letters(path: Path, letters: Iterable[Refused]) -> None:
+    in_order = sorted(letters, key=lambda letter: (*letter.line[:2], letter.why.reason, *letter.line[2:]))
+    write_lines(
+        path,
+        (replay_line(line.topic, why, line.value, line.file, line.number) for line, why in in_order),
+    )
 
 
 def _summary(log: ReplayLog, parts: Sequence[Part], rules: Rules, elapsed_s: float) -> Document:
     """The contents of `summary.json`; only `events_per_second` depends on the machine."""
-    outcomes = _total([log.outcomes, *(part.outcomes for part in parts)])
+    outcomes = _outcomes(log, parts)
     by_change = _total(part.changes for part in parts)
     by_standing = _total(part.standings for part in parts)
     names = ("accepted", "duplicate", "dead_letter", "after_until", "erased")
@@ -125,6 +131,11 @@ def _summary(log: ReplayLog, parts: Sequence[Part], rules: Rules, elapsed_s: flo
         "model": model_document(rules.model),
         "events_per_second": round(total / elapsed_s) if elapsed_s > 0 else 0,
     }
+
+
+def _outcomes(log: ReplayLog, parts: Sequence[Part]) -> Counter[tuple[str, str]]:
+    """(topic, outcome) → records, of the log and of what became of it."""
+    return _total([log.outcomes, *(part.outcomes for part in parts)])
 
 
 def _total(counts: Iterable[Counter[Any]]) -> Counter[Any]:

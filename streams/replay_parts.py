@@ -10,12 +10,11 @@ from pathlib import Path
 
 import orjson
 
-from enrichment.acceptance import Topic
 from enrichment.profile import Document
-from schemas.dead_letters import Rejection
 from schemas.profiles import DIMENSIONS
 from schemas.timestamps import parse_timestamp
 from streams.replay import Replayed
+from streams.replay_log import Refused
 
 CHANGES, TRIGGERS, PROFILES = FILES = (
     "segment-changes.jsonl",
@@ -23,7 +22,6 @@ CHANGES, TRIGGERS, PROFILES = FILES = (
     "customer-profiles.jsonl",
 )
 
-DeadLetters = list[tuple[Topic, bytes, Rejection]]
 Key = tuple[int, str, int] | tuple[str]
 """What the lines of a file are sorted by: time (µs), customer and sequence; or the customer alone."""
 
@@ -35,7 +33,7 @@ class Part:
     folder: Path
     keys: dict[str, list[Key]] = field(default_factory=dict)
     """Per file, the key of each of its lines."""
-    dead_letters: DeadLetters = field(default_factory=list)
+    dead_letters: list[Refused] = field(default_factory=list)
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(topic, outcome) → records."""
     changes: Counter[tuple[str, str, str]] = field(default_factory=Counter)
@@ -84,7 +82,7 @@ def merge(path: Path, name: str, parts: Sequence[Part]) -> None:
             whole.write(next(lines[at]))
 
 
-def write_lines(path: Path, documents: Iterable[Document] | Iterable[dict[str, str]]) -> None:
+def write_lines(path: Path, documents: Iterable[Document]) -> None:
     """Write JSON Lines."""
     with path.open("wb") as lines:
         for document in documents:

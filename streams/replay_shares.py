@@ -24,7 +24,7 @@ from streams.errors import EbbtideError
 from streams.garbage import expect_long_lives
 from streams.progress import Report
 from streams.replay import replay_ordered
-from streams.replay_log import Dated, ReplayLog
+from streams.replay_log import Dated, Line, ReplayLog
 from streams.replay_parts import Part, write_part
 
 LOOK_S: Final = 0.2
@@ -50,14 +50,14 @@ def replay_in_shares(
         OSError: There is no room for the files.
     """
     folders = [folder / str(number) for number in range(processes)]
-    _write_shares(log.records, folders)
+    files = _write_shares(log.records, folders)
     records = len(log.records)
     log.records = []
     # Not a fork: libraries may have threads, and other systems than Linux have none.
     context = multiprocessing.get_context("spawn")
     taken = [context.Value("q", 0, lock=False) for _ in folders]
     running: list[BaseProcess] = [
-        context.Process(target=_work, args=(own, rules, of_own))
+        context.Process(target=_work, args=(own, files, rules, of_own))
         for own, of_own in zip(folders, taken, strict=True)
     ]
     parts: dict[Path, Part] = {}
@@ -107,8 +107,12 @@ def _outcome_of(folder: Path, exit_code: int) -> Part:
     return found
 
 
-def _write_shares(records: Iterable[Dated], folders: Sequence[Path]) -> None:
-    """Each customer's records to one of the folders, in order: the number of the topic, the value, and a line's end."""
+def _write_shares(records: Iterable[Dated], folders: Sequence[Path]) -> list[str]:
+    """Each customer's records to one of the folders, in order; gives the files that they were read from.
+
+    A line is: the number of the topic, that of the file, that of the line in it, and the value.
+    """
+    files: dict[str, int] = {}
     with ExitStack() as stack:
         shares = []
         for folder in folders:
@@ -116,23 +120,26 @@ def _write_shares(records: Iterable[Dated], folders: Sequence[Path]) -> None:
             shares.append(stack.enter_context((folder / _SHARE).open("wb")))
         for record in records:
             share = shares[zlib.crc32(record.customer_id.encode()) % len(shares)]
-            share.write(b"%d%b\n" % (record.topic_rank, record.value))
+            file = files.setdefault(record.file, len(files))
+            share.write(b"%d %d %d %b\n" % (record.topic_rank, file, record.number, record.value))
+    return list(files)
 
 
-def _read_share(folder: Path) -> Iterator[Dated]:
+def _read_share(folder: Path, files: Sequence[str]) -> Iterator[Dated]:
     """Records none of which is refused for itself."""
     with (folder / _SHARE).open("rb") as lines:
-        for line in lines:
-            topic, value = TOPICS[int(line[:1])], line[1:-1]
-            event = decode(topic, value)
+        for written in lines:
+            topic, file, number, value = written[:-1].split(b" ", 3)
+            line = Line(TOPICS[int(topic)], value, files[int(file)], int(number))
+            event = decode(line.topic, value)
             assert not isinstance(event, Rejection)
-            yield Dated.of(topic, value, event)
+            yield Dated.of(line, event)
 
 
 # ------------------------------------------------- in a process of the replay's
 
 
-def _work(folder: Path, rules: Rules, taken: Any) -> None:
+def _work(folder: Path, files: Sequence[str], rules: Rules, taken: Any) -> None:
     """Take a share, and leave what came of it, or an error, in its folder."""
     _follow_the_parent()
     expect_long_lives()
@@ -142,7 +149,7 @@ def _work(folder: Path, rules: Rules, taken: Any) -> None:
         taken.value = done
 
     try:
-        log = ReplayLog(list(_read_share(folder)))
+        log = ReplayLog(list(_read_share(folder, files)))
         replayed = replay_ordered(log, rules.model, rules.end_us, rules.horizons, report)
         found = write_part(replayed, folder)
     except Exception as error:

@@ -22,20 +22,28 @@ from streams.errors import EbbtideError, UsageError
 from streams.held_state import held_partitions
 from streams.profile_lines import read_profiles
 from streams.profiles import PAGE_CUSTOMERS
+from streams.refusals import Refusals
 from streams.settings import Settings
 from streams.what_if_text import what_if_text
 
 
 def what_if(
-    settings: Settings, model: Model, asked: Mapping[str, str], profiles: Path | None, as_json: bool
+    settings: Settings,
+    model: Model,
+    asked: Mapping[str, str],
+    profiles: Path | None,
+    as_json: bool,
+    refusals: Refusals | None = None,
 ) -> str:
     """Who would move if tiers had this much room, as text for people or as JSON; nothing is changed.
 
     Customers are those of `profiles` (JSON Lines, as `ebbtide profiles` and `replay` write them), else those that Redis
-    holds. A file does not say when a tier last changed, so that there nobody is held by dwell.
+    holds. A file does not say when a tier last changed, so that there nobody is held by dwell. Profiles that were
+    refused are counted in `refusals`.
 
     Raises:
-        EbbtideError: The file or Redis cannot be read, or no threshold meets a capacity.
+        EbbtideError: The file or Redis cannot be read, more was refused than `refusals` allows, or no threshold meets a
+            capacity.
         UsageError: Neither `asked` nor the model has a capacity.
     """
     if not asked and not model.tiers.capacities:
@@ -43,10 +51,12 @@ def what_if(
             f"model {model.name!r} keeps no capacities to compare with: say some, such as --tier strategic=50"
         )
     tried = _Tried()
+    refusals = refusals or Refusals("profiles")
     if profiles is None:
-        asyncio.run(_read_held(settings, model, tried))
+        asyncio.run(_read_held(settings, model, tried, refusals))
+        refusals.check()
     else:
-        for profile in read_profiles(profiles):
+        for profile in read_profiles(profiles, refusals):
             tried.add(profile, None)
     try:
         document = what_if_document(what_if_of(model, tried.builder.roster(), asked))
@@ -93,7 +103,7 @@ class _Tried:
         ]
 
 
-async def _read_held(settings: Settings, model: Model, tried: _Tried) -> None:
+async def _read_held(settings: Settings, model: Model, tried: _Tried, refusals: Refusals) -> None:
     """Everyone's profile as Redis has them, each as of the moment at which they were read."""
     enricher = Enricher(model, settings.change_namespace, settings.horizons)
     async with held_partitions(settings, model) as partitions:
@@ -102,8 +112,8 @@ async def _read_held(settings: Settings, model: Model, tried: _Tried) -> None:
             last_midnight_us = midnight_us(held.mark.midnight_day)
             ids = await held.store.all_ids()
             for start in range(0, len(ids), PAGE_CUSTOMERS):
-                loaded = await held.store.load(ids[start : start + PAGE_CUSTOMERS])
-                customers = [customer for customer in loaded.values() if customer.is_known]
+                known = await held.known(ids[start : start + PAGE_CUSTOMERS], refusals)
+                customers = list(known.values())
                 times_us = [customer.as_of_us(last_midnight_us) for customer in customers]
                 profiles = enricher.profiles(customers, times_us)
                 for customer, time_us, profile in zip(customers, times_us, profiles, strict=True):

@@ -113,7 +113,8 @@ def calibrate(
         }
     }
     if not len(end):
-        raise RefusedError("there is no customer to fit anything to", report)
+        denied = f": {end.denied:,} do not allow profiling" if end.denied else ""
+        raise RefusedError(f"there is no customer to fit anything to{denied}", report)
     choice = None if days.choice is None else snapshots[days.choice]
     lifetime = fit_lifetime_value(choice, cut, end, time_unit)  # 1
     report["lifetime_value"] = lifetime.report

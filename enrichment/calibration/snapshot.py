@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -143,18 +143,18 @@ def take_snapshots(
     model: Model,
     horizons: Horizons | None = None,
     outcomes: Counter[tuple[str, str]] | None = None,
-    reasons: Counter[str] | None = None,
+    refuse: Callable[[int, Rejection], None] | None = None,
 ) -> Iterator[Snapshot]:
     """Snapshots at the ends of these days, ascending, from records in the order of replay.
 
     Nothing is decided on the way; duplicates, late records and erasures are treated as live. What became of each record
-    is counted in `outcomes`, by topic and outcome, and why it was refused in `reasons`. Records after the last day are
-    not looked at.
+    is counted in `outcomes`, by topic and outcome; `refuse` is told which record was refused, counted from 0, and why.
+    Records after the last day are not looked at.
     """
     customers: dict[str, Customer] = {}
     pending = list(days)
     horizons = horizons or Horizons()
-    for event in events:
+    for at, event in enumerate(events):
         while pending and day_of(event.occurred_at_us) > pending[0]:
             yield _snapshot(pending.pop(0), customers)
         if not pending:
@@ -165,8 +165,8 @@ def take_snapshots(
         effect = customer.apply(event, horizons, 0)
         if outcomes is not None:
             outcomes[topic_of(event), "dead_letter" if isinstance(effect, Rejection) else effect.outcome] += 1
-        if reasons is not None and isinstance(effect, Rejection):
-            reasons[str(effect.reason)] += 1
+        if refuse is not None and isinstance(effect, Rejection):
+            refuse(at, effect)
     for day in pending:
         yield _snapshot(day, customers)
 
@@ -184,7 +184,8 @@ def _snapshot(day: int, customers: dict[str, Customer]) -> Snapshot:
             continue
         kept.append((customer_id, view))
         entries = customer.state.orders.entries.values()
-        refunds += sum(len(entry.refunds) for entry in entries if entry.ordered_on is None)
+        waiting = (entry.refunds for entry in entries if entry.ordered_on is None)
+        refunds += sum(refund.count for of_entry in waiting for refund in of_entry)
     return Snapshot(
         day,
         tuple(customer_id for customer_id, _ in kept),

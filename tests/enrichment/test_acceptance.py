@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from enrichment.acceptance import Horizons, check_against_model, check_time
+from enrichment.acceptance import Horizons, check_against_model, check_time, digest_of
 from enrichment.days import DAY_US, HOUR_US
 from tests.enrichment.driver import Partition
-from tests.enrichment.records import consent, engagement, model, order
+from tests.enrichment.records import consent, engagement, erasure, model, order
 
 EUROS = model(rates={"EUR": "1.10"})
 
@@ -77,8 +77,62 @@ def test_an_event_id_is_remembered_as_long_as_its_record_is_not_too_late() -> No
     partition.take(engagement("opened", "2025-01-31T00:00:00.000001Z", event_id="e"))
     assert partition.outcomes["engagements", "accepted"] == 2
     partition.take(consent("2000-01-01", "sms", True, event_id="e"))
-    partition.take(consent("2025-01-01", "sms", False, event_id="e"))
+    partition.take(consent("2025-01-01", "sms", True, event_id="e"))
     assert partition.outcomes["consents", "duplicate"] == 1
+
+
+def test_a_consent_is_known_by_its_event_id_with_purpose_and_granted() -> None:
+    """No denial is dropped because a grant came under its event id, whether of its own or of another purpose."""
+    partition = Partition(model(), stored=True)
+    partition.take(
+        consent("2025-01-01", "sms", True, event_id="e"),
+        consent("2025-01-02", "email", True, event_id="e"),
+        consent("2025-01-03", "sms", False, event_id="e"),
+        consent("2025-01-04", "sms", False, event_id="e"),
+        consent("2025-01-05", "sms", True, event_id="e"),
+    )
+    assert partition.outcomes == {("consents", "accepted"): 3, ("consents", "duplicate"): 2}
+    assert partition.profile()["consents"] == {"email": True, "profiling": True, "sms": False}
+
+
+def test_purposes_and_event_ids_cannot_be_taken_for_each_other() -> None:
+    """However they are put together: what one begins with the other may end with."""
+    names = [("ab", "c"), ("a", "bc"), ("a/1", "b"), ("1/a", "/b"), ("a", "1/a/b")]
+    partition = Partition(model())
+    partition.take(*(consent("2025-01-01", purpose, True, event_id=event) for purpose, event in names))
+    assert partition.outcomes["consents", "accepted"] == len(names)
+
+
+def test_an_erasure_is_not_dropped_because_of_its_event_id() -> None:
+    """A consent may have had it, or an earlier erasure."""
+    partition = Partition(model(), stored=True)
+    partition.take(consent("2025-01-01", "sms", True, event_id="e"), order("2025-01-01"))
+    partition.take(erasure("2025-01-02", event_id="e"))
+    assert not partition.customers["c"].is_known
+    partition.take(order("2025-01-03"), erasure("2025-01-04", event_id="e"))
+    assert not partition.customers["c"].is_known
+    assert partition.customers["c"].decision.life == 2
+
+
+def test_a_consent_that_was_remembered_by_its_event_id_alone_does_no_harm_when_it_comes_again() -> None:
+    """States from before purpose and `granted` counted hold such digests; the repeat changes nothing."""
+    partition = Partition(model(), stored=True)
+    known = [
+        consent("2025-01-01", "profiling", False, event_id="a"),
+        consent("2025-01-02", "profiling", True, event_id="b"),
+        consent("2025-01-03", "email", True, event_id="c"),
+    ]
+    partition.take(*known)
+    state = partition.customers["c"].state
+    state.consents_seen.time_us_by_digest = {
+        digest_of(event.event_id): event.occurred_at_us for event in known
+    }
+    before = partition.profile(), list(state.consent.profiling), len(partition.changes)
+    partition.take(*known)
+    after = partition.customers["c"].state
+    assert (partition.profile(), after.consent.profiling, len(partition.changes)) == before
+    partition.take(consent("2025-01-04", "email", False, event_id="c"))
+    assert partition.profile()["consents"]["email"] is False
 
 
 def test_a_dead_letter_changes_nothing_and_the_next_record_goes_on() -> None:
@@ -113,7 +167,7 @@ def test_amounts_that_add_up_beyond_64_bits_are_refused() -> None:
         (
             order("2025-01-01", "1", items=[{"unit_price": "1"}, {"unit_price": "1000000001"}]),
             "OutOfRange",
-            "items.1.unit_price",
+            "items[1].unit_price",
         ),
         (engagement("danced", "2025-01-01"), "UnknownKind", "kind"),
         (engagement("opened", "2025-01-01", cost="1", currency="GBP"), "UnknownCurrency", "currency"),

@@ -116,7 +116,25 @@ MUTATIONS = [
     Mutation(
         "consent: a grant does not end a denial",
         "enrichment/consent.py",
-        "elif record.occurred_at_us >= midnight_us(allowed_until_day + 1) or end_us == NEVER_US:",
-        "elif record.occurred_at_us >= midnight_us(allowed_until_day + 1) and end_us != NEVER_US:",
+        "return records[1].occurred_at_us if len(records) > 1 else NEVER_US",
+        "return NEVER_US",
+    ),
+    Mutation(
+        "consent: a denial is dropped where a grant had its event id",
+        "enrichment/acceptance.py",
+        'return f"{event.granted}/{len(purpose)}/{purpose}{event.event_id}"',
+        "return event.event_id",
+    ),
+    Mutation(
+        "ledger: refunds that are held as one count as one",
+        "enrichment/orders.py",
+        "refunds=refund.count,",
+        "refunds=1,",
+    ),
+    Mutation(
+        "silence: churn risk stays as it is at the beginning",
+        "enrichment/long_silence.py",
+        "seen.churn_risk.min() - MARGIN, seen.churn_risk.max() + MARGIN",
+        "seen.churn_risk.min() - MARGIN, seen.churn_risk.min() + MARGIN",
     ),
 ]

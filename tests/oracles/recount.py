@@ -29,6 +29,7 @@ Aggregates = dict[str, Any]
 DAY_US = 86_400_000_000
 MICROS_PER_UNIT = 1_000_000
 LATE_DAYS = 400
+GAP_US = 400 * DAY_US
 REMEMBERED_US: dict[str, int | None] = {
     "purchases": 400 * DAY_US,
     "engagements": 30 * DAY_US,
@@ -177,35 +178,27 @@ def _rows(frame: pd.DataFrame, *names: str) -> Iterator[Any]:
 def without_repeats(frame: pd.DataFrame, remembered_us: int | None) -> pd.DataFrame:
     """Drop a record whose event id the customer's earlier record, still remembered, has in this topic.
 
-    An id is remembered until its record would be too late: more than `remembered_us` before the newest one.
+    Of consents, purpose and `granted` are the same too. An id is remembered until its record would be too late: more
+    than `remembered_us` before the newest one.
     """
-    names = ["customer_id", "event_id"]
+    names = [name for name in ("customer_id", "event_id", "purpose", "granted") if name in frame.columns]
     repeated = frame[frame.duplicated(names, keep=False)]
-    known: dict[tuple[str, str], int] = {}
+    known: dict[tuple[object, ...], int] = {}
     dropped = []
-    for index, (customer, event, at) in zip(repeated.index, _rows(repeated, *names, "at_us"), strict=True):
-        first = known.get((customer, event))
+    for index, (*identity, at) in zip(repeated.index, _rows(repeated, *names, "at_us"), strict=True):
+        key = tuple(identity)
+        first = known.get(key)
         if first is not None and (remembered_us is None or at - first <= remembered_us):
             dropped.append(index)
         else:
-            known[customer, event] = at
+            known[key] = at
     return frame.drop(index=dropped)
 
 
 def erased_up_to(consents: pd.DataFrame) -> dict[str, int]:
-    """Per erased customer, the time of the last erasure; event ids from before it are forgotten too."""
-    customers = consents.loc[consents["kind"] == "erasure", "customer_id"].unique()
-    erased: dict[str, int] = {}
-    known: set[tuple[str, str]] = set()
-    concerned = consents[consents["customer_id"].isin(customers)]
-    for customer, event, kind, at in _rows(concerned, "customer_id", "event_id", "kind", "at_us"):
-        if (customer, event) in known or at <= erased.get(customer, BEFORE_ALL_US):
-            continue
-        known.add((customer, event))
-        if kind == "erasure":
-            erased[customer] = at
-            known = {key for key in known if key[0] != customer}
-    return erased
+    """Per erased customer, the time of the last erasure. None is a repeat of a consent, whatever its event id."""
+    erasures = consents[consents["kind"] == "erasure"]
+    return {str(customer): int(at) for customer, at in erasures.groupby("customer_id")["at_us"].max().items()}
 
 
 def dated_after(frame: pd.DataFrame, times_us: Mapping[str, int], otherwise_us: int) -> pd.DataFrame:
@@ -424,11 +417,24 @@ def engagement_columns(engagements: pd.DataFrame, terms: Terms, as_of_day: int) 
 
 
 def end_us(log: Log, until: str | int | None) -> int:
-    """The as-of time in microseconds: `until`, or that of the log's last record."""
+    """The as-of time in microseconds: `until`, or that of the last record that is not from the future."""
     if until is None:
-        frames = (log.purchases, log.engagements, log.consents)
-        return max((int(frame["at_us"].max()) for frame in frames if not frame.empty), default=0)
+        return _last_us(log)
     return time_us(until) if isinstance(until, str) else until
+
+
+def _last_us(log: Log) -> int:
+    """The end of the piece that is the log; pieces are cut where successive records lie over 400 days apart."""
+    topics = {"purchases": log.purchases, "engagements": log.engagements, "consents": log.consents}
+    rows = pd.concat([frame[["at_us"]].assign(topic=topic) for topic, frame in topics.items()])
+    if rows.empty:
+        return 0
+    rows = rows.sort_values("at_us", kind="stable")
+    rows["piece"] = (rows["at_us"].diff() > GAP_US).cumsum()
+    weighed = rows[rows["topic"] == "purchases"]
+    sizes = (rows if weighed.empty else weighed).groupby("piece").size()
+    chosen = sizes[sizes == sizes.max()].index.max()
+    return int(rows.loc[rows["piece"] == chosen, "at_us"].max())
 
 
 def accepted(log: Log, until_us: int) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:

@@ -53,7 +53,7 @@ def count(
     purchases: list[Record] | None = None,
     engagements: list[Record] | None = None,
     consents: list[Record] | None = None,
-    until: str = "2025-06-30T18:00:00Z",
+    until: str | None = "2025-06-30T18:00:00Z",
     **overrides: Any,
 ) -> Aggregates:
     """The recount of the one customer of these tests."""
@@ -434,3 +434,28 @@ def test_a_seeded_logs_difficulties_can_be_left_out(switch: str) -> None:
     assert ("profiling" in purposes) == (switch != "privacy")
     ids = [record["event_id"] for topic in TOPICS for record in log[topic]]
     assert (len(set(ids)) == len(ids)) == (switch == "duplicates")
+
+
+def test_a_consent_is_known_by_event_id_purpose_and_granted() -> None:
+    """A denial under a grant's event id counts, an erasure too; the same denial again does not."""
+    opened = [engagement("o", "2025-06-01", "opened")]
+    grant, denial = consent("e", "2025-05-01", True), consent("e", "2025-06-02", False)
+    assert count([], opened, [grant])["engagements_90d"] == {"none.opened": 1}
+    assert count([], opened, [grant, denial])["engagements_90d"] == {}
+    later = [consent("f", "2025-06-03", True), consent("e", "2025-06-04", False)]
+    touched = [*opened, engagement("p", "2025-06-05", "opened")]
+    assert count([], touched, [grant, denial, *later])["engagements_90d"] == {"none.opened": 1}
+    erased = engagement("e", "2025-06-02", "erasure")
+    assert count([], touched, [grant, erased])["engagements_90d"] == {"none.opened": 1}
+
+
+def test_the_log_is_the_piece_with_most_purchases() -> None:
+    """Pieces lie over 400 days apart; what comes later is from the future, what came earlier counts."""
+    few = [purchase(f"e{day}", f"2020-01-0{day}", "order", f"o{day}", "1") for day in (1, 2)]
+    one = [purchase("early", "1970-01-01", "order", "early", "1")]
+    later = [purchase("late", "2021-02-06T12:00:00.000001Z", "order", "late", "1")]
+    assert count([*one, *few, *later], until=None)["order_count"] == 3
+    assert count([*one, *few, *later, *few], until="2025-01-01T00:00:00Z")["order_count"] == 4
+    assert count([few[0], *later], until=None)["order_count"] == 2
+    near = [purchase("near", "2021-02-05T12:00:00Z", "order", "near", "1")]
+    assert count([*few, *near], until=None)["order_count"] == 3

@@ -93,6 +93,70 @@ def test_an_erasure_needs_neither_purpose_nor_granted() -> None:
     assert (event.kind, event.purpose, event.granted, event.expires_at_us) == ("erasure", None, None, None)
 
 
+@pytest.mark.parametrize("bad", [None, 7, "", "no time", [{}], {"a": 1}, "x" * 200])
+@pytest.mark.parametrize("name", ["attributes", "purpose", "granted", "expires_at", "unknown"])
+def test_an_erasure_is_never_refused_for_what_stands_beside_it(name: str, bad: Any) -> None:
+    """Of an erasure only `event_id`, `customer_id`, `occurred_at` and `kind` are read."""
+    assert accepted("consents", ERASURE | {name: bad}) == accepted("consents", ERASURE)
+
+
+def test_nothing_beside_an_erasure_is_read() -> None:
+    """Also where it would be a good value of a consent."""
+    beside = {**CONSENT, "attributes": {"region": "EU"}, **ERASURE}
+    assert accepted("consents", beside) == accepted("consents", ERASURE)
+
+
+@pytest.mark.parametrize("name", ["event_id", "customer_id", "occurred_at"])
+def test_an_erasure_needs_to_say_whom_and_when(name: str) -> None:
+    """These three are read."""
+    assert refused(decode_object("consents", without(ERASURE, name))) == ("Malformed", name)
+    assert refused(decode_object("consents", ERASURE | {name: 7})) == ("Malformed", name)
+
+
+@pytest.mark.parametrize(
+    ("topic", "change", "message"),
+    [
+        (
+            "purchases",
+            {"kind": "purchase"},
+            "kind: `purchase` is no kind of purchase: order, order_updated, refund, cancellation",
+        ),
+        (
+            "purchases",
+            {"kind": "merge"},
+            "kind: `merge` is no kind of purchase (it is reserved): order, order_updated, refund, cancellation",
+        ),
+        (
+            "purchases",
+            {"kind": 7},
+            "kind: a kind of purchase is one of: order, order_updated, refund, cancellation",
+        ),
+        ("consents", {"kind": "granted"}, "kind: `granted` is no kind of consent: consent, erasure"),
+        (
+            "purchases",
+            {"kind": "x\n" * 60},
+            f"kind: `{('x' + chr(92) + 'n') * 13}…` is no kind of purchase: order, order_updated, refund, cancellation",
+        ),
+        (
+            "purchases",
+            {"items": [{}, {}, {}, {"quantity": "two"}]},
+            "items[3].quantity: Input should be a valid number",
+        ),
+        ("purchases", {"items": [{}, "tea"]}, "items[1]: Input should be an object"),
+        (
+            "engagements",
+            {"channel": "none"},
+            "channel: a channel may not be named `none`: counts keep this name for themselves",
+        ),
+    ],
+)
+def test_a_message_makes_the_cause_plain(topic: Topic, change: dict[str, Any], message: str) -> None:
+    """It names what was written where that is a kind, and which kinds there are."""
+    event = decode_object(topic, RECORDS[topic] | change)
+    assert isinstance(event, Rejection)
+    assert event.message == message
+
+
 @pytest.mark.parametrize("topic", RECORDS)
 def test_null_in_an_optional_field_is_the_same_as_its_absence(topic: Topic) -> None:
     """An optional field may be null, in an item too."""
@@ -299,6 +363,8 @@ PURCHASE_FAULTS: list[tuple[dict[str, Any], str, str]] = [
     ({"cost_of_goods": "1" + "0" * 30}, "OutOfRange", "cost_of_goods"),
     ({"channel": 3}, "Malformed", "channel"),
     ({"channel": "x" * 129}, "Malformed", "channel"),
+    ({"channel": "automated"}, "Malformed", "channel"),
+    ({"channel": "none"}, "Malformed", "channel"),
     ({"attributes": []}, "Malformed", "attributes"),
     ({"attributes": "region"}, "Malformed", "attributes"),
     ({"attributes": {"a": "b", "region": 7}}, "Malformed", "attributes.region"),
@@ -306,16 +372,16 @@ PURCHASE_FAULTS: list[tuple[dict[str, Any], str, str]] = [
     ({"attributes": {"region": {"name": "EU"}}}, "Malformed", "attributes.region"),
     ({"items": {}}, "Malformed", "items"),
     ({"items": "tea"}, "Malformed", "items"),
-    ({"items": ["tea"]}, "Malformed", "items.0"),
-    ({"items": [{}, None]}, "Malformed", "items.1"),
-    ({"items": [{}, {}, {"unit_price": 7}]}, "Malformed", "items.2.unit_price"),
-    ({"items": [{"unit_price": "0.1234567"}]}, "OutOfRange", "items.0.unit_price"),
-    ({"items": [{"quantity": "2"}]}, "Malformed", "items.0.quantity"),
-    ({"items": [{"quantity": True}]}, "Malformed", "items.0.quantity"),
-    ({"items": [{"quantity": -1}]}, "Malformed", "items.0.quantity"),
-    ({"items": [{"quantity": 1e300}]}, "OutOfRange", "items.0.quantity"),
-    ({"items": [{"sku": 5}]}, "Malformed", "items.0.sku"),
-    ({"items": [{"category": ["tea"]}]}, "Malformed", "items.0.category"),
+    ({"items": ["tea"]}, "Malformed", "items[0]"),
+    ({"items": [{}, None]}, "Malformed", "items[1]"),
+    ({"items": [{}, {}, {"unit_price": 7}]}, "Malformed", "items[2].unit_price"),
+    ({"items": [{"unit_price": "0.1234567"}]}, "OutOfRange", "items[0].unit_price"),
+    ({"items": [{"quantity": "2"}]}, "Malformed", "items[0].quantity"),
+    ({"items": [{"quantity": True}]}, "Malformed", "items[0].quantity"),
+    ({"items": [{"quantity": -1}]}, "Malformed", "items[0].quantity"),
+    ({"items": [{"quantity": 1e300}]}, "OutOfRange", "items[0].quantity"),
+    ({"items": [{"sku": 5}]}, "Malformed", "items[0].sku"),
+    ({"items": [{"category": ["tea"]}]}, "Malformed", "items[0].category"),
 ]
 ENGAGEMENT_FAULTS: list[tuple[dict[str, Any], str, str]] = [
     ({"kind": ""}, "UnknownKind", "kind"),
@@ -323,6 +389,8 @@ ENGAGEMENT_FAULTS: list[tuple[dict[str, Any], str, str]] = [
     ({"kind": 7}, "Malformed", "kind"),
     ({"kind": None}, "Malformed", "kind"),
     ({"channel": ["email"]}, "Malformed", "channel"),
+    ({"channel": "automated"}, "Malformed", "channel"),
+    ({"channel": "none"}, "Malformed", "channel"),
     ({"campaign_id": 7}, "Malformed", "campaign_id"),
     ({"automated": "true"}, "Malformed", "automated"),
     ({"automated": 1}, "Malformed", "automated"),
@@ -352,7 +420,6 @@ CONSENT_FAULTS: list[tuple[dict[str, Any], str, str]] = [
     ({"expires_at": "2026-01-09"}, "Malformed", "expires_at"),
     ({"expires_at": 1_767_916_800}, "Malformed", "expires_at"),
     ({"expires_at": "10000-01-01T00:00:00Z"}, "OutOfRange", "expires_at"),
-    ({"kind": "erasure", "granted": "yes"}, "Malformed", "granted"),
 ]
 FAULTS: list[tuple[Topic, dict[str, Any], str, str]] = [
     *(("purchases", *fault) for fault in PURCHASE_FAULTS),
@@ -447,7 +514,7 @@ def test_many_faults_in_one_record_are_reported_once() -> None:
     items = [{"quantity": -1}] * 50_000
     assert refused(decode_object("purchases", PURCHASE | {"items": items})) == (
         "Malformed",
-        "items.0.quantity",
+        "items[0].quantity",
     )
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, ValidationError
 
-from schemas.dead_letters import Rejection
+from schemas.dead_letters import Rejection, rejection
 from schemas.events import TOPICS, Topic
 from schemas.export import MODELS, json_schema
 from tests.schemas.examples import CONSENT, ENGAGEMENT, ERASURE, PURCHASE, RECORDS, decode_object, without
@@ -23,6 +23,9 @@ VALIDATORS: dict[Topic, Draft202012Validator] = {
 ACCEPTED: list[tuple[Topic, dict[str, Any]]] = [
     *RECORDS.items(),
     ("consents", ERASURE),
+    ("consents", ERASURE | {"purpose": 7, "granted": "yes", "expires_at": [], "attributes": {"region": 1}}),
+    ("consents", CONSENT | {"purpose": "none"}),
+    ("engagements", ENGAGEMENT | {"channel": "None"}),
     ("consents", CONSENT | {"granted": False, "expires_at": None}),
     ("purchases", without(PURCHASE, "attributes", "cost_of_goods", "channel", "items")),
     ("purchases", PURCHASE | {"attributes": None, "cost_of_goods": None, "channel": None, "items": None}),
@@ -41,7 +44,7 @@ BEYOND_A_SCHEMA = ("UTC", "no such day", "leap second")
 def paths(errors: Iterable[ValidationError]) -> Iterator[str]:
     """Of the errors, and of those within each alternative."""
     for error in errors:
-        yield ".".join(map(str, error.absolute_path))
+        yield rejection("Malformed", tuple(error.absolute_path), "").message.partition(": ")[0]
         yield from paths(error.context or [])
 
 

@@ -102,7 +102,9 @@ TRIGGER: dict[str, Any] = {
     "group": "treatment",
     "model": MODEL,
 }
-DEAD_LETTER = dead_letters.replay_line("purchases", Rejection("Malformed", "$: not JSON"), b"\xff{")
+DEAD_LETTER = dead_letters.replay_line(
+    "purchases", Rejection("Malformed", "$: not JSON"), b"\xff{", "a.jsonl", 3
+)
 OUTPUTS: list[tuple[str, type[BaseModel], dict[str, Any]]] = [
     ("customer-profile", profiles.CustomerProfile, PROFILE),
     ("segment-change", changes.SegmentChange, CHANGE),
@@ -228,10 +230,10 @@ def test_cloud_event_headers_are_utf_8_in_the_contracts_order() -> None:
 
 def test_dead_letter_headers_have_the_names_of_kip_1034() -> None:
     """Every value is text, offsets too."""
-    refused = Rejection("OutOfRange", "items.2.unit_price: the amount is too large")
+    refused = Rejection("OutOfRange", "items[2].unit_price: the amount is too large")
     assert dead_letters.headers(refused, "eu.purchases", 3, 41) == [
         ("__streams.errors.exception", b"OutOfRange"),
-        ("__streams.errors.message", b"items.2.unit_price: the amount is too large"),
+        ("__streams.errors.message", b"items[2].unit_price: the amount is too large"),
         ("__streams.errors.topic", b"eu.purchases"),
         ("__streams.errors.partition", b"3"),
         ("__streams.errors.offset", b"41"),
@@ -240,8 +242,8 @@ def test_dead_letter_headers_have_the_names_of_kip_1034() -> None:
 
 def test_a_replay_line_holds_the_original_bytes() -> None:
     """The oracle is the standard library's Base64."""
-    assert list(DEAD_LETTER) == ["topic", "reason", "message", "value_base64"]
-    assert base64.b64decode(DEAD_LETTER["value_base64"]) == b"\xff{"
+    assert list(DEAD_LETTER) == ["topic", "reason", "message", "value_base64", "file", "line"]
+    assert base64.b64decode(str(DEAD_LETTER["value_base64"])) == b"\xff{"
 
 
 def test_the_reasons_are_those_of_the_contract() -> None:

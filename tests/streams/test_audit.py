@@ -13,6 +13,7 @@ import pytest
 import streams.profiles
 from streams.cli import main
 from streams.errors import EbbtideError, UsageError
+from streams.refusals import Refusals
 from streams.settings import Settings, load_settings
 from tests.streams.some_profiles import profile, write_profiles
 
@@ -150,7 +151,7 @@ def test_without_a_file_the_profiles_are_those_of_redis(
     """What `ebbtide profiles` writes is audited, and its file is gone afterwards."""
     written = []
 
-    def export(settings: Settings, out: Path, until_us: int | None) -> int:
+    def export(settings: Settings, out: Path, until_us: int | None, _: Refusals) -> int:
         assert (settings, until_us) == (load_settings(None), None)
         out.write_bytes(profiles.read_bytes())
         written.append(out)

@@ -296,15 +296,84 @@ def test_a_holdout_that_leaves_nothing_is_refused(tmp_path: Path, capsys: pytest
 def test_files_without_an_order_are_refused_with_what_was_wrong(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Records that could not be read are counted, with the reason of most; the report says it too."""
+    """Records that could not be read are counted, with the reason and an example; the report says it too."""
     purchases = write(tmp_path / "purchases.jsonl", [{"event_id": "e1"}, {"event_id": "e2"}])
     assert calibrate(tmp_path, purchases) == 1
-    assert "2 records were refused, most as" in capsys.readouterr().err
+    assert capsys.readouterr().err == (
+        "ebbtide: error: no model was fitted: there is no order to fit anything to; 2 of 2 records were refused: "
+        f"2 Malformed ({purchases}:1: customer_id: Field required)\n"
+    )
     report = strictly(tmp_path / "report.json")
-    assert "there is no order" in report["refused"]
+    assert report["refused"] == (
+        "there is no order to fit anything to; 2 of 2 records were refused: 2 Malformed"
+    )
     assert report["warnings"]
     assert report["data_quality"]["records"]["outcomes"]["purchases"] == {"dead_letter": 2}
     assert not (tmp_path / "model.yaml").exists()
+
+
+def test_the_true_cause_is_named_where_what_is_left_is_too_little(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is not that all orders are of one day, but that the others have a currency without a rate."""
+    records = [{**line, "currency": "USD" if at < 3 else "EUR"} for at, line in enumerate(five_customers())]
+    assert (
+        calibrate(tmp_path, write(tmp_path / "p.jsonl", records[:3] + records[4:]), "--holdout-days", "1")
+        != 0
+    )
+    error = capsys.readouterr().err
+    count = len(records) - 4
+    assert (
+        f"{count} of {count + 3} records were refused: {count} UnknownCurrency ({tmp_path / 'p.jsonl'}:4: "
+        in error
+    )
+
+
+def test_who_denies_profiling_is_named_where_nobody_else_is_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is fitted to them, and that is why there is no model."""
+    denials = [
+        {
+            "event_id": f"d{customer}",
+            "customer_id": customer,
+            "occurred_at": f"{FIRST}T00:00:00Z",
+            "kind": "consent",
+            "purpose": "profiling",
+            "granted": False,
+        }
+        for customer in {line["customer_id"] for line in five_customers()}
+    ]
+    consents = write(tmp_path / "consents.jsonl", denials)
+    purchases = write(tmp_path / "purchases.jsonl", five_customers())
+    assert calibrate(tmp_path, purchases, "--consents", str(consents)) == 1
+    assert "no customer to fit anything to: 5 do not allow profiling" in capsys.readouterr().err
+
+
+def test_one_record_of_1970_is_no_reason_against_all_others(tmp_path: Path) -> None:
+    """The model is that of the others, and none of them is from the future."""
+    records = one_whale()
+    early = record(1, "early", dt.date(1970, 1, 1), "10.00")
+    assert calibrate(tmp_path, write(tmp_path / "purchases.jsonl", [early, *records])) == 0
+    assert strictly(tmp_path / "report.json")["data_quality"]["records"]["dead_letters"] == 0
+
+
+def test_no_model_is_written_where_too_much_was_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The report is; a share that is not exceeded lets the model through, and says what is missing."""
+    records = [{**line, "currency": "EUR" if at % 4 == 0 else "USD"} for at, line in enumerate(one_whale())]
+    purchases = write(tmp_path / "purchases.jsonl", records)
+    assert calibrate(tmp_path, purchases, "--fail-over-refused", "20%") == 1
+    assert "were refused, more than --fail-over-refused 0.2 allows" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"purchases.jsonl", "report.json"}
+    assert calibrate(tmp_path, purchases, "--fail-over-refused", "30%") == 0
+    refused = sum(line["currency"] == "EUR" for line in records)
+    told = capsys.readouterr().err
+    assert told.startswith(
+        f"{refused} of {len(records):,} records were refused:\n  {refused} UnknownCurrency, such as "
+    )
+    assert f"such as {purchases}:1: currency: the model has no rate for EUR" in told
 
 
 def test_records_later_than_until_are_named_where_none_is_left(

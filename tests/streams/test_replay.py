@@ -33,7 +33,7 @@ from streams.errors import EbbtideError
 from streams.replay_files import run_replay
 from tests.enrichment.records import DEFAULT_MODEL, SEEDED_MODEL
 from tests.once import Once
-from tests.oracles.recount import read_log, recount
+from tests.oracles.recount import end_us, read_log, recount, time_us
 from tests.oracles.seeded_log import TOPICS, make_log, write_log
 
 Document = dict[str, Any]
@@ -60,8 +60,10 @@ class Replayed(NamedTuple):
 
     @property
     def same_everywhere(self) -> tuple[dict[str, bytes], Document]:
-        """All but what depends on the machine."""
-        return self.files, {**self.summary, "events_per_second": None}
+        """All but what depends on the machine, and on how records lie in files."""
+        placeless = [{**line, "file": None, "line": None} for line in self.documents("dead-letters")]
+        files = {**self.files, "dead-letters": b"".join(json.dumps(line).encode() for line in placeless)}
+        return files, {**self.summary, "events_per_second": None}
 
 
 def replay_lines(
@@ -388,6 +390,10 @@ def test_bad_lines_are_dead_letters_with_their_own_bytes(seeded: Replayed) -> No
         ("consents", "Malformed"): 1,
     }
     assert {b"", b"{", b"null", b"\xff\xfe"} <= {value for _, _, value in dead}
+    for line in seeded.documents("dead-letters"):
+        packed = Path(line["file"]).read_bytes()
+        content = gzip.decompress(packed) if line["file"].endswith(".gz") else packed
+        assert content.split(b"\n")[line["line"] - 1] == base64.b64decode(line["value_base64"])
     messages = {line["message"].split(":")[0] for line in seeded.documents("dead-letters")}
     assert {"$", "kind", "currency"} <= messages
 
@@ -434,16 +440,81 @@ def orders(*days: int) -> Lines:
 
 
 def test_a_record_more_than_400_days_after_all_before_it_is_from_the_future(tmp_path: Path) -> None:
-    """400 days are silence; 401 are a wrong clock, also for what follows; with an end given, none is."""
+    """400 days are silence; 401 are another clock's, of which the one with most purchases is the log's.
+
+    Also for what follows; with an end given, none is from the future.
+    """
     silence = replay_lines(orders(0, 400), tmp_path / "silence", load_model())
     assert silence.summary["events"]["purchases"]["accepted"] == 2
-    future = replay_lines(orders(0, 10, 411, 420), tmp_path / "future", load_model())
+    future = replay_lines(orders(0, 5, 10, 411, 420), tmp_path / "future", load_model())
     assert future.summary["events"]["purchases"]["dead_letter"] == 2
     reasons = {line["reason"] for line in future.documents("dead-letters")}
     assert reasons == {"FromTheFuture"}
     assert {profile["as_of"] for profile in future.documents("customer-profiles")} == {"2020-01-11T00:00:00Z"}
     wanted = replay_lines(orders(0, 10, 411), tmp_path / "wanted", load_model(), "2021-06-01T00:00:00Z")
     assert wanted.summary["events"]["purchases"]["accepted"] == 3
+
+
+def test_records_of_an_earlier_clock_are_accepted(tmp_path: Path) -> None:
+    """One record of 1970 makes no other a `FromTheFuture`; of pieces with as many purchases the latest is the log."""
+    early = replay_lines(orders(-18_262, 0, 10), tmp_path / "early", load_model())
+    assert early.summary["events"]["purchases"]["accepted"] == 3
+    assert early.summary["as_of"] == "2020-01-11T00:00:00Z"
+    equal = replay_lines(orders(0, 10, 411, 420), tmp_path / "equal", load_model())
+    assert equal.summary["events"]["purchases"]["accepted"] == 4
+
+
+@pytest.mark.parametrize("sizes", [(3, 40, 8), (40, 3, 8), (3, 8, 40), (20, 20, 3)])
+def test_of_a_log_in_pieces_the_aggregates_are_those_of_a_recount(
+    sizes: tuple[int, ...], tmp_path: Path, random_seed: int
+) -> None:
+    """Pieces of 1971, 2010 and 2030, of customers of their own; oracle: pandas, by the text of the contract."""
+    whole: dict[str, list[Document]] = {topic: [] for topic in TOPICS}
+    for at, (start, events) in enumerate(zip(("1971", "2010", "2030"), sizes, strict=True)):
+        log = make_log(
+            random_seed + at, customers=4, days=90, events=events, start=f"{start}-01-01T00:00:00Z"
+        )
+        for topic in TOPICS:
+            whole[topic] += [{**line, "customer_id": f"{line['customer_id']}/{at}"} for line in log[topic]]
+    lines = {topic: jsonl(whole[topic]) for topic in TOPICS}
+    replayed = replay_lines(shuffled(lines, random_seed), tmp_path / "pieces", seeded_model())
+    oracle = read_log(whole["purchases"], whole["engagements"], whole["consents"])
+    assert aggregates(replayed) == recount(oracle, SEEDED_MODEL)
+    future = {
+        json.loads(base64.b64decode(line["value_base64"]))["event_id"]
+        for line in replayed.documents("dead-letters")
+    }
+    last_us = end_us(oracle, None)
+    later = {
+        line["event_id"]
+        for of_topic in whole.values()
+        for line in of_topic
+        if time_us(line["occurred_at"]) > last_us
+    }
+    assert future == later
+
+
+def touches(*dates: str) -> list[bytes]:
+    """One customer's mail opened on each of these dates."""
+    return jsonl(
+        {"event_id": on, "customer_id": "c", "occurred_at": f"{on}T00:00:00Z", "kind": "opened"}
+        for on in dates
+    )
+
+
+def test_without_purchases_the_piece_with_most_records_is_the_log(tmp_path: Path) -> None:
+    """Of equal ones the latest; where there is a purchase, its piece is the log, however many touches others have."""
+
+    def refused(lines: Lines, name: str) -> int:
+        replayed = replay_lines(lines, tmp_path / name, load_model())
+        return len(replayed.documents("dead-letters"))
+
+    assert refused({"engagements": touches("2020-01-01", "2020-01-02", "2024-01-01")}, "fewer") == 1
+    assert refused({"engagements": touches("2020-01-01", "2024-01-01")}, "as many") == 0
+    bought = {"engagements": touches("2020-01-01", "2020-01-02"), "purchases": orders(1_500)["purchases"]}
+    assert refused(bought, "bought") == 0
+    bought["engagements"] += touches("2028-01-01", "2028-01-02")
+    assert refused(bought, "bought before") == 2
 
 
 def test_no_events_give_five_files_of_nothing(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import orjson
@@ -20,7 +19,9 @@ from enrichment.model import load_model
 from enrichment.standing import TIER
 from streams.cli import main
 from streams.demo import load_events
+from streams.held_state import HeldPartition
 from streams.replay import Replayed, replay
+from streams.step import Mark
 
 ASKED = ("--tier", "strategic=12", "--tier", "named=25%", "--tier", "field=25%")
 
@@ -151,11 +152,9 @@ def test_of_what_is_held_dwell_is_known(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The same customers as in the file, but for those whom the days since their last change hold."""
-    partition = SimpleNamespace(
-        store=HeldInMemory(replayed.customers),
-        mark=SimpleNamespace(midnight_day=day_of(replayed.end_us)),
-        model_fingerprint=load_model().fingerprint,
-    )
+    store: Any = HeldInMemory(replayed.customers)
+    mark = Mark(1, "token", day_of(replayed.end_us), {})
+    partition = HeldPartition(0, store, mark, load_model().fingerprint)
 
     @asynccontextmanager
     async def held_partitions(*_: Any) -> AsyncIterator[list[Any]]:

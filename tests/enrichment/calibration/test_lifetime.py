@@ -16,7 +16,7 @@ from enrichment.model import LifetimeValue, load_model
 from enrichment.scores import score
 from schemas.events import Event, Topic
 from schemas.timestamps import parse_timestamp
-from streams.replay_log import ordered_log, read_lines
+from streams.replay_log import ordered_log, read_records
 from tests.enrichment.calibration.histories import Purchases, orders, snapshots
 from tests.enrichment.records import day, model, order, refund
 from tests.once import Once
@@ -52,7 +52,7 @@ def complete_journey(once: Once) -> LifetimeValueFit:
 
 def fit_complete_journey() -> LifetimeValueFit:
     topics: tuple[Topic, ...] = "purchases", "consents"
-    records = ((topic, line) for topic in topics for line in read_lines(DEMO / f"{topic}.jsonl.gz"))
+    records = read_records({topic: [DEMO / f"{topic}.jsonl.gz"] for topic in topics})
     log = ordered_log(records, load_model(), parse_timestamp("2017-12-31T23:59:59Z"))
     days = [day("2017-06-30"), day("2017-09-30"), day("2017-12-31")]
     choice, cut, end = take_snapshots((record.event for record in log.records), days, load_model())
