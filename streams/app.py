@@ -23,6 +23,7 @@ from faust.web import Request, Response, View
 from streams.doctor import check_erasure_key, check_kafka, check_redis, require
 from streams.exposition import Exposition
 from streams.garbage import expect_long_lives
+from streams.kafka_connection import check_security
 from streams.settings import CONFIG_VARIABLE, Settings, load_settings
 from streams.worker import Worker
 
@@ -44,8 +45,9 @@ def make_app(settings: Settings) -> faust.App:
         topic_disable_leader=True,
         broker_check_crcs=False,
     )
-    # Without adapters and deliveries there is nothing for Faust itself to consume.
+    # Without adapters and deliveries there is nothing for Faust itself to consume or produce: it connects to nothing.
     app.producer_only = True
+    app.boot_strategy.enable_kafka_producer = False
     worker = Worker(settings)
     exposition = Exposition(worker)
 
@@ -96,7 +98,9 @@ def readiness(worker: Worker) -> dict[str, Any]:
 
 def run_worker(settings: Settings, workers: int) -> int:
     """Run one worker in this process, or several in processes of their own; gives the exit code."""
-    settings.load_model()  # a wrong one is wrong use, whatever else there is
+    # A wrong model, and a connection that cannot be made, are wrong use, whatever else there is.
+    settings.load_model()
+    check_security(settings)
     _check(settings)
     if workers > 1:
         return _run_processes(settings, workers)

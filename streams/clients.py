@@ -17,6 +17,8 @@ from redis.asyncio import Redis
 from enrichment.acceptance import TOPICS, Topic
 from streams.deadlines import within
 from streams.errors import EbbtideError, one_line
+from streams.kafka_access import require_access
+from streams.kafka_connection import aiokafka_settings, kafka_python_settings
 from streams.settings import Settings
 from streams.topics import TopicReport, check_topics
 from streams.transactions import hasten_beginnings, refuse_repeats
@@ -141,12 +143,12 @@ class RealClients:
 
     def consumer(self, **settings: Any) -> Consumer:
         """A consumer of the brokers that are set."""
-        made: Consumer = _Consumer(bootstrap_servers=self._settings.kafka_bootstrap_servers, **settings)
+        made: Consumer = _Consumer(**aiokafka_settings(self._settings), **settings)
         return made
 
     def producer(self, **settings: Any) -> Producer:
         """A producer to the brokers that are set."""
-        made = _Producer(bootstrap_servers=self._settings.kafka_bootstrap_servers, **settings)
+        made = _Producer(**aiokafka_settings(self._settings), **settings)
         refuse_repeats(made)
         hasten_beginnings(made)
         producer: Producer = made
@@ -167,15 +169,16 @@ def read_committed_offsets(settings: Settings, partition: int) -> CommittedOffse
     """A group's committed offsets of a partition, once no transaction on them is pending.
 
     By kafka-python, which asks for stable offsets, one partition at a time: while a worker commits, the answers may be
-    of two steps, and are asked for again. Raises `EbbtideError` where Kafka does not say.
+    of two steps, and are asked for again. Raises `EbbtideError` where Kafka does not say, or does not let us in.
     """
     from kafka import KafkaConsumer
     from kafka import TopicPartition as KafkaTopicPartition
     from kafka.errors import KafkaError
 
+    require_access(settings)
     try:
         consumer = KafkaConsumer(
-            bootstrap_servers=settings.kafka_bootstrap_servers.split(","),
+            **kafka_python_settings(settings),
             group_id=settings.group_id,
             enable_auto_commit=False,
             isolation_level="read_committed",

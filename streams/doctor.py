@@ -19,7 +19,10 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from streams.errors import EbbtideError, one_line
+from streams.kafka_connection import aiokafka_settings
+from streams.kafka_rights import missing_rights
 from streams.partition_survey import survey
+from streams.publisher import transactional_ids_prefix
 from streams.settings import Settings
 from streams.topics import admin_client, check_topics
 
@@ -71,8 +74,11 @@ def check_model(settings: Settings) -> list[Finding]:
 
 
 def check_kafka(settings: Settings) -> list[Finding]:
-    """Whether a broker answers, has the topics as they must be, and has transactions, if they are needed."""
+    """Whether a broker answers, allows what a worker does, and has topics as they must be, and needed transactions."""
     try:
+        lacking = missing_rights(settings)
+        if lacking:
+            return [Finding("kafka", "error", f"{_account(settings)} lacks rights: {'; '.join(lacking)}")]
         report = check_topics(settings)
     except EbbtideError as error:
         return [Finding("kafka", "error", str(error))]
@@ -198,13 +204,19 @@ def _offset_fetch_version(settings: Settings) -> int:
     return int(versions.get("OffsetFetch", -1))
 
 
+def _account(settings: Settings) -> str:
+    """Whom Kafka takes us for, as far as we know."""
+    name = settings.kafka_sasl_username
+    return "the account that Kafka takes us for" if name is None else f"user {name}"
+
+
 async def _begin_as_a_producer(settings: Settings) -> str | None:
     """Initialise a transactional producer and drop it; why that failed, or None."""
     from aiokafka import AIOKafkaProducer
 
     producer = AIOKafkaProducer(
-        bootstrap_servers=settings.kafka_bootstrap_servers,
-        transactional_id=f"{settings.topic_prefix}{settings.group_id}-check",
+        **aiokafka_settings(settings),
+        transactional_id=f"{transactional_ids_prefix(settings)}check",
         request_timeout_ms=int(TRANSACTIONS_TIMEOUT_S * 500),
     )
     try:

@@ -12,6 +12,7 @@ from aiokafka.errors import KafkaError
 
 from streams.deadlines import STOP_TIMEOUT_S, stop_within
 from streams.errors import EbbtideError, one_line
+from streams.kafka_connection import aiokafka_settings
 from streams.settings import Settings
 
 TIMEOUT_S: Final = 20.0
@@ -32,7 +33,7 @@ async def read_to_end(
     topics = [settings.topic(name) for name in names]
     consumer = AIOKafkaConsumer(
         *topics,
-        bootstrap_servers=settings.kafka_bootstrap_servers,
+        **aiokafka_settings(settings),
         client_id=f"ebbtide-{settings.group_id}-reader",
         group_id=None,
         isolation_level="read_committed",

@@ -13,6 +13,7 @@ from aiokafka.structs import RecordMetadata
 
 from streams.deadlines import STOP_TIMEOUT_S, stop_within
 from streams.errors import EbbtideError, one_line
+from streams.kafka_connection import aiokafka_settings
 from streams.settings import Settings
 from streams.topics import INPUT_MAX_MESSAGE_BYTES
 
@@ -80,7 +81,7 @@ async def log_writer(settings: Settings) -> AsyncIterator[LogWriter]:
     """
     where = f"{settings.kafka_bootstrap_servers} (setting EBBTIDE_KAFKA_BOOTSTRAP_SERVERS)"
     producer = AIOKafkaProducer(
-        bootstrap_servers=settings.kafka_bootstrap_servers,
+        **aiokafka_settings(settings),
         client_id=f"ebbtide-{settings.group_id}-writer",
         acks="all",
         # A broker without transactions has no idempotent producers either.

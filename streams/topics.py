@@ -12,6 +12,8 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError, for_code
 
 from streams.errors import EbbtideError, UsageError, one_line
+from streams.kafka_access import require_access
+from streams.kafka_connection import kafka_python_settings
 from streams.settings import PREFIX, Settings
 
 DEFAULT_PARTITIONS: Final = 8
@@ -111,13 +113,14 @@ def admin_client(settings: Settings) -> Iterator[Any]:
     """A connected `KafkaAdminClient`; every call gives up after `TIMEOUT_S` seconds.
 
     Raises:
-        EbbtideError: no broker answers, or a call inside the block failed.
+        EbbtideError: no broker answers or lets us in, or a call inside the block failed.
     """
     where = f"{settings.kafka_bootstrap_servers} (setting EBBTIDE_KAFKA_BOOTSTRAP_SERVERS)"
     timeout_ms = int(TIMEOUT_S * 1000)
+    require_access(settings)
     try:
         client = KafkaAdminClient(
-            bootstrap_servers=settings.kafka_bootstrap_servers.split(","),
+            **kafka_python_settings(settings),
             client_id="ebbtide-admin",
             request_timeout_ms=timeout_ms,
             bootstrap_timeout_ms=timeout_ms,

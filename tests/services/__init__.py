@@ -20,6 +20,7 @@ from tests.services.redis import (
     start_redis,
     start_replicated_redis,
 )
+from tests.services.secured_kafka import SecuredKafka, start_secured_kafka
 
 __all__ = [
     "JournaledRedis",
@@ -29,6 +30,7 @@ __all__ = [
     "OwnRedis",
     "RedisService",
     "ReplicatedRedis",
+    "SecuredKafka",
     "TcpProxy",
     "start_embedded_redis",
     "start_journaled_redis",
@@ -38,4 +40,5 @@ __all__ = [
     "start_proxy",
     "start_redis",
     "start_replicated_redis",
+    "start_secured_kafka",
 ]
