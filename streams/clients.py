@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
-from contextlib import closing
+from contextlib import asynccontextmanager, closing
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaConnectionError
 from aiokafka.structs import OffsetAndMetadata
 from redis.asyncio import Redis
 
 from enrichment.acceptance import TOPICS, Topic
 from streams.deadlines import within
 from streams.errors import EbbtideError, one_line
-from streams.kafka_access import require_access
+from streams.kafka_access import require_access, why_refused
 from streams.kafka_connection import aiokafka_settings, kafka_python_settings
 from streams.settings import Settings
 from streams.topics import TopicReport, check_topics
@@ -107,12 +108,30 @@ class Clients(Protocol):
         """Whether the topics are as they must be, and how large their records may be."""
 
 
+@asynccontextmanager
+async def _telling_why(settings: Settings) -> AsyncIterator[None]:
+    """Where a client only says that it reaches no broker, and they do answer: raise `EbbtideError` that says why."""
+    try:
+        yield
+    except KafkaConnectionError as error:
+        problem = await why_refused(settings)
+        if problem is None:
+            raise
+        raise EbbtideError(problem) from error
+
+
 class _Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka carries no types
-    """Lets go of its connections also where aiokafka's `stop` is cut short.
+    """Says why it is not let in, and lets go of its connections also where aiokafka's `stop` is cut short.
 
     It is by each fetch that waits to be tried again, as all do while a broker is away; the client would live on, with
     its connections and its questions for metadata, as long as the process.
     """
+
+    settings: Settings
+
+    async def start(self) -> None:
+        async with _telling_why(self.settings):
+            await super().start()
 
     async def stop(self) -> None:
         try:
@@ -122,7 +141,13 @@ class _Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka carries no 
 
 
 class _Producer(AIOKafkaProducer):  # type: ignore[misc]
-    """Lets go of its connections also where `stop` is cancelled, since what it flushes first is not taken."""
+    """The same, and also where `stop` is cancelled, since what it flushes first is not taken."""
+
+    settings: Settings
+
+    async def start(self) -> None:
+        async with _telling_why(self.settings):
+            await super().start()
 
     async def stop(self) -> None:
         try:
@@ -143,12 +168,15 @@ class RealClients:
 
     def consumer(self, **settings: Any) -> Consumer:
         """A consumer of the brokers that are set."""
-        made: Consumer = _Consumer(**aiokafka_settings(self._settings), **settings)
-        return made
+        made = _Consumer(**aiokafka_settings(self._settings), **settings)
+        made.settings = self._settings
+        consumer: Consumer = made
+        return consumer
 
     def producer(self, **settings: Any) -> Producer:
         """A producer to the brokers that are set."""
         made = _Producer(**aiokafka_settings(self._settings), **settings)
+        made.settings = self._settings
         refuse_repeats(made)
         hasten_beginnings(made)
         producer: Producer = made
