@@ -177,8 +177,8 @@ def authority(tmp_path: Path) -> Authority:
 def test_a_client_certificate_is_taken_with_an_encrypted_key(authority: Authority) -> None:
     """In two files, or in one, whose order does not matter."""
     identity = authority.issue("client", password=PASSWORD)
-    chosen = {"kafka_security_protocol": "SSL", "kafka_ssl_key_password": PASSWORD}
-    two = {
+    chosen: dict[str, Any] = {"kafka_security_protocol": "SSL", "kafka_ssl_key_password": PASSWORD}
+    two: dict[str, Any] = {
         "kafka_ssl_certificate_location": identity.certificate_file,
         "kafka_ssl_key_location": identity.key_file,
     }
