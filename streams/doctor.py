@@ -21,6 +21,7 @@ from redis.retry import Retry
 from streams.errors import EbbtideError, one_line
 from streams.kafka_connection import aiokafka_settings
 from streams.kafka_rights import missing_rights
+from streams.kafka_security import lacks_rights
 from streams.partition_survey import survey
 from streams.publisher import transactional_ids_prefix
 from streams.settings import Settings
@@ -78,7 +79,7 @@ def check_kafka(settings: Settings) -> list[Finding]:
     try:
         lacking = missing_rights(settings)
         if lacking:
-            return [Finding("kafka", "error", f"{_account(settings)} lacks rights: {'; '.join(lacking)}")]
+            return [Finding("kafka", "error", lacks_rights(settings, *lacking))]
         report = check_topics(settings)
     except EbbtideError as error:
         return [Finding("kafka", "error", str(error))]
@@ -202,12 +203,6 @@ def _offset_fetch_version(settings: Settings) -> int:
     with admin_client(settings) as admin:
         versions = {key.name: newest for key, (_, newest) in admin.api_versions().items()}
     return int(versions.get("OffsetFetch", -1))
-
-
-def _account(settings: Settings) -> str:
-    """Whom Kafka takes us for, as far as we know."""
-    name = settings.kafka_sasl_username
-    return "the account that Kafka takes us for" if name is None else f"user {name}"
 
 
 async def _begin_as_a_producer(settings: Settings) -> str | None:

@@ -1,4 +1,4 @@
-"""Which settings of the connection to Kafka belong together; no client library is imported for this."""
+"""What the settings of the connection to Kafka say without one, and which belong together; imports no client."""
 
 from __future__ import annotations
 
@@ -25,6 +25,13 @@ def uses_tls(settings: Settings) -> bool:
 def uses_sasl(settings: Settings) -> bool:
     """Whether connections begin with a name and a proof of it."""
     return settings.kafka_security_protocol.startswith("SASL_")
+
+
+def lacks_rights(settings: Settings, *rights: str) -> str:
+    """What is said where Kafka lets us in and does not let us do something, such as "Read on topic purchases"."""
+    name = settings.kafka_sasl_username
+    account = "the account that Kafka takes us for" if name is None else f"user {name}"
+    return f"{account} lacks rights: {'; '.join(rights)}"
 
 
 def check_combination(settings: Settings) -> None:

@@ -8,11 +8,12 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 
 from streams.deadlines import STOP_TIMEOUT_S, stop_within
 from streams.errors import EbbtideError, one_line
 from streams.kafka_connection import aiokafka_settings
+from streams.kafka_security import lacks_rights
 from streams.settings import Settings
 
 TIMEOUT_S: Final = 20.0
@@ -59,6 +60,8 @@ async def read_to_end(
                 heard_s = time.monotonic()  # what whoever reads has taken to deal with them is not Kafka's
             elif ends and time.monotonic() - heard_s > TIMEOUT_S:
                 raise EbbtideError(f"no record came from {', '.join(topics)} for {TIMEOUT_S:g} s")
+    except TopicAuthorizationFailedError as error:
+        raise EbbtideError(lacks_rights(settings, f"Read on topic {', '.join(topics)}")) from error
     except (KafkaError, TimeoutError, OSError) as error:
         where = f"{settings.kafka_bootstrap_servers} (setting EBBTIDE_KAFKA_BOOTSTRAP_SERVERS)"
         raise EbbtideError(f"Kafka at {where}: {one_line(error)}") from error

@@ -14,6 +14,7 @@ from kafka.errors import KafkaError, for_code
 from streams.errors import EbbtideError, UsageError, one_line
 from streams.kafka_access import require_access
 from streams.kafka_connection import kafka_python_settings
+from streams.kafka_security import lacks_rights
 from streams.settings import PREFIX, Settings
 
 DEFAULT_PARTITIONS: Final = 8
@@ -30,6 +31,7 @@ MAX_MESSAGE_BYTES: Final = "max.message.bytes"
 
 _UNKNOWN_TOPIC: Final = 3
 _LEADER_NOT_AVAILABLE: Final = 5
+_TOPIC_REFUSED: Final = 29
 _TOPIC_ALREADY_EXISTS: Final = 36
 
 
@@ -170,6 +172,8 @@ def create_topics(
         answer = admin.create_topics(wanted, raise_errors=False)
         created = [topic["name"] for topic in answer["topics"] if topic["error_code"] == 0]
         for topic in answer["topics"]:
+            if topic["error_code"] == _TOPIC_REFUSED:
+                raise EbbtideError(lacks_rights(settings, f"Create on topic {topic['name']}"))
             if topic["error_code"] not in (0, _TOPIC_ALREADY_EXISTS):
                 reason = topic["error_message"] or f"error {topic['error_code']}"
                 raise EbbtideError(f"topic {topic['name']} could not be created: {one_line(reason)}")
@@ -306,6 +310,10 @@ def _existing(admin: Any, settings: Settings) -> list[TopicStatus]:
     described = {}
     for topic in admin.describe_topics(list(definitions)):
         code = topic["error_code"]
+        if code == _TOPIC_REFUSED:
+            raise EbbtideError(
+                lacks_rights(settings, f"Describe on topic {topic['name']} (Read or Write brings it)")
+            )
         if code not in (0, _UNKNOWN_TOPIC, _LEADER_NOT_AVAILABLE):
             raise EbbtideError(f"topic {topic['name']} cannot be described: {for_code(code).__name__}")
         if code != _UNKNOWN_TOPIC:

@@ -24,6 +24,7 @@ from streams.settings import Settings
 from tests import services
 from tests.integration.harness import (
     ROOT,
+    Record,
     changes_of,
     check_sequences,
     make_settings,
@@ -268,6 +269,49 @@ def wait_for_user(settings: Settings) -> None:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
+
+
+OPERATIONS: dict[str, tuple[tuple[str, ...], list[tuple[str, str, str]]]] = {
+    "topics create": (("topics", "create", "--partitions", "1"), [("CREATE", "topic", "ebbtide-decisions")]),
+    "dlq list": (("dlq", "list"), [("READ", "topic", "dead-letters")]),
+    "dlq redrive": (("dlq", "redrive"), [("READ", "topic", "dead-letters"), ("WRITE", "topic", "purchases")]),
+    "erase": (("erase", "c1", "--partition", "0"), [("WRITE", "topic", "consents")]),
+}
+"""Commands, and the rights that they need beside a worker's, as docs/operating.md says; the last one is taken away."""
+
+
+@pytest.mark.parametrize("command", OPERATIONS)
+async def test_a_command_needs_the_documented_rights_more_and_names_the_one_that_lacks(
+    secured_kafka: SecuredKafka, opened: Settings, unique_prefix: str, ebbtide: Any, command: str
+) -> None:
+    """It ends with 1 and one line without the right, and with 0 with it."""
+    arguments, more = OPERATIONS[command]
+    await make_topics(opened)
+    user = f"{unique_prefix}user"
+    secured_kafka.set_password(user, PASSWORD)
+    rights = [named(right, opened) for right in RIGHTS]
+    rights += [(operation, kind, f"{unique_prefix}{name}") for operation, kind, name in more]
+    secured_kafka.allow(user, rights[:-1])
+    settings = by_scram(opened, secured_kafka, user)
+    await until_let_in(settings)
+    await produce(opened, [Record("purchases", b"c1", b"{")])
+    async with running(opened) as worker:
+        await until_idle(opened, worker)
+    if command == "topics create":
+        with secured_kafka.superuser() as admin:
+            admin.delete_topics([rights[-1][2]])
+    code, said = await asyncio.to_thread(ebbtide, settings, *arguments)
+    operation, _, topic = rights[-1]
+    assert code == 1
+    assert f"user {user} lacks rights: {operation.title()} on topic {topic}" in said
+    assert sum("error" in line for line in said.splitlines()) == 1
+
+    secured_kafka.allow(user, rights[-1:])
+
+    deadline = time.monotonic() + 20.0
+    while code != 0:  # until the broker has taken notice of the right
+        code, said = await asyncio.to_thread(ebbtide, settings, *arguments)
+        assert code == 0 or time.monotonic() < deadline, said
 
 
 # ------------------------------------------------- ways in
