@@ -7,7 +7,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from typing import Any, Final
 
 from aiokafka.conn import AIOKafkaConnection, create_conn
@@ -28,6 +28,8 @@ from streams.settings import Settings
 
 TIMEOUT_S: Final = 5.0
 """For each question to a broker."""
+ALL_TIMEOUT_S: Final = 10.0
+"""For all of them."""
 _PROTOCOL: Final = "EBBTIDE_KAFKA_SECURITY_PROTOCOL"
 _EXPIRED: Final = 10
 _NOT_YET_VALID: Final = 9
@@ -52,15 +54,17 @@ async def why_refused(settings: Settings) -> str | None:
     """Why the first broker that can be asked refuses us, or we it; None where one lets us in, or none answers."""
     chosen = aiokafka_settings(settings)
     found: str | None = None
-    for address in chosen.pop("bootstrap_servers").split(","):
-        broker = _Broker(settings, chosen, *_host_and_port(address))
-        try:
-            await broker.enter()
-            return None
-        except (KafkaError, OSError, TimeoutError) as error:
-            reason = await broker.reason(error)
-            if found is None and reason is not None:
-                found = f"Kafka at {address} (setting EBBTIDE_KAFKA_BOOTSTRAP_SERVERS): {reason}"
+    with suppress(TimeoutError):
+        async with asyncio.timeout(ALL_TIMEOUT_S):
+            for address in chosen.pop("bootstrap_servers").split(","):
+                broker = _Broker(settings, chosen, *_host_and_port(address))
+                try:
+                    await broker.enter()
+                    return None
+                except (KafkaError, OSError) as error:
+                    reason = await broker.reason(error)
+                    if found is None and reason is not None:
+                        found = f"Kafka at {address} (setting EBBTIDE_KAFKA_BOOTSTRAP_SERVERS): {reason}"
     return found
 
 
@@ -76,7 +80,7 @@ async def questions(settings: Settings) -> AsyncIterator[Callable[[Any], Awaitab
         host, port = _host_and_port(address)
         try:
             opened = await _open(host, port, chosen)
-        except (KafkaError, OSError, TimeoutError):
+        except (KafkaError, OSError):
             if address == addresses[-1]:
                 raise
             continue
@@ -122,6 +126,8 @@ class _Broker:
         if isinstance(error, IllegalSaslStateError):
             wanted = "SSL" if uses_tls(self._settings) else "PLAINTEXT"
             return f"this port takes no SASL: set {_PROTOCOL} to {wanted}"
+        if isinstance(error, TimeoutError | ConnectionRefusedError | socket.gaierror):
+            return None
         cause = error if isinstance(error, OSError) else error.__cause__
         if isinstance(cause, ssl.SSLCertVerificationError):
             return self._of_certificate(cause)
@@ -146,7 +152,7 @@ class _Broker:
         try:
             answer = await self._ask(SaslHandShakeRequest(asked), self._without_sasl())
             offered = f": it has {', '.join(sorted(answer.enabled_mechanisms))}"
-        except (KafkaError, OSError, TimeoutError):
+        except (KafkaError, OSError):
             pass  # then it is named without the others
         return f"the broker has no {asked} (setting EBBTIDE_KAFKA_SASL_MECHANISM){offered}"
 
@@ -183,15 +189,23 @@ class _Broker:
                 return f"this port speaks no TLS: {_PROTOCOL} must be {sasl}PLAINTEXT there, not {ours}"
         elif await self._speaks_tls():
             return f"this port speaks TLS: {_PROTOCOL} must be SSL or SASL_SSL there, not {ours}"
-        if not sasl and await self._answers(self._chosen):
+        if not sasl and await self._answers(self._chosen) and await self._turns_us_away():
             return f"this port asks who we are: {_PROTOCOL} must be SASL_{ours} there, not {ours}"
         return None
+
+    async def _turns_us_away(self) -> bool:
+        """Whether it does so again: a broker that is just ending does it once."""
+        try:
+            await self.enter()
+        except KafkaError:
+            return True
+        return False
 
     async def _answers(self, chosen: dict[str, Any]) -> bool:
         """Whether the broker tells which requests it knows, which it does before it is told who asks."""
         try:
             await self._ask(None, chosen)
-        except (KafkaError, OSError, TimeoutError):
+        except (KafkaError, OSError):
             return False
         return True
 

@@ -104,6 +104,6 @@ async def _error_codes(settings: Settings, requests: Sequence[Any]) -> list[int 
                     codes.append((await ask(request)).error_code)
                 except KafkaError:
                     codes.append(None)
-    except (KafkaError, OSError, TimeoutError) as error:
+    except (KafkaError, OSError) as error:
         raise EbbtideError(f"no Kafka broker says what this account may do: {error}") from error
     return codes

@@ -189,9 +189,7 @@ async def test_the_documented_rights_are_enough_from_the_first_record_to_a_rebui
         assert (doctor.returncode, doctor.stderr) == (0, ""), doctor.stdout
         assert worker.terminate() == 0
     after = await changes_of(opened)
-    assert after[: len(published)] == published or {change["change_id"] for change in published} < {
-        change["change_id"] for change in after
-    }
+    assert {change["change_id"] for change in published} < {change["change_id"] for change in after}
     check_sequences(after)
     assert {change["customer_id"] for change in after} == {"late", *(f"c{n}" for n in range(20))}
     for log in ("first.log", "second.log"):
