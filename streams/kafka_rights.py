@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
@@ -52,29 +52,28 @@ def missing_rights(settings: Settings) -> list[str]:
 def _on_topics(settings: Settings) -> tuple[int, list[str]]:
     """How many partitions the topics have at most, and the rights lacking."""
     with admin_client(settings) as admin:
-        names = [settings.topic(topic.name) for topic in TOPICS]
-        described = {topic["name"]: topic for topic in admin.describe_topics(names)}
-        for topic in described.values():
-            if topic["error_code"] == _TOPIC_REFUSED:
-                topic["authorized_operations"] = _held_without_describe(admin, topic["name"])
-    partitions = max((len(topic["partitions"]) for topic in described.values()), default=0)
-    return partitions, list(_lacking(settings, described))
-
-
-def _held_without_describe(admin: Any, name: str) -> list[str]:
-    """What may be done with a topic that may not be described: at most that its settings are asked for."""
-    reported = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)], config_filter="all")
-    return ["DESCRIBE_CONFIGS"] if reported.get("topic", {}).get(name) else []
-
-
-def _lacking(settings: Settings, described: dict[str, Any]) -> Iterator[str]:
+        described = admin.describe_topics([settings.topic(topic.name) for topic in TOPICS])
+        held = {topic["name"]: _held(admin, topic) for topic in described}
+    partitions = max((len(topic["partitions"]) for topic in described), default=0)
+    lacking = []
     for topic in TOPICS:
         name = settings.topic(topic.name)
-        found = described.get(name, {})
-        held = found.get("authorized_operations")
-        lacking = [] if held is None else [_NAMES[right] for right in needed_on(topic) if right not in held]
-        if lacking:
-            yield f"{', '.join(lacking)} on topic {name}"
+        found = held.get(name)
+        rights = [] if found is None else [_NAMES[right] for right in needed_on(topic) if right not in found]
+        if rights:
+            lacking.append(f"{', '.join(rights)} on topic {name}")
+    return partitions, lacking
+
+
+def _held(admin: Any, topic: dict[str, Any]) -> Collection[str] | None:
+    """What may be done with a topic; None where it is missing, or the broker does not tell."""
+    if topic["error_code"] == _TOPIC_REFUSED:
+        # It may not be described; its settings are another right.
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic["name"])
+        reported = admin.describe_configs([resource], config_filter="all").get("topic", {})
+        return ["DESCRIBE_CONFIGS"] if reported.get(topic["name"]) else []
+    # Nothing at all cannot be, of a topic that was described: some brokers say so instead of that they do not tell.
+    return topic["authorized_operations"] or None
 
 
 async def _on_group_and_transactions(settings: Settings, partitions: int) -> list[str]:

@@ -192,6 +192,7 @@ async def test_the_documented_rights_are_enough_from_the_first_record_to_a_rebui
     assert {change["change_id"] for change in published} < {change["change_id"] for change in after}
     check_sequences(after)
     assert {change["customer_id"] for change in after} == {"late", *(f"c{n}" for n in range(20))}
+    assert "rebuilt" in (tmp_path / "second.log").read_text("utf-8")
     for log in ("first.log", "second.log"):
         assert PASSWORD not in (tmp_path / log).read_text("utf-8")
 
