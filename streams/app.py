@@ -25,6 +25,7 @@ from streams.doctor import check_erasure_key, check_kafka, check_redis, require
 from streams.ending import EndingWorker
 from streams.exposition import Exposition
 from streams.garbage import expect_long_lives
+from streams.kafka_connection import check_security
 from streams.settings import CONFIG_VARIABLE, Settings, load_settings
 from streams.web_port import require_free
 from streams.worker import Worker
@@ -48,8 +49,9 @@ def make_app(settings: Settings) -> faust.App:
         broker_check_crcs=False,
         Worker=EndingWorker,
     )
-    # Without adapters and deliveries there is nothing for Faust itself to consume.
+    # Without adapters and deliveries there is nothing for Faust itself to consume or produce: it connects to nothing.
     app.producer_only = True
+    app.boot_strategy.enable_kafka_producer = False
     worker = Worker(settings)
     exposition = Exposition(worker)
 
@@ -118,7 +120,9 @@ def standings(worker: Worker) -> dict[str, Any]:
 
 def run_worker(settings: Settings, workers: int) -> int:
     """Run one worker in this process, or several in processes of their own; gives the exit code."""
-    settings.load_model()  # a wrong one is wrong use, whatever else there is
+    # A wrong model, and a connection that cannot be made, are wrong use, whatever else there is.
+    settings.load_model()
+    check_security(settings)
     for number in range(workers):
         require_free(_settings_of(settings, number))
     _check(settings)

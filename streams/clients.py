@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
-from contextlib import closing
+from contextlib import asynccontextmanager, closing
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaConnectionError
 from aiokafka.structs import OffsetAndMetadata
 from redis.asyncio import Redis
 
@@ -18,6 +19,8 @@ from enrichment.acceptance import TOPICS, Topic
 from streams.deadlines import within
 from streams.errors import EbbtideError, one_line
 from streams.fetching import ExaminingConsumer
+from streams.kafka_access import require_access, why_refused
+from streams.kafka_connection import aiokafka_settings, kafka_python_settings
 from streams.settings import Settings
 from streams.topics import DECISIONS, INPUTS, TopicReport, check_topics, topic_ids
 from streams.transactions import hasten_beginnings, refuse_repeats
@@ -113,8 +116,36 @@ class Clients(Protocol):
         """The ids of inputs and decisions, by their names without prefix, as far as they are known."""
 
 
+@asynccontextmanager
+async def _telling_why(settings: Settings) -> AsyncIterator[None]:
+    """Where a client only says that it reaches no broker, and they do answer: raise `EbbtideError` that says why."""
+    try:
+        yield
+    except KafkaConnectionError as error:
+        problem = await why_refused(settings)
+        if problem is None:
+            raise
+        raise EbbtideError(problem) from error
+
+
+class _Consumer(ExaminingConsumer):
+    """Says why it is not let in."""
+
+    settings: Settings
+
+    async def start(self) -> None:
+        async with _telling_why(self.settings):
+            await super().start()
+
+
 class _Producer(AIOKafkaProducer):  # type: ignore[misc]
-    """Lets go of its connections also where `stop` is cancelled, since what it flushes first is not taken."""
+    """The same, and also where `stop` is cancelled, since what it flushes first is not taken."""
+
+    settings: Settings
+
+    async def start(self) -> None:
+        async with _telling_why(self.settings):
+            await super().start()
 
     async def stop(self) -> None:
         try:
@@ -135,16 +166,17 @@ class RealClients:
 
     def consumer(self, **settings: Any) -> Consumer:
         """A consumer of the brokers that are set."""
-        made: Consumer = ExaminingConsumer(
-            bootstrap_servers=self._settings.kafka_bootstrap_servers,
-            limit_bytes=self._settings.decompressed_max_bytes,
-            **settings,
+        made = _Consumer(
+            limit_bytes=self._settings.decompressed_max_bytes, **aiokafka_settings(self._settings), **settings
         )
-        return made
+        made.settings = self._settings
+        consumer: Consumer = made
+        return consumer
 
     def producer(self, **settings: Any) -> Producer:
         """A producer to the brokers that are set."""
-        made = _Producer(bootstrap_servers=self._settings.kafka_bootstrap_servers, **settings)
+        made = _Producer(**aiokafka_settings(self._settings), **settings)
+        made.settings = self._settings
         refuse_repeats(made)
         hasten_beginnings(made)
         producer: Producer = made
@@ -170,15 +202,16 @@ def read_committed_offsets(settings: Settings, partition: int) -> CommittedOffse
     """A group's committed offsets of a partition, once no transaction on them is pending.
 
     By kafka-python, which asks for stable offsets, one partition at a time: while a worker commits, the answers may be
-    of two steps, and are asked for again. Raises `EbbtideError` where Kafka does not say.
+    of two steps, and are asked for again. Raises `EbbtideError` where Kafka does not say, or does not let us in.
     """
     from kafka import KafkaConsumer
     from kafka import TopicPartition as KafkaTopicPartition
     from kafka.errors import KafkaError
 
+    require_access(settings)
     try:
         consumer = KafkaConsumer(
-            bootstrap_servers=settings.kafka_bootstrap_servers.split(","),
+            **kafka_python_settings(settings),
             group_id=settings.group_id,
             enable_auto_commit=False,
             isolation_level="read_committed",

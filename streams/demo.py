@@ -41,6 +41,7 @@ from schemas.timestamps import parse_timestamp
 from streams.demo_report import Compared, DeadLetter, Published, Streamed, print_report
 from streams.embedded import EmbeddedBroker, EmbeddedRedis, OwnedProcess, free_port
 from streams.errors import EbbtideError, one_line
+from streams.kafka_connection import aiokafka_settings
 from streams.log_reader import read_to_end
 from streams.progress import Report, reporting
 from streams.redis_keys import PartitionKeys
@@ -167,7 +168,7 @@ def _lines(file: Traversable) -> Iterator[bytes]:
 async def produce(settings: Settings, events: Events, report: Report) -> None:
     """Send the events to their topics, and wait until the broker has them all."""
     producer = AIOKafkaProducer(
-        bootstrap_servers=settings.kafka_bootstrap_servers, acks="all", linger_ms=20, max_batch_size=262_144
+        **aiokafka_settings(settings), acks="all", linger_ms=20, max_batch_size=262_144
     )
     try:
         async with asyncio.timeout(SEND_TIMEOUT_S):

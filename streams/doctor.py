@@ -15,16 +15,16 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import redis
-from aiokafka.errors import TransactionalIdAuthorizationFailed
-from kafka.admin import MemberToRemove
-from kafka.errors import GroupAuthorizationFailedError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from streams.errors import EbbtideError, one_line
+from streams.kafka_connection import aiokafka_settings
+from streams.kafka_rights import missing_rights
+from streams.kafka_security import lacks_rights
 from streams.partition_survey import survey
-from streams.publisher import transactional_id
-from streams.redis_check import NO_PARTITION, refusals, role_problems
+from streams.publisher import transactional_ids_prefix
+from streams.redis_check import refusals, role_problems
 from streams.settings import Settings
 from streams.topics import admin_client, check_topics
 from streams.web_port import address_of, taken, tenant
@@ -79,8 +79,11 @@ def check_model(settings: Settings) -> list[Finding]:
 
 
 def check_kafka(settings: Settings) -> list[Finding]:
-    """Whether a broker answers, has the topics as they must be, and has transactions, if they are needed."""
+    """Whether a broker answers, allows what a worker does, and has topics as they must be, and needed transactions."""
     try:
+        lacking = missing_rights(settings)
+        if lacking:
+            return [Finding("kafka", "error", lacks_rights(settings, *lacking))]
         report = check_topics(settings)
     except EbbtideError as error:
         return [Finding("kafka", "error", str(error))]
@@ -91,22 +94,7 @@ def check_kafka(settings: Settings) -> list[Finding]:
         findings.append(
             Finding("topics", "ok", f"{len(report.topics)} topics of {report.partitions} partitions")
         )
-    return [*findings, *check_group_rights(settings), *check_transactions(settings)]
-
-
-def check_group_rights(settings: Settings) -> list[Finding]:
-    """Whether this account may be a member of the group; empty where it may, or the broker does not tell.
-
-    Asked by taking out a member that is not there: what a broker says of rights, it says only of a group that is.
-    """
-    try:
-        with admin_client(settings) as admin:
-            admin.remove_group_members(settings.group_id, [MemberToRemove(member_id=NO_MEMBER)])
-    except EbbtideError as error:
-        if isinstance(error.__cause__, GroupAuthorizationFailedError):
-            lacking = f"Read on group {settings.group_id}"
-            return [Finding("kafka", "error", f"this account lacks rights in Kafka: {lacking}")]
-    return []
+    return [*findings, *check_transactions(settings)]
 
 
 def check_transactions(settings: Settings) -> list[Finding]:
@@ -126,10 +114,6 @@ def check_transactions(settings: Settings) -> list[Finding]:
         return [Finding("transactions", "error", f"exactly_once needs Kafka 2.5 or later; {allowed}")]
     with ThreadPoolExecutor(1) as thread:  # the caller may have a running event loop of its own
         problem = thread.submit(lambda: asyncio.run(_begin_as_a_producer(settings))).result()
-    if isinstance(problem, TransactionalIdAuthorizationFailed):
-        named = f"Write and Describe on transactional id {transactional_id(settings, NO_PARTITION)}"
-        reason = f"this account lacks rights in Kafka: {named}, and on those of every partition"
-        return [Finding("transactions", "error", reason)]
     if problem is not None:
         reason = f"the broker has no transactions for exactly_once ({one_line(problem)}); {allowed}"
         return [Finding("transactions", "error", reason)]
@@ -267,8 +251,8 @@ async def _begin_as_a_producer(settings: Settings) -> Exception | str | None:
     from aiokafka import AIOKafkaProducer
 
     producer = AIOKafkaProducer(
-        bootstrap_servers=settings.kafka_bootstrap_servers,
-        transactional_id=transactional_id(settings, NO_PARTITION),
+        **aiokafka_settings(settings),
+        transactional_id=f"{transactional_ids_prefix(settings)}check",
         request_timeout_ms=int(TRANSACTIONS_TIMEOUT_S * 500),
     )
     try:

@@ -8,11 +8,13 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, Final
 
 from aiokafka import ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 
 from streams.deadlines import STOP_TIMEOUT_S, stop_within
 from streams.errors import EbbtideError, one_line
 from streams.fetching import ExaminingConsumer
+from streams.kafka_connection import aiokafka_settings
+from streams.kafka_security import lacks_rights
 from streams.settings import Settings
 
 TIMEOUT_S: Final = 20.0
@@ -35,7 +37,7 @@ async def read_to_end(
     consumer = ExaminingConsumer(
         *topics,
         limit_bytes=settings.decompressed_max_bytes,
-        bootstrap_servers=settings.kafka_bootstrap_servers,
+        **aiokafka_settings(settings),
         client_id=f"ebbtide-{settings.group_id}-reader",
         group_id=None,
         isolation_level="read_committed",
@@ -61,6 +63,8 @@ async def read_to_end(
                 heard_s = time.monotonic()  # what whoever reads has taken to deal with them is not Kafka's
             elif ends and time.monotonic() - heard_s > TIMEOUT_S:
                 raise EbbtideError(f"no record came from {', '.join(topics)} for {TIMEOUT_S:g} s")
+    except TopicAuthorizationFailedError as error:
+        raise EbbtideError(lacks_rights(settings, f"Read on topic {', '.join(topics)}")) from error
     except (KafkaError, TimeoutError, OSError) as error:
         where = f"{settings.kafka_bootstrap_servers} (setting EBBTIDE_KAFKA_BOOTSTRAP_SERVERS)"
         raise EbbtideError(f"Kafka at {where}: {one_line(error)}") from error

@@ -8,11 +8,13 @@ from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import ClusterAuthorizationFailedError, KafkaError, TopicAuthorizationFailedError
 from aiokafka.structs import RecordMetadata
 
 from streams.deadlines import STOP_TIMEOUT_S, stop_within
 from streams.errors import EbbtideError, one_line
+from streams.kafka_connection import aiokafka_settings
+from streams.kafka_security import lacks_rights
 from streams.settings import Settings
 from streams.topics import INPUT_MAX_MESSAGE_BYTES
 
@@ -33,28 +35,36 @@ class InputRecord(NamedTuple):
 class LogWriter:
     """Sends records, each input's in their order, and waits until all in-sync replicas have them."""
 
-    def __init__(self, producer: Any, where: str) -> None:
+    def __init__(self, settings: Settings, producer: Any) -> None:
+        self._settings = settings
         self._producer = producer
-        self._where = where
 
     async def send(self, records: Sequence[InputRecord]) -> list[RecordMetadata | KafkaError]:
         """Where each record is now, or the error by which it was refused for good.
 
         Raises:
-            EbbtideError: Kafka does not answer in time; some of the records may have been taken.
+            EbbtideError: Kafka does not answer in time, or our account may not write to the topic of a record; some of
+                the records may have been taken.
         """
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 waiting = [await self._sent(record) for record in records]
-                found: list[RecordMetadata | KafkaError] = []
-                for taken in await asyncio.gather(*waiting, return_exceptions=True):
-                    if isinstance(taken, BaseException) and not isinstance(taken, KafkaError):
-                        raise taken
-                    found.append(taken)
-                return found
+                answers = await asyncio.gather(*waiting, return_exceptions=True)
+            return [self._judged(record, answer) for record, answer in zip(records, answers, strict=True)]
         except TimeoutError as error:
             late = f"has not acknowledged within {TIMEOUT_S:g} s what was sent; it may have been taken"
-            raise EbbtideError(f"Kafka at {self._where} {late}") from error
+            raise EbbtideError(f"Kafka at {_where(self._settings)} {late}") from error
+
+    def _judged(
+        self, record: InputRecord, answer: RecordMetadata | BaseException
+    ) -> RecordMetadata | KafkaError:
+        """The answer; raised where it concerns more than this record."""
+        if isinstance(answer, TopicAuthorizationFailedError):
+            right = f"Write on topic {record.topic}"
+            raise EbbtideError(lacks_rights(self._settings, right)) from answer
+        if isinstance(answer, BaseException) and not isinstance(answer, KafkaError):
+            raise answer
+        return answer
 
     async def _sent(self, record: InputRecord) -> Any:
         try:
@@ -76,11 +86,10 @@ async def log_writer(settings: Settings) -> AsyncIterator[LogWriter]:
     """A connected `LogWriter`.
 
     Raises:
-        EbbtideError: Kafka does not answer.
+        EbbtideError: Kafka does not answer, or our account may not write at all.
     """
-    where = f"{settings.kafka_bootstrap_servers} (setting EBBTIDE_KAFKA_BOOTSTRAP_SERVERS)"
     producer = AIOKafkaProducer(
-        bootstrap_servers=settings.kafka_bootstrap_servers,
+        **aiokafka_settings(settings),
         client_id=f"ebbtide-{settings.group_id}-writer",
         acks="all",
         # A broker without transactions has no idempotent producers either.
@@ -90,10 +99,19 @@ async def log_writer(settings: Settings) -> AsyncIterator[LogWriter]:
     try:
         async with asyncio.timeout(TIMEOUT_S):
             await producer.start()
+    except ClusterAuthorizationFailedError as error:
+        await stop_within(STOP_TIMEOUT_S, producer)
+        raise EbbtideError(
+            lacks_rights(settings, "Write on any topic, or IdempotentWrite on the cluster")
+        ) from error
     except (KafkaError, TimeoutError, OSError) as error:
         await stop_within(STOP_TIMEOUT_S, producer)
-        raise EbbtideError(f"Kafka at {where}: {one_line(error)}") from error
+        raise EbbtideError(f"Kafka at {_where(settings)}: {one_line(error)}") from error
     try:
-        yield LogWriter(producer, where)
+        yield LogWriter(settings, producer)
     finally:
         await stop_within(STOP_TIMEOUT_S, producer)
+
+
+def _where(settings: Settings) -> str:
+    return f"{settings.kafka_bootstrap_servers} (setting EBBTIDE_KAFKA_BOOTSTRAP_SERVERS)"

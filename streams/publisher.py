@@ -190,7 +190,12 @@ def make_publisher(settings: Settings, clients: Clients, partition: int, timeout
 
 def transactional_id(settings: Settings, partition: int) -> str:
     """One per partition, whoever owns it: that is what fences."""
-    return f"ebbtide-{settings.topic_prefix}{settings.group_id}-{partition}"
+    return f"{transactional_ids_prefix(settings)}{partition}"
+
+
+def transactional_ids_prefix(settings: Settings) -> str:
+    """What those of all partitions begin with."""
+    return f"ebbtide-{settings.topic_prefix}{settings.group_id}-"
 
 
 def offsets_with_mark(

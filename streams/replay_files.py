@@ -54,8 +54,8 @@ def run_replay(
     and as it pays to start. The files appear when all of them are whole. No line may have more than `limit_bytes`.
 
     Raises:
-        EbbtideError: A file is damaged or of another kind, a line is beyond the limit, or a process ended before its work
-            was done.
+        EbbtideError: A file is damaged or of another kind, a line is beyond the limit, or a process ended before its
+            work was done.
         OSError: A file cannot be read or written.
     """
     files: dict[Topic, Sequence[Path]] = {

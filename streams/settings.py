@@ -31,8 +31,9 @@ DEFAULT_ERASURE_KEY: Final = "ebbtide-development-erasure-key"
 
 _BROKERS: Final = re.compile(r"(?:\[[0-9a-fA-F:.%]+\]|[^\s,:/\[\]]+):[0-9]{1,5}")
 _NAME: Final = r"^[A-Za-z0-9._-]+$"
+_CALLABLE: Final = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$"
 _SWITCHES: Final = {"allow_create_time", "rebuild_from_short_log"}
-_HIDDEN: Final = {"erasure_key", "redis_url"}
+_HIDDEN: Final = {"erasure_key", "kafka_sasl_password", "kafka_ssl_key_password", "redis_url"}
 _LONGEST_SHOWN_CHARACTERS: Final = 60
 
 
@@ -50,6 +51,30 @@ class Settings(BaseSettings):
 
     kafka_bootstrap_servers: str = _setting(
         "127.0.0.1:9092", "one or more host:port, separated by commas, such as kafka1:9092,kafka2:9092"
+    )
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = _setting(
+        "PLAINTEXT", "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = _setting(
+        None, "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER"
+    )
+    kafka_sasl_username: str | None = _setting(None, "a user name of Kafka's", min_length=1)
+    kafka_sasl_password: SecretStr | None = _setting(None, "the password of that user, as text", min_length=1)
+    kafka_sasl_oauth_token_provider: str | None = _setting(
+        None, "package.module:callable, such as streams.msk_iam:token", pattern=_CALLABLE
+    )
+    kafka_ssl_ca_location: Path | None = _setting(
+        None, "the path of a file of CA certificates (PEM); none for those that the system trusts"
+    )
+    kafka_ssl_certificate_location: Path | None = _setting(
+        None, "the path of a file with the client's certificate and those that lead to its CA (PEM)"
+    )
+    kafka_ssl_key_location: Path | None = _setting(
+        None, "the path of a file with the private key (PEM); none where the certificate's file holds it"
+    )
+    kafka_ssl_key_password: SecretStr | None = _setting(None, "the password of the private key", min_length=1)
+    kafka_ssl_endpoint_identification_algorithm: Literal["https", "none"] = _setting(
+        "https", "https or none (none takes a broker's certificate whatever host it is made out to)"
     )
     redis_url: str = _setting(
         "redis://127.0.0.1:6379/0", "a URL such as redis://host:6379/0, rediss://... or unix:///path"
@@ -120,6 +145,12 @@ class Settings(BaseSettings):
         if isinstance(value, bool) and info.field_name not in _SWITCHES:
             raise ValueError("is true or false")
         return value
+
+    @field_validator("kafka_security_protocol", "kafka_sasl_mechanism", mode="before")
+    @classmethod
+    def _in_capitals(cls, value: object) -> object:
+        """As librdkafka takes them, which many settings come from."""
+        return value.upper() if isinstance(value, str) else value
 
     @field_validator("kafka_bootstrap_servers")
     @classmethod
@@ -222,16 +253,20 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
     document = _read(path) if path is not None else {}
     in_file = {name: value for name, value in document.items() if name not in in_environment}
     try:
-        return Settings(**{**in_file, **overrides})
+        settings = Settings(**{**in_file, **overrides})
     except ValidationError as error:
         field = str(error.errors(include_url=False)[0]["loc"][0])
         given = error.errors(include_url=False)[0]["input"]
-        source = f"{field} in {path}" if field in in_file and field not in overrides else _variable(field)
+        source = f"{field} in {path}" if field in in_file and field not in overrides else variable(field)
         raise UsageError(f"{source}: {_must_be(field, given)}") from None
+    from streams.kafka_security import check_combination
+
+    check_combination(settings)
+    return settings
 
 
 def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
-    known = [CONFIG_VARIABLE, *map(_variable, Settings.model_fields)]
+    known = [CONFIG_VARIABLE, *map(variable, Settings.model_fields)]
     for name in sorted(environment):
         if _is_ours(name) and name.upper() not in known and not name.upper().startswith(TEST_PREFIX):
             raise UsageError(f"{name}: no such setting; {_nearest(name.upper(), known)}")
@@ -277,5 +312,6 @@ def _is_ours(variable: str) -> bool:
     return variable.upper().startswith(PREFIX)
 
 
-def _variable(field: str) -> str:
+def variable(field: str) -> str:
+    """The environment variable of a setting."""
     return f"{PREFIX}{field.upper()}"

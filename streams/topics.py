@@ -14,6 +14,9 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError, for_code
 
 from streams.errors import EbbtideError, UsageError, one_line
+from streams.kafka_access import require_access
+from streams.kafka_connection import kafka_python_settings
+from streams.kafka_security import lacks_rights
 from streams.settings import PREFIX, Settings
 
 DEFAULT_PARTITIONS: Final = 8
@@ -28,16 +31,10 @@ TIMESTAMP_TYPE: Final = "message.timestamp.type"
 CLEANUP_POLICY: Final = "cleanup.policy"
 MAX_MESSAGE_BYTES: Final = "max.message.bytes"
 
-_RIGHTS: Final[Mapping[str, Sequence[str]]] = {
-    "in": ("READ",),
-    "out": ("WRITE",),
-    "internal": ("READ", "WRITE"),
-}
-"""What a worker does with topics, besides describing them."""
 _NO_ID: Final = str(UUID(int=0))
 _UNKNOWN_TOPIC: Final = 3
 _LEADER_NOT_AVAILABLE: Final = 5
-_TOPIC_FORBIDDEN: Final = 29
+_TOPIC_REFUSED: Final = 29
 _TOPIC_ALREADY_EXISTS: Final = 36
 
 
@@ -86,17 +83,13 @@ INPUTS: Final = tuple(topic.name for topic in TOPICS if topic.direction == "in")
 
 @dataclass(frozen=True, slots=True)
 class TopicStatus:
-    """A topic as the broker reports it; `name` is the full one, and `settings` holds what was reported.
-
-    `operations` are those that this account may do; empty where the broker does not tell.
-    """
+    """A topic as the broker reports it; `name` is the full one, and `settings` holds what was reported."""
 
     definition: TopicDefinition
     name: str
     partitions: int
     replicas: int
     settings: Mapping[str, str]
-    operations: frozenset[str] = frozenset()
 
     @property
     def max_message_bytes(self) -> int | None:
@@ -125,13 +118,14 @@ def admin_client(settings: Settings) -> Iterator[Any]:
     """A connected `KafkaAdminClient`; every call gives up after `TIMEOUT_S` seconds.
 
     Raises:
-        EbbtideError: no broker answers, or a call inside the block failed.
+        EbbtideError: no broker answers or lets us in, or a call inside the block failed.
     """
     where = f"{settings.kafka_bootstrap_servers} (setting EBBTIDE_KAFKA_BOOTSTRAP_SERVERS)"
     timeout_ms = int(TIMEOUT_S * 1000)
+    require_access(settings)
     try:
         client = KafkaAdminClient(
-            bootstrap_servers=settings.kafka_bootstrap_servers.split(","),
+            **kafka_python_settings(settings),
             client_id="ebbtide-admin",
             request_timeout_ms=timeout_ms,
             bootstrap_timeout_ms=timeout_ms,
@@ -202,6 +196,8 @@ def create_topics(
         answer = admin.create_topics(wanted, raise_errors=False)
         created = [topic["name"] for topic in answer["topics"] if topic["error_code"] == 0]
         for topic in answer["topics"]:
+            if topic["error_code"] == _TOPIC_REFUSED:
+                raise EbbtideError(lacks_rights(settings, f"Create on topic {topic['name']}"))
             if topic["error_code"] not in (0, _TOPIC_ALREADY_EXISTS):
                 reason = topic["error_message"] or f"error {topic['error_code']}"
                 raise EbbtideError(f"topic {topic['name']} could not be created: {one_line(reason)}")
@@ -266,24 +262,11 @@ def judge_topics(settings: Settings, topics: Sequence[TopicStatus]) -> TopicRepo
     if len(counts) > 1:
         listed = ", ".join(f"{topic.name} has {topic.partitions}" for topic in topics)
         errors.append(f"numbers of partitions must be equal: {listed}")
-    _check_rights(topics, errors)
     _check_timestamps(settings, topics, errors, warnings)
     _check_cleanup(topics, errors, warnings)
     _check_sizes(topics, errors, warnings)
     partitions = counts.pop() if len(counts) == 1 and not missing else None
     return TopicReport(tuple(topics), partitions, tuple(errors), tuple(warnings))
-
-
-def _check_rights(topics: Sequence[TopicStatus], errors: list[str]) -> None:
-    lacking = [
-        f"{right.title()} on topic {topic.name}"
-        for topic in topics
-        if topic.operations
-        for right in _RIGHTS[topic.definition.direction]
-        if right not in topic.operations
-    ]
-    if lacking:
-        errors.append(f"this account lacks rights in Kafka: {', '.join(lacking)}")
 
 
 def _check_timestamps(
@@ -363,12 +346,12 @@ def _existing(admin: Any, settings: Settings) -> list[TopicStatus]:
     """Those of our topics that the broker has, in the order of `TOPICS`."""
     definitions = {settings.topic(topic.name): topic for topic in TOPICS}
     described = {}
-    told = admin.describe_topics(list(definitions))
-    if hidden := [topic["name"] for topic in told if topic["error_code"] == _TOPIC_FORBIDDEN]:
-        rights = ", ".join(f"Describe on topic {name}" for name in hidden)
-        raise EbbtideError(f"this account lacks rights in Kafka: {rights}")
-    for topic in told:
+    for topic in admin.describe_topics(list(definitions)):
         code = topic["error_code"]
+        if code == _TOPIC_REFUSED:
+            raise EbbtideError(
+                lacks_rights(settings, f"Describe on topic {topic['name']} (Read or Write brings it)")
+            )
         if code not in (0, _UNKNOWN_TOPIC, _LEADER_NOT_AVAILABLE):
             raise EbbtideError(f"topic {topic['name']} cannot be described: {for_code(code).__name__}")
         if code != _UNKNOWN_TOPIC:
@@ -388,7 +371,6 @@ def _existing(admin: Any, settings: Settings) -> list[TopicStatus]:
                 for key, entry in reported.get(name, {}).items()
                 if entry.get("value") is not None
             },
-            frozenset(described[name].get("authorized_operations") or ()),
         )
         for name, definition in definitions.items()
         if name in described

@@ -28,6 +28,8 @@ TESTS_PER_CORE = 2
 """Many tests wait for servers and processes."""
 FIRST = ("faults", "simulation", "bench", "integration", "mutations")
 """Folders whose tests take longest: they begin first, so that no process is alone with one at the end."""
+OF_ONE_PROCESS = ("kafka_cluster", "own_kafka", "secured_kafka")
+"""Fixtures that only one process makes, which runs all tests that use them."""
 _SEED = pytest.StashKey[int]()
 _SHARED_KAFKA = pytest.StashKey[SharedKafka]()
 
@@ -88,7 +90,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out deep tests unless asked for, begin with long ones, and start brokers of their own in one process."""
+    """Leave out deep tests unless asked for, begin with long ones, and keep those of one fixture in one process."""
     if not config.getoption("--deep"):
         left_out = [item for item in items if item.get_closest_marker("deep")]
         if left_out:
@@ -98,9 +100,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     here = Path(__file__).parent
     items.sort(key=lambda item: folders.get(item.path.relative_to(here).parts[0], len(FIRST)))
     for item in items:
-        for expensive in ("kafka_cluster", "own_kafka"):
-            if expensive in getattr(item, "fixturenames", ()):
-                item.add_marker(pytest.mark.xdist_group(expensive))
+        for fixture in OF_ONE_PROCESS:
+            if fixture in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.xdist_group(fixture))
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -160,6 +162,17 @@ def kafka_cluster() -> Iterator[services.KafkaCluster]:
         except services.NoKafkaHereError as error:
             _missing("three brokers of Apache Kafka, from its jars", str(error))
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def secured_kafka() -> Iterator[services.SecuredKafka]:
+    """A broker from jars with TLS, SASL and ACLs: use users and a prefix of your own."""
+    with ExitStack() as stack:
+        try:
+            secured = stack.enter_context(services.start_secured_kafka())
+        except services.NoKafkaHereError as error:
+            _missing("Apache Kafka, from its jars", str(error))
+        yield secured
 
 
 @pytest.fixture(autouse=True)

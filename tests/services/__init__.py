@@ -21,6 +21,7 @@ from tests.services.redis import (
     start_redis,
     start_replicated_redis,
 )
+from tests.services.secured_kafka import SecuredKafka, start_secured_kafka
 
 __all__ = [
     "JournaledRedis",
@@ -30,6 +31,7 @@ __all__ = [
     "OwnRedis",
     "RedisService",
     "ReplicatedRedis",
+    "SecuredKafka",
     "TcpProxy",
     "start_cluster_redis",
     "start_embedded_redis",
@@ -41,4 +43,5 @@ __all__ = [
     "start_proxy",
     "start_redis",
     "start_replicated_redis",
+    "start_secured_kafka",
 ]

@@ -30,7 +30,7 @@ _START_TIMEOUT_S = 90.0
 
 # One node that is broker and controller: what production replicates three times exists once here,
 # transactions and offsets have few partitions, and a group forms at once.
-_SETTINGS = {
+SINGLE_NODE = {
     "node.id": "1",
     "process.roles": "broker,controller",
     "controller.listener.names": "CONTROLLER",
@@ -169,7 +169,7 @@ def _properties(
         "controller.quorum.voters": f"1@{HOST}:{controller_port}",
         "log.dirs": str(folder / "data"),
     }
-    settings = {**_SETTINGS, **own, **more}
+    settings = {**SINGLE_NODE, **own, **more}
     return "".join(f"{name}={value}{longer.get(name, '')}\n" for name, value in settings.items())
 
 
@@ -185,7 +185,7 @@ def format_storage(jars: Path, properties: Path, cluster_id: str) -> None:
 
 @contextmanager
 def _in_docker() -> Iterator[KafkaService]:
-    container, port = docker.kafka_container(_SETTINGS)
+    container, port = docker.kafka_container(SINGLE_NODE)
     with container:
 
         def log() -> str:
