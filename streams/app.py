@@ -24,6 +24,7 @@ from streams.doctor import check_erasure_key, check_kafka, check_redis, require
 from streams.exposition import Exposition
 from streams.garbage import expect_long_lives
 from streams.settings import CONFIG_VARIABLE, Settings, load_settings
+from streams.terminal import say
 from streams.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ def make_app(settings: Settings) -> faust.App:
     folder = settings.faust_data_dir or Path(tempfile.gettempdir()) / f"ebbtide-{os.getpid()}"
     brokers = settings.kafka_bootstrap_servers.replace(",", ";")
     app = faust.App(
-        f"{settings.topic_prefix}{settings.group_id}-faust",
+        f"{settings.joined}-faust",
         broker=f"aiokafka://{brokers}",
         web_bind=settings.web_bind,
         web_port=settings.web_port,
@@ -115,7 +116,7 @@ def _check(settings: Settings) -> None:
     """Raise `EbbtideError` where a worker could not run; print what is only doubtful."""
     findings = check_kafka(settings) + check_redis(settings) + check_erasure_key(settings)
     for warning in require(findings):
-        print(f"ebbtide: warning: {warning}", file=sys.stderr)
+        say(f"ebbtide: warning: {warning}", err=True)
 
 
 def _prepare_process() -> None:

@@ -19,6 +19,7 @@ import click
 from streams import cli_operations
 from streams.cli_options import PROGRAM, Name, Options, Tier, for_all, until_option
 from streams.errors import EbbtideError, UsageError, one_line
+from streams.terminal import say
 
 if TYPE_CHECKING:
     from enrichment.model import Model
@@ -152,7 +153,7 @@ def replay(
             processes=processes,
         )
     events = sum(sum(outcomes.values()) for outcomes in summary["events"].values())
-    click.echo(f"{events:,} events of {summary['customers']:,} customers; the results are in {out}")
+    say(f"{events:,} events of {summary['customers']:,} customers; the results are in {out}")
 
 
 @cli.command()
@@ -184,7 +185,7 @@ def explain(options: Options, customer_id: str, as_json: bool) -> None:
     settings = options.settings()
     from streams.explain import explain as explain_customer
 
-    click.echo(explain_customer(settings, customer_id, as_json))
+    say(explain_customer(settings, customer_id, as_json), lines=True)
 
 
 @cli.command()
@@ -255,8 +256,8 @@ def calibrate(
         Outputs(out, report, html),
         settings.horizons,
     )
-    click.echo(calibration_text(told))
-    click.echo(f"the model is in {out}")
+    say(calibration_text(told), lines=True)
+    say(f"the model is in {out}")
 
 
 @cli.command()
@@ -272,7 +273,7 @@ def audit(options: Options, by: str, profiles: Path | None, as_json: bool) -> No
     settings = options.settings()
     from streams.audit import run_audit
 
-    click.echo(run_audit(settings, by, profiles, as_json))
+    say(run_audit(settings, by, profiles, as_json), lines=True)
 
 
 @cli.command()
@@ -298,7 +299,7 @@ def whatif(
     loaded = _model_of(settings, model)
     from streams.what_if import what_if
 
-    click.echo(what_if(settings, loaded, asked, profiles, as_json))
+    say(what_if(settings, loaded, asked, profiles, as_json), lines=True)
 
 
 for _command in (
@@ -338,7 +339,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _fail(error: Exception, debug: bool) -> int:
     if debug:
-        traceback.print_exception(error)
+        say("".join(traceback.format_exception(error)).rstrip("\n"), lines=True, err=True)
     from streams.embedded import EmbeddedServiceError
 
     code, message = 1, one_line(error)
@@ -356,5 +357,5 @@ def _fail(error: Exception, debug: bool) -> int:
         message = one_line(str(error).partition("\n")[0])  # the rest is the service's own log
     elif not isinstance(error, OSError):
         message = f"{type(error).__name__}: {message} (--debug shows where)"
-    click.echo(f"{PROGRAM}: error: {message}", err=True)
+    say(f"{PROGRAM}: error: {message}", err=True)
     return code

@@ -1,7 +1,8 @@
 """`ebbtide-decisions`: what has been decided about each customer, as its latest record in a compacted topic.
 
 The key is the customer's id; an erased customer's decision is deleted, and what must be remembered of them goes under
-the HMAC of their id. Redis can lose everything else, which the inputs tell again; this they cannot.
+the HMAC of their id. Redis can lose everything else, which the inputs tell again; this they cannot. One more record
+per partition holds its facts.
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ import msgspec
 
 from enrichment.decision import Decision
 from enrichment.results import Results
+from streams.partition_facts import Facts
 from streams.size_limits import StoppedError
 from streams.step import OutputRecord
 
 TOPIC = "ebbtide-decisions"
 KIND_HEADER = "ebbtide_kind"
 GROUP_HEADER = "ebbtide_group"
-DECISION, ERASED = b"decision", b"erased"
+DECISION, ERASED, FACTS = b"decision", b"erased", b"facts"
+FACTS_KEY = b"\xff facts"
+"""No customer's: ids are UTF-8."""
 
 _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(Decision)
@@ -56,6 +60,12 @@ def decision_records(
     return records
 
 
+def facts_record(facts: Facts, group_id: str) -> OutputRecord:
+    """The record of a partition's facts."""
+    said = ((KIND_HEADER, FACTS), (GROUP_HEADER, group_id.encode()))
+    return OutputRecord("ebbtide-decisions", FACTS_KEY, facts.pack(), said)
+
+
 class DecisionTable:
     """The latest of everything in one partition of `ebbtide-decisions`."""
 
@@ -63,18 +73,23 @@ class DecisionTable:
         self._group_id = group_id.encode()
         self.decisions: dict[str, Decision] = {}
         self.erased: dict[str, Remembered] = {}
+        self.facts: Facts | None = None
 
     def put(self, key: bytes, value: bytes | None, headers: tuple[tuple[str, bytes], ...]) -> None:
         """Take the next record; raises `StoppedError` for one of another group, `msgspec.DecodeError` for none of ours.
 
         Groups that shared the topic would overwrite each other's decisions.
         """
-        name, said = key.decode(), dict(headers)
+        said = dict(headers)
         if said.get(GROUP_HEADER) != self._group_id:
             raise StoppedError(
                 f"{TOPIC} holds decisions of group {said.get(GROUP_HEADER, b'?').decode()!r}, not only of "
                 f"{self._group_id.decode()!r}: give each group an EBBTIDE_TOPIC_PREFIX of its own"
             )
+        if said.get(KIND_HEADER) == FACTS:
+            self.facts = None if value is None else Facts.unpack(value)
+            return
+        name = key.decode()
         if said.get(KIND_HEADER) == ERASED:
             if value is not None:
                 self.erased[name] = _REMEMBERED_DECODER.decode(value)

@@ -9,9 +9,10 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Final, Literal
 
 import redis
@@ -19,14 +20,17 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from streams.errors import EbbtideError, one_line
+from streams.partition_facts import Facts, wrong_erasure_key
 from streams.partition_survey import survey
-from streams.settings import Settings
+from streams.redis_keys import PartitionKeys
+from streams.settings import DEFAULT_ERASURE_KEY, Settings
 from streams.topics import admin_client, check_topics
 
 REDIS_TIMEOUT_S: Final = 5.0
 TRANSACTIONS_TIMEOUT_S: Final = 20.0
 _READS_STABLE_OFFSETS: Final = 7
 """The version of OffsetFetch from which a broker can be asked for stable offsets only (Kafka 2.5)."""
+_ASKED_AT_ONCE: Final = 1_024
 _OLDEST_REDIS: Final = (6, 2)
 
 
@@ -176,11 +180,38 @@ def check_clock(settings: Settings, now_s: Callable[[], float] = time.time) -> l
 
 
 def check_erasure_key(settings: Settings) -> list[Finding]:
-    """Whether erased ids are hidden by a key of one's own."""
+    """Whether erased ids are hidden by a key of one's own, and every key that was used before is still there.
+
+    Where Redis does not answer, or was emptied, the take-over of each partition asks `ebbtide-decisions`.
+    """
     if settings.has_default_erasure_key:
-        reason = "the development key, which everyone knows; set EBBTIDE_ERASURE_KEY to a secret and keep it"
-        return [Finding("erasure key", "warning", reason)]
-    return [Finding("erasure key", "ok", "set")]
+        reason = (
+            "the built-in key hides nothing, since everyone knows it: set EBBTIDE_ERASURE_KEY (or "
+            "EBBTIDE_ERASURE_KEY_FILE) to a secret of your own, and keep it; if version 0.1 ran with the built-in key, "
+            f"set EBBTIDE_EARLIER_ERASURE_KEYS to {DEFAULT_ERASURE_KEY} too"
+        )
+        return [Finding("erasure key", "error", reason)]
+    try:
+        with _redis_client(settings) as client:
+            problems = [wrong_erasure_key(facts, settings) for facts in _stored_facts(client, settings)]
+    except (redis.RedisError, OSError, ValueError):
+        problems = []
+    found = [Finding("erasure key", "error", problem) for problem in dict.fromkeys(problems) if problem]
+    return found or [
+        Finding("erasure key", "ok", f"set, with fingerprint {settings.erasure_keys.fingerprints[0]}")
+    ]
+
+
+def _stored_facts(client: Any, settings: Settings) -> Iterator[Facts]:
+    """The facts of each partition that Redis holds; asked for by number, so many at once, until none is there."""
+    for first in count(0, _ASKED_AT_ONCE):
+        asked = client.pipeline(transaction=False)
+        for partition in range(first, first + _ASKED_AT_ONCE):
+            asked.hget(PartitionKeys.of(settings, partition).meta, "facts")
+        found = [packed for packed in asked.execute() if packed]
+        if not found:
+            return
+        yield from map(Facts.unpack, found)
 
 
 def _redis_client(settings: Settings) -> Any:
@@ -204,7 +235,7 @@ async def _begin_as_a_producer(settings: Settings) -> str | None:
 
     producer = AIOKafkaProducer(
         bootstrap_servers=settings.kafka_bootstrap_servers,
-        transactional_id=f"{settings.topic_prefix}{settings.group_id}-check",
+        transactional_id=f"ebbtide-{settings.joined}-check",
         request_timeout_ms=int(TRANSACTIONS_TIMEOUT_S * 500),
     )
     try:

@@ -23,6 +23,7 @@ from streams.held_state import held_partitions
 from streams.profile_lines import read_profiles
 from streams.profiles import PAGE_CUSTOMERS
 from streams.settings import Settings
+from streams.terminal import visible_document, visible_json
 from streams.what_if_text import what_if_text
 
 
@@ -61,8 +62,8 @@ def what_if(
     }
     document["warnings"] = [*tried.other_models(model), *document["warnings"]]
     if as_json:
-        return orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
-    return what_if_text(document)
+        return visible_json(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
+    return what_if_text(visible_document(document))
 
 
 class _Tried:

@@ -1,8 +1,8 @@
 -- Write one step of a partition, all or nothing.
 -- KEYS: 1 meta, 2 due, 3 erased, 4 outbox, 5… one per customer.
 -- ARGV: 1 owner token, 2 step and 3 token that it starts from, 4 step and 5 token of it, 6 midnight, 7 offsets, 8 model,
---       9 outbox, 10 whether everyone is due, 11 number of erased, 12 number of those put off; then (id, due day) per customer put off;
---       (HMAC, what is remembered) per erased; (id, state, due day) per customer.
+--       9 outbox, 10 whether everyone is due, 11 number of erased, 12 number of those put off, 13 facts; then (id, due day) per
+--       customer put off; (HMAC, what is remembered) per erased; (id, state, due day) per customer.
 -- Returns `ok`; `done` for a repeat of the same step; `fenced` if another owner has the partition; `conflict` otherwise.
 local meta = redis.call('HMGET', KEYS[1], 'owner_token', 'step', 'token')
 if meta[1] ~= ARGV[1] then
@@ -17,7 +17,7 @@ end
 if ARGV[10] == '1' then
   redis.call('ZUNIONSTORE', KEYS[2], 1, KEYS[2], 'WEIGHTS', 0)
 end
-local at = 13
+local at = 14
 for _ = 1, tonumber(ARGV[12]) do
   redis.call('ZADD', KEYS[2], ARGV[at + 1], ARGV[at])
   at = at + 2
@@ -42,5 +42,5 @@ for key = 5, #KEYS do
 end
 redis.call('SET', KEYS[4], ARGV[9])
 redis.call('HSET', KEYS[1], 'step', ARGV[4], 'token', ARGV[5], 'before_step', ARGV[2], 'before_token', ARGV[3],
-  'midnight_day', ARGV[6], 'offsets', ARGV[7], 'model', ARGV[8], 'status', 'ready')
+  'midnight_day', ARGV[6], 'offsets', ARGV[7], 'model', ARGV[8], 'facts', ARGV[13], 'status', 'ready')
 return 'ok'

@@ -126,6 +126,26 @@ def no_outbox() -> Iterator[None]:
 
 
 @_mutation(seed=0)
+def an_outbox_emptied_before_it_is_published() -> Iterator[None]:
+    """A crash in between loses the step's records; nor is an outbox that is gone taken for a reason to rebuild."""
+
+    async def finish(self: PartitionTask, step: Step, publisher: Publisher) -> None:
+        await self._store.persist(step)
+        await self._store.empty_outbox()
+        await publisher.publish(step.outbox, step.after)
+
+    async def outbox(self: StateStore) -> list[OutputRecord]:
+        return await held_outbox(self) or []
+
+    held_outbox = StateStore.outbox
+    with (
+        mock.patch.object(PartitionTask, "_finish", finish),
+        mock.patch.object(StateStore, "outbox", outbox),
+    ):
+        yield
+
+
+@_mutation(seed=0)
 def offsets_committed_outside_the_transaction() -> Iterator[None]:
     """A crash in between leaves records whose step Kafka does not know."""
 
