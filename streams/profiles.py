@@ -44,8 +44,8 @@ def export_profiles(settings: Settings, out: Path, until_us: int | None) -> int:
 
 
 def _is_no_file(path: Path) -> bool:
-    """Whether it is a terminal or a pipe, such as /dev/stdout: there is no place to take."""
-    return path.exists() and not path.is_file()
+    """Whether it is a terminal or a pipe, such as /dev/stdout, wherever that leads: there is no place to take."""
+    return path.absolute().parts[1:2] in (("dev",), ("proc",)) or (path.exists() and not path.is_file())
 
 
 @contextmanager

@@ -4,6 +4,7 @@
 |----------------------------------------------|-------------------------------|---------------------------------------|
 | same step, same token                        | clean                         | go on                                 |
 | one ahead, its predecessor is Kafka's mark   | died between persist, publish | publish the outbox, go on             |
+| the same, but the outbox is emptied          | Kafka has lost the step       | rebuild                               |
 | behind, empty, rebuilding, or another token  | Redis lost writes             | rebuild                               |
 | further ahead; or Kafka blank, Redis not     | offsets expired, wrong Redis  | stop this partition                   |
 | both blank, and no decisions                 | first start                   | commit step 0 at the log's beginning  |
