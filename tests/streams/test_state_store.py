@@ -56,6 +56,14 @@ async def test_a_step_is_written_once_however_often_it_is_sent(store: StateStore
         await store.persist(Step(START, START.next(20_001, START.offsets), MODEL.fingerprint))
 
 
+async def test_an_emptied_outbox_is_none(store: StateStore) -> None:
+    """Another than that of a step without records, which may still have to be published."""
+    await store.persist(Step(START, START.next(20_001, START.offsets), MODEL.fingerprint))
+    assert await store.outbox() == []
+    await store.empty_outbox()
+    assert await store.outbox() is None
+
+
 FORBIDDEN: dict[str, Callable[[StateStore], Awaitable[object]]] = {
     "persist": lambda store: store.persist(Step(START, START.next(20_001, START.offsets), MODEL.fingerprint)),
     "begin": lambda store: store.begin(START, MODEL.fingerprint),
@@ -65,6 +73,7 @@ FORBIDDEN: dict[str, Callable[[StateStore], Awaitable[object]]] = {
     "check": StateStore.check,
     "load": lambda store: store.load(["ada"]),
     "wipe": StateStore.wipe,
+    "empty_outbox": StateStore.empty_outbox,
 }
 
 
