@@ -23,7 +23,7 @@ from faust.web import Request, Response, View
 from streams.doctor import check_erasure_key, check_kafka, check_redis, require
 from streams.exposition import Exposition
 from streams.garbage import expect_long_lives
-from streams.settings import CONFIG_VARIABLE, Settings, load_settings
+from streams.settings import CONFIG_VARIABLE, SECRET_FILE_VARIABLES, Settings, load_settings
 from streams.terminal import say
 from streams.worker import Worker
 
@@ -151,8 +151,10 @@ def environment_of(settings: Settings, number: int) -> dict[str, str]:
     """What one process of several is started with: these settings, from wherever they come, and a port of its own.
 
     A file that `EBBTIDE_CONFIG` names is not read again: they may come from another one, and leave open what it says.
+    Nor are files of secrets.
     """
-    inherited = {name: value for name, value in os.environ.items() if name != CONFIG_VARIABLE}
+    read = {CONFIG_VARIABLE, *SECRET_FILE_VARIABLES}
+    inherited = {name: value for name, value in os.environ.items() if name.upper() not in read}
     own = settings.model_copy(update={"web_port": settings.web_port + number})
     return {**inherited, **own.as_environment()}
 

@@ -39,6 +39,7 @@ _SWITCHES: Final = {"allow_create_time", "rebuild_from_short_log"}
 SECRETS: Final = ("redis_url", "erasure_key", "earlier_erasure_keys")
 """Settings whose values are never shown, and which can be in a file of their own."""
 FILE_SUFFIX: Final = "_file"
+SECRET_FILE_VARIABLES: Final = tuple(f"{PREFIX}{name}{FILE_SUFFIX}".upper() for name in SECRETS)
 SHORTEST_KEY_CHARACTERS: Final = 16
 _LONGEST_SHOWN_CHARACTERS: Final = 60
 
@@ -259,7 +260,7 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
     _refuse_unknown_variables(os.environ)
     path = config or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
     in_environment = {
-        name[len(PREFIX) :].lower() for name, value in os.environ.items() if value and _is_ours(name)
+        name[len(PREFIX) :].lower(): value for name, value in os.environ.items() if value and _is_ours(name)
     }
     document, lines = _read(path) if path is not None else ({}, {})
     from_files = _secrets_in_files(document, path, in_environment)
@@ -293,7 +294,9 @@ class _FromFiles(dict[str, str]):
         self.named_by: dict[str, str] = {}
 
 
-def _secrets_in_files(document: Mapping[str, Any], path: Path | None, in_environment: set[str]) -> _FromFiles:
+def _secrets_in_files(
+    document: Mapping[str, Any], path: Path | None, in_environment: Mapping[str, str]
+) -> _FromFiles:
     """The secrets that a variable or the settings file names a file for; the environment wins."""
     found = _FromFiles()
     for field in SECRETS:
@@ -301,7 +304,7 @@ def _secrets_in_files(document: Mapping[str, Any], path: Path | None, in_environ
         if name in in_environment:
             if field in in_environment:
                 raise UsageError(f"{_variable(field)} and {_variable(name)}: only one of the two may be set")
-            source, given = _variable(name), os.environ[_variable(name)]
+            source, given = _variable(name), in_environment[name]
         elif name in document and field not in in_environment:
             if field in document:
                 raise UsageError(f"{field} and {name} in {path}: only one of the two may be set")
