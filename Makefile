@@ -58,14 +58,17 @@ schemas-check: $(STAMP) ## fail if schemas/json or schemas/asyncapi.yaml differ 
 	diff -r "$$fresh/json" schemas/json && diff "$$fresh/asyncapi.yaml" schemas/asyncapi.yaml && \
 	echo "schemas: up to date" || { echo "schemas: stale; run: make schemas" >&2; exit 1; }
 
-up: ## start Kafka, Redis, the topics and the worker in Docker, and wait until they are healthy
+up: .env ## start Kafka, Redis, the topics and the worker in Docker, and wait until they are healthy
 	docker compose up --build --detach --wait kafka redis worker
 
-observe: ## start Prometheus and Grafana beside what `make up` started: http://localhost:3000
+observe: .env ## start Prometheus and Grafana beside what `make up` started: http://localhost:3000
 	docker compose --profile observe up --detach --wait prometheus grafana
 
-down: ## stop what `make up` and `make observe` started; its data stay (docker compose down --volumes drops them)
+down: .env ## stop what `make up` and `make observe` started; its data stay (docker compose down --volumes drops them)
 	docker compose --profile observe down
+
+.env: # the erasure key of what `make up` starts, which hides the ids of erased customers; it is kept
+	@umask 077 && printf 'EBBTIDE_ERASURE_KEY=%s\n' "$$($(PYTHON) -c 'import secrets; print(secrets.token_hex(16))')" > $@
 
 lock: $(STAMP) ## renew the requirements*.lock files from pyproject.toml (UPGRADE=1 for newer versions)
 	$(call compile,requirements-dev.lock,--extra dev --group build)

@@ -104,9 +104,8 @@ class _Filled:
 
     def __init__(self, settings: Settings, clients: RealClients, partition: int, midnight_day: int) -> None:
         model = settings.load_model()
-        key = settings.erasure_key.get_secret_value().encode()
         keys = PartitionKeys.of(settings, partition)
-        self._store = StateStore(clients.redis, keys, model, key)
+        self._store = StateStore(clients.redis, keys, model, settings.erasure_keys)
         self._publisher: Publisher = make_publisher(settings, clients, partition, 60.0)
         self._mark = Mark(1, uuid.uuid4().hex[:16], midnight_day, dict.fromkeys(TOPICS, 0))
         self._model = model.fingerprint

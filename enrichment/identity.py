@@ -24,3 +24,8 @@ def change_id(namespace: str, customer_id: str, life: int, dimension: str, seque
 def erased_key(customer_id: str, erasure_key: bytes) -> str:
     """What is remembered of an erased customer: an HMAC-SHA256 of the id, in hexadecimal digits."""
     return hmac.new(erasure_key, customer_id.encode(), hashlib.sha256).hexdigest()
+
+
+def key_fingerprint(erasure_key: bytes) -> str:
+    """16 hexadecimal digits that tell an erasure key from others; a message of its own, which is nobody's id."""
+    return hmac.new(erasure_key, b"\xff the fingerprint of this key", hashlib.sha256).hexdigest()[:16]

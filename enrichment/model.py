@@ -6,10 +6,11 @@ immutable; another rate, weight or threshold is another model.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from fractions import Fraction
 from functools import cached_property
@@ -20,7 +21,6 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -30,6 +30,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from enrichment.empirical_hazard import EmpiricalHazard
 from enrichment.lifetime_value import BGNBD, ParetoNBD, Predictor
@@ -41,6 +42,7 @@ from enrichment.money import (
     largest_convertible_micros,
     minor_unit_digits,
 )
+from enrichment.yaml_text import Mapping, YamlTextError, read_mapping
 from schemas.profiles import SEGMENTS
 
 METRIC_GROUPS: dict[str, str] = {
@@ -90,8 +92,40 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Breakpoint = tuple[Finite, Points]
 
 
+_UNKNOWN_KEY = "unknown_key"
+
+
+def _unknown_key(name: object, known: Iterable[str]) -> PydanticCustomError:
+    """The error for a key that there is not, with the nearest one that there is."""
+    names = sorted(known)
+    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
+    hint = f"did you mean {near[0]}?" if near else f"allowed are {', '.join(names)}"
+    return PydanticCustomError(_UNKNOWN_KEY, "no such key; {hint}", {"hint": hint, "key": str(name)})
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, data: object) -> object:
+        """A misspelt key is named with the one that was meant; else the one that was meant is said to be missing."""
+        for name in data if isinstance(data, dict) else ():
+            if name not in cls.model_fields:
+                raise _unknown_key(name, cls.model_fields)
+        return data
+
+
+def _keys_among(known: Iterable[str]) -> BeforeValidator:
+    """Refuse a mapping with another key."""
+
+    def check(value: object) -> object:
+        for name in value if isinstance(value, dict) else ():
+            if name not in known:
+                raise _unknown_key(name, known)
+        return value
+
+    return BeforeValidator(check)
 
 
 class EngagementKind(_Part):
@@ -310,7 +344,10 @@ class Tiers(_Part):
 
     by_value: TierThresholds
     by_potential: TierThresholds
-    capacities: dict[Literal["strategic", "named", "field"], Capacity] = {}
+    capacities: Annotated[
+        dict[Literal["strategic", "named", "field"], Capacity],
+        _keys_among(("strategic", "named", "field")),
+    ] = {}
 
 
 class Lifecycle(_Part):
@@ -339,7 +376,10 @@ class Reactivation(_Part):
     """When a slipping customer is written to, and how many are left alone as a control group."""
 
     triggers: tuple[Literal["time", "event", "correction", "model", "consent"], ...] = ("time",)
-    delay_days: dict[Literal["high", "medium", "emerging", "low", "prospect"], Annotated[int, Field(ge=1)]]
+    delay_days: Annotated[
+        dict[Literal["high", "medium", "emerging", "low", "prospect"], Annotated[int, Field(ge=1)]],
+        _keys_among(SEGMENTS),
+    ]
     long_tenure_days: Annotated[int, Field(ge=0)]
     long_tenure_extra_days: int
     engaged_within_days: Annotated[int, Field(ge=0)]
@@ -398,8 +438,11 @@ class Model(_Part):
     """Purposes, besides `profiling`, that are no channel to reach a customer by."""
     engagement: Engagement
     declared: dict[str, DeclaredIntent]
-    groups: dict[Literal["business", "engagement", "cost", "potential"], Annotated[float, Field(ge=0)]]
-    metrics: dict[str, Metric]
+    groups: Annotated[
+        dict[Literal["business", "engagement", "cost", "potential"], Annotated[float, Field(ge=0)]],
+        _keys_among(GROUPS),
+    ]
+    metrics: Annotated[dict[str, Metric], _keys_among(METRICS)]
     lifetime_value: LifetimeValue
     rfm: RfmQuintiles
     segments: Segments
@@ -526,18 +569,21 @@ def load_model(path: str | Path | None = None) -> Model:
 def parse_model(text: str, source: str) -> Model:
     """A model from YAML text; `source` names it in errors."""
     try:
-        document: Any = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ModelError(f"model {source}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(document, dict):
-        raise ModelError(f"model {source}: must be a mapping of keys to values")
-    return _validated(document, source)
+        read = read_mapping(text)
+    except YamlTextError as error:
+        raise ModelError(f"model {source}: {error}") from None
+    return _validated(read.values, source, read)
 
 
-def _validated(document: dict[str, Any], source: str) -> Model:
+def _validated(document: dict[str, Any], source: str, read: Mapping | None = None) -> Model:
     try:
         return Model.model_validate(document)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "(whole file)"
-        raise ModelError(f"model {source}: {where}: {first['msg']}") from None
+        location = first["loc"]
+        if first["type"] == _UNKNOWN_KEY:
+            location = (*location, first["ctx"]["key"])
+        where = ".".join(str(part) for part in location) or "(whole file)"
+        line = None if read is None else read.line_of(location)
+        at = "" if line is None else f"line {line}: "
+        raise ModelError(f"model {source}: {at}{where}: {first['msg']}") from None

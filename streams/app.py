@@ -26,7 +26,8 @@ from streams.ending import EndingWorker
 from streams.exposition import Exposition
 from streams.garbage import expect_long_lives
 from streams.kafka_connection import check_security
-from streams.settings import CONFIG_VARIABLE, Settings, load_settings
+from streams.settings import CONFIG_VARIABLE, SECRET_FILE_VARIABLES, Settings, load_settings
+from streams.terminal import say
 from streams.web_port import require_free
 from streams.worker import Worker
 
@@ -40,7 +41,7 @@ def make_app(settings: Settings) -> faust.App:
     folder = settings.faust_data_dir or Path(tempfile.gettempdir()) / f"ebbtide-{os.getpid()}"
     brokers = settings.kafka_bootstrap_servers.replace(",", ";")
     app = faust.App(
-        f"{settings.topic_prefix}{settings.group_id}-faust",
+        f"{settings.joined}-faust",
         broker=f"aiokafka://{brokers}",
         web_bind=settings.web_bind,
         web_port=settings.web_port,
@@ -143,7 +144,7 @@ def _check(settings: Settings) -> None:
     """Raise `EbbtideError` where a worker could not run; print what is only doubtful."""
     findings = check_kafka(settings) + check_redis(settings) + check_erasure_key(settings)
     for warning in require(findings):
-        print(f"ebbtide: warning: {warning}", file=sys.stderr)
+        say(f"ebbtide: warning: {warning}", err=True)
 
 
 def _prepare_process() -> None:
@@ -180,8 +181,10 @@ def environment_of(settings: Settings, number: int) -> dict[str, str]:
     """What one process of several is started with: these settings, from wherever they come, and a port of its own.
 
     A file that `EBBTIDE_CONFIG` names is not read again: they may come from another one, and leave open what it says.
+    Nor are files of secrets.
     """
-    inherited = {name: value for name, value in os.environ.items() if name != CONFIG_VARIABLE}
+    read = {CONFIG_VARIABLE, *SECRET_FILE_VARIABLES}
+    inherited = {name: value for name, value in os.environ.items() if name.upper() not in read}
     return {**inherited, **_settings_of(settings, number).as_environment()}
 
 

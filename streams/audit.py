@@ -14,6 +14,7 @@ from streams.errors import EbbtideError, UsageError
 from streams.profile_lines import read_profiles
 from streams.refusals import Refusals
 from streams.settings import Settings
+from streams.terminal import visible, visible_document, visible_json
 
 MAX_ATTRIBUTES_NAMED = 20
 
@@ -51,8 +52,8 @@ def run_audit(
             export_profiles(settings, held, None, refusals)
             document = audit_of(held, by)
     if as_json:
-        return orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
-    return audit_text(document)
+        return visible_json(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
+    return audit_text(visible_document(document))
 
 
 def audit_of(profiles: Path, by: str, refusals: Refusals | None = None) -> dict[str, Any]:
@@ -86,7 +87,7 @@ def _read(path: Path, by: str, refusals: Refusals | None) -> _Audited:
 def _there_are(attributes: set[str]) -> str:
     if not attributes:
         return "there are no attributes at all"
-    names = sorted(attributes)
+    names = [visible(name) for name in sorted(attributes)]
     more = len(names) - MAX_ATTRIBUTES_NAMED
     return f"there are: {', '.join(names[:MAX_ATTRIBUTES_NAMED])}{f' and {more} more' if more > 0 else ''}"
 

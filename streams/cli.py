@@ -28,6 +28,7 @@ from streams.cli_options import (
     until_option,
 )
 from streams.errors import EbbtideError, UsageError, one_line
+from streams.terminal import say
 
 if TYPE_CHECKING:
     from enrichment.model import Model
@@ -172,7 +173,7 @@ def replay(
             refusals=refusals,
         )
     events = sum(sum(outcomes.values()) for outcomes in summary["events"].values())
-    click.echo(f"{events:,} events of {summary['customers']:,} customers; the results are in {out}")
+    say(f"{events:,} events of {summary['customers']:,} customers; the results are in {out}")
     conclude(refusals)
 
 
@@ -209,7 +210,7 @@ def explain(options: Options, customer_id: str, as_json: bool) -> None:
     settings = options.settings()
     from streams.explain import explain as explain_customer
 
-    click.echo(explain_customer(settings, customer_id, as_json))
+    say(explain_customer(settings, customer_id, as_json), lines=True)
 
 
 @cli.command()
@@ -286,8 +287,8 @@ def calibrate(
         refusals,
         settings.decompressed_max_bytes,
     )
-    click.echo(calibration_text(told))
-    click.echo(f"the model is in {out}")
+    say(calibration_text(told), lines=True)
+    say(f"the model is in {out}")
     conclude(refusals)
 
 
@@ -307,7 +308,7 @@ def audit(options: Options, by: str, profiles: Path | None, as_json: bool, fail_
     from streams.refusals import Refusals
 
     refusals = Refusals("profiles", fail_over)
-    click.echo(run_audit(settings, by, profiles, as_json, refusals))
+    say(run_audit(settings, by, profiles, as_json, refusals), lines=True)
     conclude(refusals)
 
 
@@ -338,7 +339,7 @@ def whatif(
     from streams.what_if import what_if
 
     refusals = Refusals("profiles", fail_over)
-    click.echo(what_if(settings, loaded, asked, profiles, as_json, refusals))
+    say(what_if(settings, loaded, asked, profiles, as_json, refusals), lines=True)
     conclude(refusals)
 
 
@@ -380,7 +381,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _fail(error: Exception, debug: bool) -> int:
     if debug:
-        traceback.print_exception(error)
+        say("".join(traceback.format_exception(error)).rstrip("\n"), lines=True, err=True)
     from streams.embedded import EmbeddedServiceError
 
     code, message = 1, one_line(error)
@@ -398,5 +399,5 @@ def _fail(error: Exception, debug: bool) -> int:
         message = one_line(str(error).partition("\n")[0])  # the rest is the service's own log
     elif not isinstance(error, OSError):
         message = f"{type(error).__name__}: {message} (--debug shows where)"
-    click.echo(f"{PROGRAM}: error: {message}", err=True)
+    say(f"{PROGRAM}: error: {message}", err=True)
     return code

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from streams.cli_options import PROGRAM, Name, Options, Place, Reason, Time, for_all, until_option
+from streams.terminal import say
 
 if TYPE_CHECKING:
     from enrichment.acceptance import Topic
@@ -49,9 +50,9 @@ def create(options: Options, partitions: int | None, replication_factor: int | N
 
     created = create_topics(settings, partitions, replication_factor)
     for name in created:
-        click.echo(f"created {name}")
+        say(f"created {name}")
     report = check_topics(settings)
-    click.echo(f"{len(created)} created, {len(report.topics) - len(created)} were there")
+    say(f"{len(created)} created, {len(report.topics) - len(created)} were there")
     return _tell(report)
 
 
@@ -71,7 +72,7 @@ def describe(options: Options) -> int:
         rows.append((topic.name, str(topic.partitions), str(topic.replicas), *reported))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     return _tell(report)
 
 
@@ -124,10 +125,10 @@ async def _list(settings: Settings, chosen: Chosen, as_json: bool) -> None:
     reasons: Counter[str] = Counter()
     async for letter in dead_letters(settings, chosen):
         reasons[letter.reason] += 1
-        click.echo(json.dumps(letter.document()) if as_json else _line(letter))
+        say(json.dumps(letter.document()) if as_json else _line(letter))
     if not as_json:
         counts = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
-        click.echo(f"{_number_of('dead letter', reasons.total())}{counts and f': {counts}'}")
+        say(f"{_number_of('dead letter', reasons.total())}{counts and f': {counts}'}")
 
 
 def _line(letter: DeadLetter) -> str:
@@ -157,10 +158,10 @@ def redrive(options: Options, /, places: tuple[tuple[int, int], ...], dry_run: b
 
     redriven = asyncio.run(send_again(settings, _chosen(places, chosen), is_dry=dry_run))
     for letter, reason in redriven.left:
-        click.echo(f"{PROGRAM}: warning: {place_text(letter.place)} was not sent: {reason}", err=True)
+        say(f"{PROGRAM}: warning: {place_text(letter.place)} was not sent: {reason}", err=True)
     counts = ", ".join(f"{count:,} to {topic}" for topic, count in redriven.sent.most_common())
     verb = "would be sent" if dry_run else "sent"
-    click.echo(f"{_number_of('record', redriven.sent.total())} {verb}{counts and f': {counts}'}")
+    say(f"{_number_of('record', redriven.sent.total())} {verb}{counts and f': {counts}'}")
     return int(bool(redriven.left))
 
 
@@ -192,12 +193,10 @@ def erase(options: Options, customer_id: str, at: int | None, partition: int | N
     done = asyncio.run(send_erasure(settings, customer_id, now_us if at is None else at, partition))
     if not done.is_held and partition is None:
         place = "sent where Kafka's default partitioner puts the key"
-        click.echo(f"{PROGRAM}: warning: Redis does not hold {customer_id!r}: {place}", err=True)
+        say(f"{PROGRAM}: warning: Redis does not hold {customer_id!r}: {place}", err=True)
     for topic, number, offset in done.sent:
-        click.echo(f"sent to {topic} {number}:{offset}; the worker erases what it holds when it comes to it")
-    click.echo(
-        "topics keep earlier records until their retention ends (docs/operating.md, Consent and erasure)"
-    )
+        say(f"sent to {topic} {number}:{offset}; the worker erases what it holds when it comes to it")
+    say("topics keep earlier records until their retention ends (docs/operating.md, Consent and erasure)")
 
 
 @click.command()
@@ -219,7 +218,7 @@ def skip(options: Options, topic: Topic, partition: int, offset: int, by: str | 
 
     asker = by or f"{getpass.getuser()}@{socket.gethostname()}"
     stuck = asyncio.run(ask_to_skip(settings, topic, partition, offset, asker, why))
-    click.echo(f"the owner of partition {partition} is asked to skip {stuck.place}")
+    say(f"the owner of partition {partition} is asked to skip {stuck.place}")
 
 
 @click.command()
@@ -232,7 +231,7 @@ def doctor(options: Options) -> int:
 
     findings = run_checks(settings)
     for finding in findings:
-        click.echo(f"{finding.status:<8} {finding.check:<13} {finding.message}")
+        say(f"{finding.status:<8} {finding.check:<13} {finding.message}")
     return int(any(finding.status == "error" for finding in findings))
 
 
@@ -250,7 +249,7 @@ def export(directory: Path) -> None:
     from schemas.export import export as export_documents
 
     for path in export_documents(directory):
-        click.echo(path)
+        say(str(path))
 
 
 def _number_of(thing: str, number: int) -> str:
@@ -259,7 +258,7 @@ def _number_of(thing: str, number: int) -> str:
 
 def _tell(report: TopicReport) -> int:
     for line in report.warnings:
-        click.echo(f"{PROGRAM}: warning: {line}", err=True)
+        say(f"{PROGRAM}: warning: {line}", err=True)
     for line in report.errors:
-        click.echo(f"{PROGRAM}: error: {line}", err=True)
+        say(f"{PROGRAM}: error: {line}", err=True)
     return int(bool(report.errors))

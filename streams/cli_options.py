@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from streams.terminal import say
+
 if TYPE_CHECKING:
     from streams.refusals import Refusals
     from streams.settings import Settings
@@ -177,4 +179,4 @@ fail_over_option = click.option(
 def conclude(refusals: Refusals) -> None:
     """Say at a command's end what was refused; raises where the command has failed by it."""
     refusals.check()
-    click.echo(refusals.text(), err=True)
+    say(refusals.text(), lines=True, err=True)

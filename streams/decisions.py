@@ -2,7 +2,8 @@
 
 The key is the customer's id; an erased customer's decision is deleted, and what must be remembered of them goes under
 the HMAC of their id. Redis can lose everything else, which the inputs tell again; this they cannot. Nor can they tell
-which of their offsets were skipped: a key that no customer's id can be says so.
+which of their offsets were skipped: a key that no customer's id can be says so. One more
+record per partition holds its facts.
 """
 
 from __future__ import annotations
@@ -13,15 +14,18 @@ import msgspec
 
 from enrichment.decision import Decision
 from enrichment.results import Results
+from streams.partition_facts import Facts
 from streams.size_limits import StoppedError
 from streams.step import OutputRecord, Skipped
 
 TOPIC = "ebbtide-decisions"
 KIND_HEADER = "ebbtide_kind"
 GROUP_HEADER = "ebbtide_group"
-DECISION, ERASED, SKIPPED = b"decision", b"erased", b"skipped"
+DECISION, ERASED, SKIPPED, FACTS = b"decision", b"erased", b"skipped", b"facts"
 _SKIPPED_KEY = b"\xff"
 """What keys of skipped offsets begin with: ids are UTF-8, in which this byte never is."""
+FACTS_KEY = b"\xff facts"
+"""No customer's, and of no skipped offsets: these go on with the name of a topic."""
 
 _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(Decision)
@@ -78,6 +82,12 @@ def skip_records(skipped: Iterable[Skipped], group_id: str) -> list[OutputRecord
     ]
 
 
+def facts_record(facts: Facts, group_id: str) -> OutputRecord:
+    """The record of a partition's facts."""
+    said = ((KIND_HEADER, FACTS), (GROUP_HEADER, group_id.encode()))
+    return OutputRecord("ebbtide-decisions", FACTS_KEY, facts.pack(), said)
+
+
 class DecisionTable:
     """The latest of everything in one partition of `ebbtide-decisions`."""
 
@@ -86,6 +96,7 @@ class DecisionTable:
         self.decisions: dict[str, Decision] = {}
         self.erased: dict[str, Remembered] = {}
         self.skipped: list[Skipped] = []
+        self.facts: Facts | None = None
 
     def put(self, key: bytes, value: bytes | None, headers: tuple[tuple[str, bytes], ...]) -> None:
         """Take the next record; raises `StoppedError` for one of another group, `msgspec.DecodeError` for none of ours.
@@ -101,6 +112,9 @@ class DecisionTable:
         if said.get(KIND_HEADER) == SKIPPED:
             if value is not None:
                 self.skipped.append(_SKIPPED_DECODER.decode(value))
+            return
+        if said.get(KIND_HEADER) == FACTS:
+            self.facts = None if value is None else Facts.unpack(value)
             return
         name = key.decode()
         if said.get(KIND_HEADER) == ERASED:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import sys
 import tempfile
 import time
@@ -127,6 +128,7 @@ def demo_settings(bootstrap_servers: str, redis_url: str, model: Path | None = N
         "allow_create_time": True,
         "web_port": free_port(),
         "model": model,
+        "erasure_key": secrets.token_hex(16),  # for this demo alone, as are its broker and its Redis
     }
     return Settings(**{**defaults, **own})
 
@@ -222,10 +224,10 @@ async def wait_until_done(
     ends: dict[int, Counter[Topic]] = {partition: Counter() for partition in range(PARTITIONS)}
     for topic, partition, _, _ in events:
         ends[partition][topic] += 1
-    model, erasure_key = settings.load_model(), settings.erasure_key.get_secret_value().encode()
+    model, erasure_keys = settings.load_model(), settings.erasure_keys
     started_s, moved_s, moved = 0.0, time.monotonic(), [""] * PARTITIONS
     async with Redis.from_url(settings.redis_url) as redis:
-        stores = [StateStore(redis, PartitionKeys.of(settings, p), model, erasure_key) for p in ends]
+        stores = [StateStore(redis, PartitionKeys.of(settings, p), model, erasure_keys) for p in ends]
         while True:
             marks = [stored.mark for store in stores if (stored := await store.stored_mark()) is not None]
             now_s = time.monotonic()

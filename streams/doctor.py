@@ -9,9 +9,10 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Final, Literal
 
 import redis
@@ -22,10 +23,12 @@ from streams.errors import EbbtideError, one_line
 from streams.kafka_connection import aiokafka_settings
 from streams.kafka_rights import missing_rights
 from streams.kafka_security import lacks_rights
+from streams.partition_facts import Facts, wrong_erasure_key
 from streams.partition_survey import survey
 from streams.publisher import transactional_ids_prefix
 from streams.redis_check import refusals, role_problems
-from streams.settings import Settings
+from streams.redis_keys import PartitionKeys
+from streams.settings import DEFAULT_ERASURE_KEY, Settings
 from streams.topics import admin_client, check_topics
 from streams.web_port import address_of, taken, tenant
 
@@ -35,6 +38,7 @@ NO_MEMBER: Final = "ebbtide-check"
 """No member of any group: a broker gives longer ids."""
 _READS_STABLE_OFFSETS: Final = 7
 """The version of OffsetFetch from which a broker can be asked for stable offsets only (Kafka 2.5)."""
+_ASKED_AT_ONCE: Final = 1_024
 _OLDEST_REDIS: Final = (6, 2)
 
 
@@ -224,11 +228,38 @@ def check_web_port(settings: Settings) -> list[Finding]:
 
 
 def check_erasure_key(settings: Settings) -> list[Finding]:
-    """Whether erased ids are hidden by a key of one's own."""
+    """Whether erased ids are hidden by a key of one's own, and every key that was used before is still there.
+
+    Where Redis does not answer, or was emptied, the take-over of each partition asks `ebbtide-decisions`.
+    """
     if settings.has_default_erasure_key:
-        reason = "the development key, which everyone knows; set EBBTIDE_ERASURE_KEY to a secret and keep it"
-        return [Finding("erasure key", "warning", reason)]
-    return [Finding("erasure key", "ok", "set")]
+        reason = (
+            "the built-in key hides nothing, since everyone knows it: set EBBTIDE_ERASURE_KEY (or "
+            "EBBTIDE_ERASURE_KEY_FILE) to a secret of your own, and keep it; if version 0.1 ran with the built-in key, "
+            f"set EBBTIDE_EARLIER_ERASURE_KEYS to {DEFAULT_ERASURE_KEY} too"
+        )
+        return [Finding("erasure key", "error", reason)]
+    try:
+        with _redis_client(settings) as client:
+            problems = [wrong_erasure_key(facts, settings) for facts in _stored_facts(client, settings)]
+    except (redis.RedisError, OSError, ValueError):
+        problems = []
+    found = [Finding("erasure key", "error", problem) for problem in dict.fromkeys(problems) if problem]
+    return found or [
+        Finding("erasure key", "ok", f"set, with fingerprint {settings.erasure_keys.fingerprints[0]}")
+    ]
+
+
+def _stored_facts(client: Any, settings: Settings) -> Iterator[Facts]:
+    """The facts of each partition that Redis holds; asked for by number, so many at once, until none is there."""
+    for first in count(0, _ASKED_AT_ONCE):
+        asked = client.pipeline(transaction=False)
+        for partition in range(first, first + _ASKED_AT_ONCE):
+            asked.hget(PartitionKeys.of(settings, partition).meta, "facts")
+        found = [packed for packed in asked.execute() if packed]
+        if not found:
+            return
+        yield from map(Facts.unpack, found)
 
 
 def _redis_client(settings: Settings) -> Any:

@@ -15,6 +15,7 @@ from schemas.decode import decode
 from streams.errors import EbbtideError, UsageError, one_line
 from streams.held_state import NothingHeldError, held_partitions
 from streams.log_writer import InputRecord, log_writer
+from streams.partition_facts import wrong_erasure_key
 from streams.settings import Settings
 from streams.topics import CONSENTS, existing_topics
 
@@ -37,8 +38,8 @@ async def erase(settings: Settings, customer_id: str, at_us: int, partition: int
 
     Raises:
         UsageError: no record could have this id or this date, or there is no such partition.
-        EbbtideError: Redis or Kafka does not answer, Redis is just being rebuilt, there is no topic, or the customer
-            has been erased up to that date or a later one.
+        EbbtideError: Redis or Kafka does not answer, Redis is just being rebuilt, there is no topic, the erasure key is
+            another than the worker's, or the customer has been erased up to that date or a later one.
     """
     try:
         key, value = customer_id.encode(), _record(customer_id, at_us)
@@ -83,6 +84,9 @@ async def _held_in(settings: Settings, customer_id: str, model: Model) -> dict[i
     """The partitions that know a customer, each with the date up to which they were erased there."""
     try:
         async with held_partitions(settings, model) as partitions:
+            for held in partitions:
+                if held.facts is not None and (problem := wrong_erasure_key(held.facts, settings)):
+                    raise EbbtideError(problem)
             found = {
                 held.partition: (await held.store.load([customer_id]))[customer_id] for held in partitions
             }

@@ -27,6 +27,7 @@ from streams.errors import EbbtideError
 from streams.explain_text import explanation_text
 from streams.held_state import HeldPartition, held_partitions
 from streams.settings import Settings
+from streams.terminal import visible_document, visible_json
 
 MOST_PEERS: Final = 2_000
 """Customers read to compare segments by: enough for a mean, few enough to wait for."""
@@ -53,8 +54,8 @@ def explain(settings: Settings, customer_id: str, as_json: bool) -> str:
     document = explanation(found.customer, found.partition, found.midnight_us, model)
     document |= outlook(found.customer, found.midnight_us, model, found.peers)
     if as_json:
-        return orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
-    return explanation_text(document)
+        return visible_json(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
+    return explanation_text(visible_document(document))
 
 
 async def _find(settings: Settings, customer_id: str, model: Model) -> _Found:

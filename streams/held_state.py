@@ -15,6 +15,7 @@ from zstandard import ZstdError
 from enrichment.customer import Customer
 from enrichment.model import Model
 from streams.errors import EbbtideError, one_line
+from streams.partition_facts import Facts
 from streams.redis_keys import PartitionKeys
 from streams.refusals import Example, Refusals
 from streams.settings import Settings
@@ -39,6 +40,7 @@ class HeldPartition:
     store: StateStore
     mark: Mark
     model_fingerprint: str
+    facts: Facts | None
 
     async def known(self, customer_ids: Sequence[str], refusals: Refusals) -> dict[str, Customer]:
         """The customers of whom more than an erasure is known; unreadable states are left out and counted."""
@@ -86,13 +88,13 @@ async def _held(redis: Redis, settings: Settings, model: Model, where: str) -> l
     held = []
     for partition in await _numbers(redis, settings):
         keys = PartitionKeys.of(settings, partition)
-        store = StateStore(redis, keys, model, settings.erasure_key.get_secret_value().encode())
+        store = StateStore(redis, keys, model, settings.erasure_keys)
         stored = await store.stored_mark()
         if stored is None:
             continue
         if stored.is_rebuilding:
             raise EbbtideError(f"partition {partition} is being rebuilt; try again when the worker is ready")
-        held.append(HeldPartition(partition, store, stored.mark, stored.model))
+        held.append(HeldPartition(partition, store, stored.mark, stored.model, stored.facts))
     if not held:
         name = f"group {settings.group_id!r} with topic prefix {settings.topic_prefix!r}"
         raise NothingHeldError(f"Redis at {where} holds nothing of {name}: has its worker run?")

@@ -19,7 +19,8 @@ from streams.clients import Clients, Consumer, RealClients
 from streams.deadlines import STOP_TIMEOUT_S, stop_within
 from streams.errors import EbbtideError, one_line
 from streams.inputs import offsets_gone
-from streams.rebuild import LogTooShortError, check_reach
+from streams.partition_facts import facts_after
+from streams.rebuild import LogTooShortError, check_reach, read_decisions
 from streams.redis_keys import PartitionKeys
 from streams.settings import Settings
 from streams.size_limits import StoppedError
@@ -94,8 +95,7 @@ class _View:
         self._partition = partition
         self._tps = {topic: TopicPartition(settings.topic(topic), partition) for topic in TOPICS}
         keys = PartitionKeys.of(settings, partition)
-        erasure_key = settings.erasure_key.get_secret_value().encode()
-        self._store = StateStore(clients.redis, keys, model, erasure_key)
+        self._store = StateStore(clients.redis, keys, model, settings.erasure_keys)
 
     async def standings(self, turns: asyncio.Semaphore) -> list[Standing]:
         """Why the partition stopped or is stuck, and what else stands in the way of a take-over."""
@@ -144,6 +144,8 @@ class _View:
             return "ok", finding.value
         if finding is Finding.LOST_WRITES and committed.step > 0:
             check_reach(self._settings, self._partition, beginnings)
+            table = await read_decisions(self._settings, self._clients, self._partition)
+            facts_after(table.facts, self._settings, self._partition, is_begun=True)
         await self._check_still_there(committed, beginnings)
         if finding is Finding.LOST_WRITES:
             is_begun = stored is not None and stored.is_rebuilding

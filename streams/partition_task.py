@@ -129,7 +129,7 @@ class PartitionTask:
         self._writer = OutputWriter(settings.change_namespace)
         self._cache = CustomerCache(settings.cache_customers)
         keys = PartitionKeys.of(settings, partition)
-        self._store = StateStore(clients.redis, keys, model, settings.erasure_key.get_secret_value().encode())
+        self._store = StateStore(clients.redis, keys, model, settings.erasure_keys)
         self._clock_check = clock_check or ClockCheck(settings.max_clock_skew_s, now_us)
         self._pace = pace or SweepPace()
         self._most_records = settings.batch_max_records
@@ -276,6 +276,10 @@ class PartitionTask:
                 self._metrics,
             )
             mark = await take_over.run()
+            assert self._store.facts is not None
+            namespace = self._store.facts.change_namespace(self.settings)
+            self._enricher = Enricher(self.model, namespace, self.settings.horizons)
+            self._writer = OutputWriter(namespace)
             inputs.seek(mark.offsets)
             self._stuck = await self._store.go_on()
             self._metrics.note_take_over(take_over.found)
@@ -366,6 +370,7 @@ class PartitionTask:
         2. Compute: records up to the midnights they lie behind.
         3. Persist.
         4. Publish.
+        5. Empty the outbox, of which nothing is needed any more: so nothing of an erased customer stays in Redis.
         """
         self._watch = Stopwatch()
         work = Computation(
@@ -406,6 +411,7 @@ class PartitionTask:
             self._watch.lap("compute")
             await self._finish(step, publisher)
         self._note(work, step)
+        await self._store.empty_outbox()
         if inputs.is_at_end:
             look_in_small_portions()
         return step.after

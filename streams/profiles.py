@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final
@@ -22,6 +22,7 @@ from streams.held_state import HeldPartition, held_partitions
 from streams.progress import Report, reporting
 from streams.refusals import Refusals
 from streams.settings import Settings
+from streams.terminal import visible_json
 
 PAGE_CUSTOMERS: Final = 2_000
 """Customers in memory at a time; of all others only the ids are."""
@@ -44,15 +45,21 @@ def export_profiles(
     model = settings.load_model()
     refusals = refusals or Refusals("profiles")
     with _whole_file(out) as lines, reporting("profiles", "customers") as report:
-        written = asyncio.run(_export(settings, model, until_us, lines, report, refusals))
+        dump = _visible_line if _is_no_file(out) else orjson.dumps
+        written = asyncio.run(_export(settings, model, until_us, lines, report, refusals, dump))
         refusals.check()
     return written
+
+
+def _is_no_file(path: Path) -> bool:
+    """Whether it is a terminal or a pipe, such as /dev/stdout, wherever that leads: there is no place to take."""
+    return path.absolute().parts[1:2] in (("dev",), ("proc",)) or (path.exists() and not path.is_file())
 
 
 @contextmanager
 def _whole_file(path: Path) -> Iterator[IO[bytes]]:
     """A file to write that takes the place of `path` at the end of the block, unless it raises."""
-    if path.exists() and not path.is_file():  # such as /dev/stdout: there is no place to take
+    if _is_no_file(path):
         with path.open("wb") as lines:
             yield lines
         return
@@ -73,6 +80,7 @@ async def _export(
     lines: IO[bytes],
     report: Report,
     refusals: Refusals,
+    dump: Callable[[Document], bytes],
 ) -> int:
     enricher = Enricher(model, settings.change_namespace, settings.horizons)
     written = 0
@@ -87,10 +95,14 @@ async def _export(
         for start in range(0, len(ids), PAGE_CUSTOMERS):
             page = await _page(ids[start : start + PAGE_CUSTOMERS], partitions, refusals)
             for document in _profiles(page, until_us, enricher):
-                lines.write(orjson.dumps(document) + b"\n")
+                lines.write(dump(document) + b"\n")
             written += len(page)
             report(min(start + PAGE_CUSTOMERS, len(ids)), len(ids))
     return written
+
+
+def _visible_line(document: Document) -> bytes:
+    return visible_json(orjson.dumps(document).decode()).encode()
 
 
 async def _page(

@@ -39,11 +39,16 @@ class Publisher(ABC):
         self.settings = settings
         self.partition = partition
         self.timeout_s = timeout_s
+        self._clients = clients
         self._producer: Producer = clients.producer(**self._producer_settings())
 
     @abstractmethod
     async def open(self) -> None:
         """Connect; for transactions, also fence whoever published for this partition before."""
+
+    @abstractmethod
+    async def fence_0_1(self) -> None:
+        """Fence a worker of Ebbtide 0.1 too, where its transactional id was another."""
 
     @abstractmethod
     async def publish(self, records: Sequence[OutputRecord], mark: Mark) -> None:
@@ -121,10 +126,26 @@ class TransactionalPublisher(Publisher):
 
     async def open(self) -> None:
         """Connect, and fence: aiokafka asks for its producer id at the start of its first transaction."""
+        await self._settle(self._producer)
+
+    async def fence_0_1(self) -> None:
+        """By a producer of its own, which asks for the id and is of no more use."""
+        if self.settings.joined_by_0_1 == self.settings.joined:
+            return
+        transactional_id = f"ebbtide-{self.settings.joined_by_0_1}-{self.partition}"
+        producer = self._clients.producer(
+            **{**self._producer_settings(), "transactional_id": transactional_id}
+        )
+        try:
+            await self._settle(producer)
+        finally:
+            await stop_within(self.timeout_s, producer)
+
+    async def _settle(self, producer: Producer) -> None:
         async with within(max(OPEN_TIMEOUT_S, self.timeout_s), "a producer id from Kafka"):
-            await self._producer.start()
-            await self._producer.begin_transaction()
-            await self._producer.abort_transaction()
+            await producer.start()
+            await producer.begin_transaction()
+            await producer.abort_transaction()
 
     async def publish(self, records: Sequence[OutputRecord], mark: Mark) -> None:
         """One transaction.
@@ -172,6 +193,9 @@ class AtLeastOncePublisher(Publisher):
         async with within(max(OPEN_TIMEOUT_S, self.timeout_s), "a connection to Kafka"):
             await self._producer.start()
 
+    async def fence_0_1(self) -> None:
+        """Nobody is fenced."""
+
     async def confirm(self) -> None:
         """Nobody is fenced."""
 
@@ -195,7 +219,7 @@ def transactional_id(settings: Settings, partition: int) -> str:
 
 def transactional_ids_prefix(settings: Settings) -> str:
     """What those of all partitions begin with."""
-    return f"ebbtide-{settings.topic_prefix}{settings.group_id}-"
+    return f"ebbtide-{settings.joined}-"
 
 
 def offsets_with_mark(

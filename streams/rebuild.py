@@ -27,6 +27,7 @@ from streams.decisions import DecisionTable, Remembered
 from streams.errors import EbbtideError
 from streams.fetching import UnreadableError
 from streams.inputs import LOG_APPEND_TIME, arrived_of
+from streams.partition_facts import Facts, facts_after
 from streams.settings import Settings
 from streams.state_store import CHUNK_CUSTOMERS, StateStore, stored_state
 from streams.step import Mark, Skipped
@@ -51,11 +52,11 @@ async def rebuild(
     partition: int,
     committed: Mark,
     beginnings: Mapping[Topic, int],
-) -> int:
-    """Make Redis what it was at Kafka's committed step; gives how many records that took.
+) -> tuple[int, Facts | None]:
+    """Make Redis what it was at Kafka's committed step; gives how many records that took, and the facts in Kafka.
 
-    1. Mark the partition as rebuilding, and delete what is held of it.
-    2. Read the decisions.
+    1. Read the decisions, and check that the erasure keys are those by which they remember who was erased.
+    2. Mark the partition as rebuilding, and delete what is held of it.
     3. Fold the inputs from their beginning to the committed offsets, without what was skipped, whether or not it can
        be read now: consents first, so that nothing is kept that a denial has deleted.
     4. Write the states of everyone about whom anything was decided, and only then the committed mark. Whoever was
@@ -64,9 +65,10 @@ async def rebuild(
     if committed.step > 0:  # before the first step nothing was read
         check_reach(settings, partition, beginnings)
     log.warning("partition %d: rebuilding Redis up to step %d", partition, committed.step)
+    table = await read_decisions(settings, clients, partition)
+    store.facts = facts_after(table.facts, settings, partition, is_begun=True)
     await store.begin_rebuild(committed, model.fingerprint)
     await store.wipe()
-    table = await read_decisions(settings, clients, partition)
     customers = _Customers(table, store, model)
     fold = _Fold(
         Enricher(model, settings.change_namespace, settings.horizons), customers, model, settings.clock
@@ -91,7 +93,7 @@ async def rebuild(
         await store.put_rebuilt([stored_state(customer) for customer in part])
     await store.end_rebuild(committed, model.fingerprint)
     log.warning("partition %d: rebuilt %d customers from %d records", partition, len(ids), fold.records)
-    return fold.records
+    return fold.records, table.facts
 
 
 def kept_ranges(start: int, end: int, skipped: Iterable[Skipped]) -> Iterator[tuple[int, int]]:
@@ -168,7 +170,9 @@ class _Customers(dict[str, Customer]):
 
     def remembered(self, customer_id: str) -> Remembered | None:
         """What the last erasure of a customer left; None where there was none."""
-        return self._table.erased.get(self._store.hash_of(customer_id))
+        hashes = self._store.erasure_keys.hashes_of(customer_id)
+        found = [kept for hashed in hashes if (kept := self._table.erased.get(hashed)) is not None]
+        return max(found, key=lambda kept: kept.life, default=None)
 
     def restored(self, customer_id: str, midnight_day: int) -> Customer:
         """The customer, due from the day after the last on which anything was decided or came.

@@ -1,39 +1,53 @@
 """Every setting there is: EBBTIDE_* environment variables, a YAML file, or both; the environment wins.
 
 The file's keys are the names below; the environment's are the same in capitals after ``EBBTIDE_``. The file
-is named by ``--config`` or ``EBBTIDE_CONFIG``. An empty variable counts as not set.
+is named by ``--config`` or ``EBBTIDE_CONFIG``. An empty variable counts as not set. A secret can be in a file of its
+own: its name with ``_FILE`` (in the YAML file ``_file``) after it then says which.
 """
 
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from enrichment.yaml_text import YamlTextError, read_mapping, shown_key
 from streams.errors import UsageError, one_line
+from streams.redis_url import RedisUrlError, check_redis_url, shown_redis_url
 
 if TYPE_CHECKING:
     from enrichment.acceptance import Horizons
     from enrichment.model import Model
+    from streams.erasure_keys import ErasureKeys
 
 PREFIX: Final = "EBBTIDE_"
 CONFIG_VARIABLE: Final = "EBBTIDE_CONFIG"
 TEST_PREFIX: Final = "EBBTIDE_TEST_"
 DEFAULT_ERASURE_KEY: Final = "ebbtide-development-erasure-key"
-"""Known to everyone: good for trying out, not for keeping erased ids secret."""
+"""Known to everyone: it keeps no erased id secret, so no worker runs with it."""
 
 _BROKERS: Final = re.compile(r"(?:\[[0-9a-fA-F:.%]+\]|[^\s,:/\[\]]+):[0-9]{1,5}")
 _NAME: Final = r"^[A-Za-z0-9._-]+$"
 _CALLABLE: Final = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$"
 _SWITCHES: Final = {"allow_create_time", "rebuild_from_short_log"}
-_HIDDEN: Final = {"erasure_key", "kafka_sasl_password", "kafka_ssl_key_password", "redis_url"}
+SECRETS: Final = (
+    "redis_url",
+    "erasure_key",
+    "earlier_erasure_keys",
+    "kafka_sasl_password",
+    "kafka_ssl_key_password",
+)
+"""Settings whose values are never shown, and which can be in a file of their own."""
+FILE_SUFFIX: Final = "_file"
+SECRET_FILE_VARIABLES: Final = tuple(f"{PREFIX}{name}{FILE_SUFFIX}".upper() for name in SECRETS)
+SHORTEST_KEY_CHARACTERS: Final = 16
 _LONGEST_SHOWN_CHARACTERS: Final = 60
 
 
@@ -77,7 +91,9 @@ class Settings(BaseSettings):
         "https", "https or none (none takes a broker's certificate whatever host it is made out to)"
     )
     redis_url: str = _setting(
-        "redis://127.0.0.1:6379/0", "a URL such as redis://host:6379/0, rediss://... or unix:///path"
+        "redis://127.0.0.1:6379/0",
+        "a URL such as redis://host:6379/0, rediss://... or unix:///path",
+        repr=False,
     )
     model: Path | None = _setting(None, "the path of a model file (YAML); none for the built-in model")
     processing_guarantee: Literal["exactly_once", "at_least_once"] = _setting(
@@ -97,7 +113,12 @@ class Settings(BaseSettings):
         None, "three capital letters (ISO 4217), such as EUR", pattern=r"^[A-Z]{3}$"
     )
     erasure_key: SecretStr = _setting(
-        SecretStr(DEFAULT_ERASURE_KEY), "a secret of at least 16 characters", min_length=16
+        SecretStr(DEFAULT_ERASURE_KEY),
+        "a secret of at least 16 characters",
+        min_length=SHORTEST_KEY_CHARACTERS,
+    )
+    earlier_erasure_keys: Annotated[tuple[SecretStr, ...], NoDecode] = _setting(
+        (), "a JSON list of secrets of at least 16 characters each, or one secret a line"
     )
     purchases_horizon_days: int = _setting(400, "a whole number of days from 1 to 400", ge=1, le=400)
     engagements_horizon_days: int = _setting(30, "a whole number of days from 1 to 400", ge=1, le=400)
@@ -165,24 +186,59 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _url(cls, value: str) -> str:
-        parts = urlsplit(value)
-        host = parts.path if parts.scheme == "unix" else parts.hostname
-        if parts.scheme not in {"redis", "rediss", "unix"} or not host:
-            raise ValueError("not a Redis URL")
-        if parts.scheme != "unix" and parts.port == 0:  # reading it raises ValueError for no number
-            raise ValueError("no such port")
+        check_redis_url(value)
+        return value
+
+    @field_validator("earlier_erasure_keys", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        if isinstance(value, str):
+            value = json.loads(value) if value.lstrip().startswith("[") else value.splitlines()
+            value = [key for key in value if key]
+        return value
+
+    @field_validator("earlier_erasure_keys")
+    @classmethod
+    def _long_enough(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        if any(len(key.get_secret_value()) < SHORTEST_KEY_CHARACTERS for key in value):
+            raise ValueError("too short")
         return value
 
     @property
+    def joined(self) -> str:
+        """Topic prefix and group as one name, which no other prefix and group have.
+
+        A colon is in neither. Without a prefix it is the group's name alone, as it always was.
+        """
+        return f"{self.topic_prefix}:{self.group_id}" if self.topic_prefix else self.group_id
+
+    @property
+    def joined_by_0_1(self) -> str:
+        """The same as Ebbtide 0.1 joined them: prefix `eu-` with group `x` was group `eu-x` without a prefix."""
+        return f"{self.topic_prefix}{self.group_id}"
+
+    @property
     def change_namespace(self) -> str:
-        """What keeps this worker's `change_id`s apart from those of any other."""
-        return self.namespace or f"{self.topic_prefix}{self.group_id}"
+        """What keeps the `change_id`s apart from those of any other group, where the group is new.
+
+        One that Ebbtide 0.1 began keeps its own: `streams/partition_facts.py`.
+        """
+        return self.namespace or self.joined
 
     @property
     def redis_address(self) -> str:
         """`redis_url` without user, password and parameters, to be shown to people."""
-        parts = urlsplit(self.redis_url)
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        return shown_redis_url(self.redis_url)
+
+    @property
+    def erasure_keys(self) -> ErasureKeys:
+        """The key under which erased customers are remembered, and the earlier ones."""
+        from streams.erasure_keys import ErasureKeys
+
+        newest, *earlier = (
+            key.get_secret_value().encode() for key in (self.erasure_key, *self.earlier_erasure_keys)
+        )
+        return ErasureKeys(newest, tuple(earlier))
 
     @property
     def horizons(self) -> Horizons:
@@ -230,6 +286,8 @@ class Settings(BaseSettings):
             value = getattr(self, name)
             if isinstance(value, SecretStr):
                 value = value.get_secret_value()
+            elif isinstance(value, tuple):
+                value = json.dumps([key.get_secret_value() for key in value]) if value else None
             if value is not None and value != "":
                 values[f"{PREFIX}{name.upper()}"] = str(value)
         return values
@@ -248,57 +306,115 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
     _refuse_unknown_variables(os.environ)
     path = config or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
     in_environment = {
-        name[len(PREFIX) :].lower() for name, value in os.environ.items() if value and _is_ours(name)
+        name[len(PREFIX) :].lower(): value for name, value in os.environ.items() if value and _is_ours(name)
     }
-    document = _read(path) if path is not None else {}
-    in_file = {name: value for name, value in document.items() if name not in in_environment}
+    document, lines = _read(path) if path is not None else ({}, {})
+    from_files = _secrets_in_files(document, path, in_environment)
+    in_file = {
+        name: value
+        for name, value in document.items()
+        if name in Settings.model_fields
+        and name not in in_environment
+        and f"{name}{FILE_SUFFIX}" not in in_environment
+    }
     try:
-        settings = Settings(**{**in_file, **overrides})
+        settings = Settings(**{**in_file, **from_files, **overrides})
     except ValidationError as error:
-        field = str(error.errors(include_url=False)[0]["loc"][0])
-        given = error.errors(include_url=False)[0]["input"]
-        source = f"{field} in {path}" if field in in_file and field not in overrides else variable(field)
-        raise UsageError(f"{source}: {_must_be(field, given)}") from None
+        first = error.errors(include_url=False)[0]
+        field, reason = str(first["loc"][0]), first.get("ctx", {}).get("error")
+        if field in overrides or field not in {**in_file, **from_files}:
+            source = variable(field)
+        elif field in from_files:
+            source = from_files.named_by[field]
+        else:
+            source = f"{field} in {path}, line {lines[field]}"
+        # Without the cause: its text holds the value.
+        raise UsageError(f"{source}: {_must_be(field, first['input'], reason)}") from None
     from streams.kafka_security import check_combination
 
     check_combination(settings)
     return settings
 
 
+class _FromFiles(dict[str, str]):
+    """Secrets by field name; `named_by` tells the setting that names the file of each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.named_by: dict[str, str] = {}
+
+
+def _secrets_in_files(
+    document: Mapping[str, Any], path: Path | None, in_environment: Mapping[str, str]
+) -> _FromFiles:
+    """The secrets that a variable or the settings file names a file for; the environment wins."""
+    found = _FromFiles()
+    for field in SECRETS:
+        name = f"{field}{FILE_SUFFIX}"
+        if name in in_environment:
+            if field in in_environment:
+                raise UsageError(f"{variable(field)} and {variable(name)}: only one of the two may be set")
+            source, given = variable(name), in_environment[name]
+        elif name in document and field not in in_environment:
+            if field in document:
+                raise UsageError(f"{field} and {name} in {path}: only one of the two may be set")
+            source, given = f"{name} in {path}", str(document[name])
+        else:
+            continue
+        found[field], found.named_by[field] = _read_secret(source, Path(given)), source
+    return found
+
+
+def _read_secret(source: str, path: Path) -> str:
+    """A file's text without the end of its last line. The path is not shown: it may be the secret itself."""
+    try:
+        secret = path.read_text("utf-8").removesuffix("\n").removesuffix("\r")
+    except OSError as error:
+        raise UsageError(f"{source}: the file cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{source}: the file is not UTF-8") from None
+    if not secret:
+        raise UsageError(f"{source}: the file is empty")
+    return secret
+
+
 def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
-    known = [CONFIG_VARIABLE, *map(variable, Settings.model_fields)]
+    known = [CONFIG_VARIABLE, *map(variable, _names())]
     for name in sorted(environment):
         if _is_ours(name) and name.upper() not in known and not name.upper().startswith(TEST_PREFIX):
             raise UsageError(f"{name}: no such setting; {_nearest(name.upper(), known)}")
 
 
-def _read(path: Path) -> dict[str, Any]:
-    import yaml
-
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+    """What a settings file says, and in which line each setting stands."""
     try:
-        document: object = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise UsageError(f"settings file {path}: cannot be read: {one_line(str(reason))}") from None
-    except yaml.YAMLError as error:
-        raise UsageError(f"settings file {path}: not YAML: {one_line(error)}") from None
-    if document is None:
-        return {}
-    if not isinstance(document, dict):
-        raise UsageError(f"settings file {path}: must be a mapping of settings to values")
-    for name in document:
-        if name not in Settings.model_fields:
-            raise UsageError(
-                f"{name} in {path}: no such setting; {_nearest(str(name), Settings.model_fields)}"
-            )
-    return document
+        read = read_mapping(path.read_text("utf-8"), "settings to values")
+    except OSError as error:
+        raise UsageError(f"settings file {path}: cannot be read: {one_line(str(error.strerror))}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"settings file {path}: cannot be read: it is not UTF-8") from None
+    except YamlTextError as error:
+        raise UsageError(f"settings file {path}: {one_line(error)}") from None
+    lines = {str(name): read.line_of([str(name)]) or 1 for name in read.values}
+    for name in read.values:
+        if name not in _names():
+            hint = _nearest(str(name), _names())
+            raise UsageError(f"{shown_key(name)} in {path}, line {lines[str(name)]}: no such setting; {hint}")
+    return read.values, lines
 
 
-def _must_be(field: str, given: object) -> str:
+def _names() -> list[str]:
+    """Every name that a settings file may hold."""
+    return [*Settings.model_fields, *(f"{field}{FILE_SUFFIX}" for field in SECRETS)]
+
+
+def _must_be(field: str, given: object, reason: object) -> str:
+    if isinstance(reason, RedisUrlError):
+        return str(reason)
     sentence = f"must be {Settings.model_fields[field].description}"
-    if field in _HIDDEN:
-        return sentence
     shown = repr(given)
+    if field in SECRETS or "@" in shown:  # before an @ may be a password
+        return sentence
     return f"{sentence}, not {shown if len(shown) <= _LONGEST_SHOWN_CHARACTERS else shown[:57] + '...'}"
 
 

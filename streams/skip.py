@@ -26,8 +26,8 @@ async def ask_to_skip(
         EbbtideError: Redis does not answer, or the partition is not stuck at this offset.
     """
     redis = Redis.from_url(settings.redis_url, socket_connect_timeout=TIMEOUT_S, socket_timeout=TIMEOUT_S)
-    key = settings.erasure_key.get_secret_value().encode()
-    store = StateStore(redis, PartitionKeys.of(settings, partition), settings.load_model(), key)
+    keys = PartitionKeys.of(settings, partition)
+    store = StateStore(redis, keys, settings.load_model(), settings.erasure_keys)
     try:
         _, stuck = await store.kept_troubles()
         if stuck is None or not stuck.holds(topic, offset):

@@ -7,16 +7,18 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
+from itertools import chain, islice
 from typing import Any, Literal, cast
 
 import msgspec
 
 from enrichment.acceptance import Topic
 from enrichment.customer import Customer, CustomerState, empty_state
-from enrichment.identity import erased_key
 from enrichment.model import Model
 from streams.clients import RedisClient
+from streams.erasure_keys import ErasureKeys
 from streams.errors import EbbtideError
+from streams.partition_facts import Facts
 from streams.redis_keys import PartitionKeys
 from streams.state_codec import decode, encode
 from streams.step import Mark, OutputRecord, Skipped, Step, StoredState, pack_outbox, unpack_outbox
@@ -43,6 +45,8 @@ class StoredMark:
     model: str
     is_rebuilding: bool
     topic_ids: Mapping[str, str] = field(default_factory=dict)
+    facts: Facts | None = None
+    """None where Ebbtide 0.1 has written it."""
 
 
 class Stop(msgspec.Struct, frozen=True):
@@ -55,11 +59,15 @@ class Stop(msgspec.Struct, frozen=True):
 class StateStore:
     """One partition's states; once another owner has claimed it, every write but `claim` raises `FencedError`."""
 
-    def __init__(self, redis: RedisClient, keys: PartitionKeys, model: Model, erasure_key: bytes) -> None:
+    def __init__(
+        self, redis: RedisClient, keys: PartitionKeys, model: Model, erasure_keys: ErasureKeys
+    ) -> None:
         self.redis = redis
         self.keys = keys
         self.model = model
-        self._erasure_key = erasure_key
+        self.erasure_keys = erasure_keys
+        self.facts: Facts | None = None
+        """Written with each step; whoever takes a partition over sets them."""
         self._owner_token = ""
         self._mark: Mark | None = None
         self._rebuild_token, self._rebuild_writes = "", 0
@@ -81,6 +89,11 @@ class StateStore:
         verdict = await _answer(self._claim(keys=[self.keys.meta], args=[owner_token, before or b""]))
         self._check(verdict, "claim the partition")
 
+    async def owner_token(self) -> str:
+        """The token of the partition's last owner; empty where there was none."""
+        token: bytes | None = await _answer(self.redis.execute_command("HGET", self.keys.meta, "owner_token"))
+        return (token or b"").decode()
+
     async def stored_mark(self) -> StoredMark | None:
         """Where the partition stands by Redis; None where it has never started."""
         meta: dict[bytes, bytes] = await _answer(self.redis.hgetall(self.keys.meta))
@@ -92,7 +105,9 @@ class StateStore:
         if b"before_step" in meta:
             before = (int(meta[b"before_step"]), meta[b"before_token"].decode())
         ids = msgspec.json.decode(meta.get(b"topic_ids", b"{}"), type=dict[str, str])
-        return StoredMark(mark, before, meta[b"model"].decode(), meta[b"status"] == b"rebuilding", ids)
+        is_rebuilding = meta[b"status"] == b"rebuilding"
+        facts = Facts.unpack(packed) if (packed := meta.get(b"facts")) else None
+        return StoredMark(mark, before, meta[b"model"].decode(), is_rebuilding, ids, facts)
 
     async def keep_topic_ids(self, ids: Mapping[str, str]) -> None:
         """Keep which topics the offsets are of."""
@@ -179,10 +194,14 @@ class StateStore:
         told = await _answer(self.redis.execute_command("GET", self.keys.failing))
         return None if told is None else msgspec.json.decode(told, type=Stop)
 
-    async def outbox(self) -> list[OutputRecord]:
-        """The output records of the stored step."""
+    async def outbox(self) -> list[OutputRecord] | None:
+        """The output records of the stored step; None once they are known to be published."""
         packed = await self._read("GET", [self.keys.outbox])
-        return unpack_outbox(packed) if packed else []
+        return None if packed is None else unpack_outbox(packed)
+
+    async def empty_outbox(self) -> None:
+        """Forget the output records of the stored step, which hold customers' ids, once Kafka is known to have them."""
+        await self._read("DEL", [self.keys.outbox])
 
     async def load(self, customer_ids: Sequence[str]) -> dict[str, Customer]:
         """The customers of these ids; one not held begins anew, after their last erasure if there was one.
@@ -252,6 +271,7 @@ class StateStore:
             len(step.put_off),
             len(step.skipped),
             int(step.obeys_request),
+            self._packed_facts(),
         ]
         _extend_skipped(arguments, step.skipped)
         for entry in step.put_off:
@@ -294,6 +314,7 @@ class StateStore:
             model,
             rebuild_token,
             writes,
+            self._packed_facts(),
         ]
         verdict = await _answer(self._begin(keys=[self.keys.meta, self.keys.outbox], args=arguments))
         self._check(verdict, "begin a partition")
@@ -343,7 +364,10 @@ class StateStore:
 
     def hash_of(self, customer_id: str) -> str:
         """The HMAC under which an erased customer is remembered."""
-        return erased_key(customer_id, self._erasure_key)
+        return self.erasure_keys.hash_of(customer_id)
+
+    def _packed_facts(self) -> bytes:
+        return b"" if self.facts is None else self.facts.pack()
 
     @staticmethod
     def erased_value(life: int, erased_up_to_us: int) -> bytes:
@@ -353,13 +377,13 @@ class StateStore:
     async def _erased(self, customer_ids: Sequence[str]) -> dict[str, CustomerState]:
         if not customer_ids:
             return {}
-        hashes = [self.hash_of(customer_id) for customer_id in customer_ids]
-        remembered = await self._read("HMGET", [self.keys.erased], *hashes)
+        hashes = [self.erasure_keys.hashes_of(customer_id) for customer_id in customer_ids]
+        remembered = iter(await self._read("HMGET", [self.keys.erased], *chain.from_iterable(hashes)))
         states = {}
-        for customer_id, entry in zip(customer_ids, remembered, strict=True):
-            states[customer_id] = (
-                empty_state() if entry is None else empty_state(*_ERASED_DECODER.decode(entry))
-            )
+        for customer_id, own in zip(customer_ids, hashes, strict=True):
+            entries = [_ERASED_DECODER.decode(entry) for entry in islice(remembered, len(own)) if entry]
+            # Under another key there is an earlier erasure of the same customer: the latest one holds.
+            states[customer_id] = empty_state(*max(entries)) if entries else empty_state()
         return states
 
     async def _read(self, command: str, keys: Sequence[str], *arguments: str | int) -> Any:

@@ -4,12 +4,14 @@
 |----------------------------------------------|-------------------------------|---------------------------------------|
 | same step, same token                        | clean                         | go on                                 |
 | one ahead, its predecessor is Kafka's mark   | died between persist, publish | publish the outbox, go on             |
+| the same, but the outbox is emptied          | Kafka has lost the step       | rebuild                               |
 | behind, empty, rebuilding, or another token  | Redis lost writes             | rebuild                               |
 | further ahead; or Kafka blank, Redis not     | offsets expired, wrong Redis  | stop this partition                   |
 | both blank, and no decisions                 | first start                   | commit step 0 at the log's beginning  |
 | both blank, but there are decisions          | both were lost                | stop this partition                   |
 
-Without broker transactions Redis is the only authority: its outbox is published again, and its offsets hold.
+Without broker transactions Redis is the only authority: an outbox that is not emptied is published again, and its
+offsets hold. An outbox is emptied once its publication is known.
 """
 
 from __future__ import annotations
@@ -27,18 +29,23 @@ from enrichment.days import format_day
 from enrichment.model import Model
 from streams.clients import Clients, CommittedOffsets, read_committed_offsets
 from streams.decisions import TOPIC as DECISIONS
+from streams.decisions import facts_record
 from streams.errors import EbbtideError
 from streams.inputs import Inputs
 from streams.metrics import Metrics
+from streams.partition_facts import Facts, facts_after
 from streams.publisher import Publisher
 from streams.rebuild import read_decisions, rebuild
 from streams.settings import Settings
 from streams.size_limits import StoppedError
 from streams.state_store import StateStore, StoredMark
-from streams.step import Mark, Step
+from streams.step import Mark, OutputRecord, Step
 from streams.topic_identity import check_inputs, lost_decisions
 
 log = logging.getLogger(__name__)
+
+OWNER_MARK = "1:"
+"""What owner tokens begin with; those of Ebbtide 0.1 do not."""
 
 
 class Finding(Enum):
@@ -74,6 +81,8 @@ class TakeOver:
     metrics: Metrics = field(default_factory=Metrics)
     found: Finding = Finding.CLEAN
     stored: StoredMark | None = None
+    kept_facts: Facts | None = None
+    """Those that Kafka has."""
 
     async def run(self) -> Mark:
         """Take over.
@@ -84,9 +93,11 @@ class TakeOver:
            its successor, and rebuild it from a log whose last transaction is not settled.
         4. Compare Redis with Kafka: first whether the topics are those whose offsets are kept.
         5. Mend, so that both say the same.
+        6. Where the model or the facts are others than before, a step of its own says so.
+        7. Empty the outbox: what it held is published.
         """
-        await self.publisher.open()
-        await self.store.claim(secrets.token_hex(8))
+        await self._fence()
+        await self.store.claim(OWNER_MARK + secrets.token_hex(8))
         await self.publisher.confirm()
         stored = self.stored = await self.store.stored_mark()
         known = {} if stored is None else stored.topic_ids
@@ -94,15 +105,22 @@ class TakeOver:
         check_inputs(self.settings, self.partition, known, present)
         if (lost := lost_decisions(self.settings, known, present)) is not None:
             log.error("partition %d: %s", self.partition, lost)
+        self.kept_facts = None if stored is None else stored.facts
+        self.store.facts = facts_after(
+            self.kept_facts, self.settings, self.partition, is_begun=stored is not None
+        )
         if self.settings.processing_guarantee == "exactly_once":
             found = await self.clients.committed_offsets(self.partition)
             committed = mark_of(found, self.settings.group_id, self.partition)
             mark = await self._reconcile(stored, committed)
         else:
             mark = await self._resume(stored)
-        if stored is not None and stored.model != self.model.fingerprint:
+        is_other_model = stored is not None and stored.model != self.model.fingerprint
+        if is_other_model:
             log.warning("partition %d: another model than before: everyone is evaluated anew", self.partition)
-            mark = await self._make_everyone_due(mark)
+        if is_other_model or self.store.facts != self.kept_facts:
+            mark = await self._step(mark, is_everyone_due=is_other_model)
+        await self.store.empty_outbox()
         if present.keys() - known.keys():
             await self.store.keep_topic_ids({**present, **known})
         log.info(
@@ -132,29 +150,47 @@ class TakeOver:
             assert stored is not None
             self.store.expect(stored.mark)
             outbox = await self.store.outbox()
-            await self.publisher.publish(outbox, stored.mark)
-            log.warning(
-                "partition %d: outbox of step %d published: %d records",
-                self.partition,
-                stored.mark.step,
-                len(outbox),
-            )
-            return stored.mark
+            if outbox is not None:
+                await self.publisher.publish(outbox, stored.mark)
+                log.warning(
+                    "partition %d: outbox of step %d published: %d records",
+                    self.partition,
+                    stored.mark.step,
+                    len(outbox),
+                )
+                return stored.mark
+            # Kafka had this step, and has lost it: what its records were, only the inputs can tell.
+            self.found = Finding.LOST_WRITES
         if self.found is Finding.LOST_WRITES:
             # Before the first step nothing was read.
             beginnings = committed.offsets if committed.step == 0 else await self.inputs.beginnings()
             with self.metrics.rebuild(self.partition) as rebuilt:
-                rebuilt.records = await rebuild(
+                rebuilt.records, self.kept_facts = await rebuild(
                     self.settings, self.clients, self.model, self.store, self.partition, committed, beginnings
                 )
         return committed
 
-    async def _make_everyone_due(self, mark: Mark) -> Mark:
-        """A step of its own, so that it is not lost alone; the sweep then takes it in slices."""
+    async def _step(self, mark: Mark, *, is_everyone_due: bool) -> Mark:
+        """A step of its own, so that nothing of it is lost alone: Kafka is told the facts, and Redis who is due.
+
+        Everyone, by another model; the sweep then takes them in slices.
+        """
+        outbox = self._facts_records() if self.store.facts != self.kept_facts else []
         after = mark.next(mark.midnight_day, mark.offsets)
-        await self.store.persist(Step(mark, after, self.model.fingerprint, is_everyone_due=True))
-        await self.publisher.publish([], after)
+        step = Step(mark, after, self.model.fingerprint, outbox=outbox, is_everyone_due=is_everyone_due)
+        await self.store.persist(step)
+        await self.publisher.publish(outbox, after)
         return after
+
+    async def _fence(self) -> None:
+        """Fence; by the transactional id of Ebbtide 0.1 too, unless the last owner was of a later version."""
+        await self.publisher.open()
+        if not (await self.store.owner_token()).startswith(OWNER_MARK):
+            await self.publisher.fence_0_1()
+
+    def _facts_records(self) -> list[OutputRecord]:
+        assert self.store.facts is not None
+        return [facts_record(self.store.facts, self.settings.group_id)]
 
     async def _first_start(self) -> Mark:
         await check_first_start(self.settings, self.clients, self.partition)
@@ -162,19 +198,20 @@ class TakeOver:
         if day is None:
             raise EbbtideError("the clock cannot be trusted: no partition is started for the first time")
         mark = Mark(0, secrets.token_hex(8), day, await self.inputs.beginnings())
-        await self.publisher.publish([], mark)
+        await self.publisher.publish(self._facts_records(), mark)
+        self.kept_facts = self.store.facts
         await self.store.begin(mark, self.model.fingerprint)
         log.info("partition %d: begun at step 0, offsets %s", self.partition, mark.offsets)
         return mark
 
     async def _resume(self, stored: StoredMark | None) -> Mark:
-        """At-least-once: go on from Redis, with its last step published again."""
+        """At-least-once: go on from Redis; its last step is published again unless Kafka is known to have it."""
         if stored is None:
             self.found = Finding.FIRST_START
             return await self._first_start()
         check_resumable(stored, self.partition)
         self.store.expect(stored.mark)
-        outbox = await self.store.outbox()
+        outbox = await self.store.outbox() or []
         self.found = Finding.UNPUBLISHED if outbox else Finding.CLEAN
         await self.publisher.publish(outbox, stored.mark)
         log.info(

@@ -24,6 +24,7 @@ from streams.profile_lines import read_profiles
 from streams.profiles import PAGE_CUSTOMERS
 from streams.refusals import Refusals
 from streams.settings import Settings
+from streams.terminal import visible_document, visible_json
 from streams.what_if_text import what_if_text
 
 
@@ -71,8 +72,8 @@ def what_if(
     }
     document["warnings"] = [*tried.other_models(model), *document["warnings"]]
     if as_json:
-        return orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
-    return what_if_text(document)
+        return visible_json(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
+    return what_if_text(visible_document(document))
 
 
 class _Tried:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +48,28 @@ def test_a_container_has_valid_settings(name: str, monkeypatch: pytest.MonkeyPat
         monkeypatch.delenv(variable)
     given = {**image_environment(), **services()[name]["environment"]}
     for variable, value in given.items():
+        value = re.sub(r"\$\{\w+:\?.*\}", "a secret from the shell", value)
         monkeypatch.setenv(variable, re.sub(r"\$\{\w+:-(.*)\}", r"\1", value))
     settings = load_settings()
+    assert not settings.has_default_erasure_key
     assert settings.redis_address == "redis://redis:6379/0"
+
+
+def test_make_up_writes_an_erasure_key_of_its_own_and_keeps_it(tmp_path: Path) -> None:
+    """Each checkout has another one, which nobody else can read."""
+    keys = []
+    for name in ("one", "other"):
+        folder = tmp_path / name
+        folder.mkdir()
+        for _ in range(2):
+            command = ["make", "--silent", "-f", str(ROOT / "Makefile"), f"PYTHON={sys.executable}", ".env"]
+            subprocess.run(command, cwd=folder, check=True, timeout=60)
+        variable, _, key = (folder / ".env").read_text("utf-8").strip().partition("=")
+        assert variable == "EBBTIDE_ERASURE_KEY"
+        assert len(key) == 32
+        assert (folder / ".env").stat().st_mode & 0o077 == 0
+        keys.append(key)
+    assert keys[0] != keys[1]
 
 
 def test_the_worker_can_be_asked_from_outside_its_container() -> None:

@@ -26,8 +26,8 @@ def shown(default: Any) -> str:
     """A default as the page writes it; a secret is not shown."""
     if isinstance(default, SecretStr):
         return "a known key"
-    if default is None or default == "":
-        return "none" if default is None else "empty"
+    if default is None or default in ("", ()):
+        return "empty" if default == "" else "none"
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 

@@ -83,6 +83,62 @@ def test_a_model_that_cannot_be_used_is_refused_with_the_key_at_fault(
     assert "\n" not in message
 
 
+@pytest.mark.parametrize(
+    ("path", "value", "typo", "meant"),
+    [
+        ("cost_ration", 0.7, "cost_ration", "cost_ratio"),
+        ("segments.hihg", 50, "segments.hihg", "high"),
+        ("metrics.recency_day", {"weight": 1}, "metrics.recency_day", "recency_days"),
+        ("metrics.growth.wieght", 1, "metrics.growth.wieght", "weight"),
+        ("groups.buisness", 1, "groups.buisness", "business"),
+        ("lifetime_value.purchases.alhpa", 1, "lifetime_value.purchases.pareto_nbd.alhpa", "alpha"),
+        ("reactivation.delay_days.meduim", 1, "reactivation.delay_days.meduim", "medium"),
+        ("engagement.kinds.opened.unit_costs", 1, "engagement.kinds.opened.unit_costs", "unit_cost"),
+        ("tiers.by_value.strategik", 1, "tiers.by_value.strategik", "strategic"),
+    ],
+)
+def test_a_misspelt_key_is_named_with_its_line_and_the_key_that_was_meant(
+    path: str, value: Any, typo: str, meant: str
+) -> None:
+    """At every depth of the file."""
+    text = yaml.safe_dump(changed(path, value))
+    name = path.rpartition(".")[2]
+    (line,) = [
+        number for number, said in enumerate(text.splitlines(), 1) if said.strip().startswith(f"{name}:")
+    ]
+    with pytest.raises(ModelError) as caught:
+        parse_model(text, "m.yaml")
+    assert str(caught.value) == f"model m.yaml: line {line}: {typo}: no such key; did you mean {meant}?"
+
+
+def test_a_key_like_no_other_is_refused_with_all_names() -> None:
+    """Where no name is near, all that are allowed are listed."""
+    with pytest.raises(ModelError, match="surprise: no such key; allowed are base_currency, calibration, "):
+        parse_model(yaml.safe_dump(changed("surprise", 1)), "m.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("name: a\nversion: b\nname: c\n", "line 3: name comes twice, first in line 1"),
+        ("segments:\n  high: 1\n  'high': 2\n", "line 3: high comes twice, first in line 2"),
+        ("groups: {cost: 1, cost: 2}\n", "line 1: cost comes twice, first in line 1"),
+        ("rfm: &cuts\n  - {a: 1,\n     a: 2}\ntiers: *cuts\n", "line 3: a comes twice, first in line 2"),
+    ],
+)
+def test_a_key_that_comes_twice_is_refused(text: str, problem: str) -> None:
+    """The last one would win without a word."""
+    with pytest.raises(ModelError) as caught:
+        parse_model(text, "m.yaml")
+    assert str(caught.value) == f"model m.yaml: {problem}"
+
+
+def test_an_anchor_within_itself_is_no_endless_file() -> None:
+    """YAML allows it; no model may hold it."""
+    with pytest.raises(ModelError, match=r"model m\.yaml: line 1: a: no such key"):
+        parse_model("a: &a [*a]", "m.yaml")
+
+
 @pytest.mark.parametrize("text", ["{", "- 1", "", "a: b: c", "\t"])
 def test_a_file_that_is_no_mapping_is_refused(text: str) -> None:
     """With the file's name."""

@@ -139,6 +139,24 @@ async def test_dead_letters_are_listed_with_where_they_came_from_and_why(
     assert len(await letters_of(ebbtide, "--since", "2025-01-09")) == 2
 
 
+async def test_a_list_of_dead_letters_shows_control_characters(settings: Settings, ebbtide: Ebbtide) -> None:
+    """A message quotes kinds as producers wrote them; anyone may write into `dead-letters`. One line each."""
+    evil = "\x1b]0;owned\x07\nerror\u202e"
+    odd = {"event_id": "e1", "customer_id": "c1", "occurred_at": NOON, "kind": evil}
+    await produce(settings, [record_of("engagements", odd, PARTITIONS)])
+    await run_to_the_end(settings)
+    await write_letters(settings, [(b"k", b"v", headers(Rejection("Malformed", evil), evil, 0, 0))])
+    for more, shown in (
+        ((), r"\x1b]0;owned\x07\nerror\u202e"),
+        (("--json",), r"\u001b]0;owned\u0007\nerror\u202e"),
+    ):
+        code, lines, _ = await ask(ebbtide, "dlq", "list", *more)
+        assert code == 0
+        assert len(lines) == (2 if more else 3)
+        assert not any(character in line for line in lines for character in "\x1b\x07\u202e")
+        assert any(shown in line for line in lines)
+
+
 async def test_what_is_redriven_counts_once_when_the_model_takes_it(
     settings: Settings, ebbtide: Ebbtide, tmp_path: Path
 ) -> None:

@@ -15,7 +15,15 @@ import pytest
 from streams.embedded import free_port
 from streams.settings import Settings
 from tests.integration.damage import admin
-from tests.integration.harness import ROOT, make_settings, make_topics, process_environment, worker_process
+from tests.integration.harness import (
+    ROOT,
+    make_settings,
+    make_topics,
+    process_environment,
+    running,
+    until_idle,
+    worker_process,
+)
 from tests.services import KafkaService, OwnRedis
 
 pytestmark = pytest.mark.real_kafka
@@ -102,6 +110,38 @@ def test_a_taken_web_port_is_refused_in_one_line(settings: Settings, workers: st
     assert code == 1
     assert f"{address} is taken by something that is not a worker of ours" in line
     assert "EBBTIDE_WEB_PORT" in line
+
+
+async def test_the_built_in_erasure_key_is_refused_however_the_worker_is_started(settings: Settings) -> None:
+    """Everyone knows it, so erased ids would be no secret; the line says what to set."""
+    await make_topics(settings)
+    built_in = {"EBBTIDE_ERASURE_KEY": ""}
+    code, line = refusal(settings, built_in)
+    assert code == 1
+    assert "erasure key: the built-in key hides nothing" in line
+    assert "EBBTIDE_ERASURE_KEY" in line
+    faust = subprocess.run(
+        [sys.executable, "-m", "faust", "-A", "streams.app", "worker"],
+        env={**process_environment(settings), **built_in},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert faust.returncode != 0
+    assert "the built-in key hides nothing" in faust.stderr
+
+
+async def test_another_erasure_key_is_refused_in_one_line(settings: Settings) -> None:
+    """Before anything is taken over; the key itself is not shown."""
+    await make_topics(settings)
+    async with running(settings) as worker:
+        await until_idle(settings, worker)
+    code, line = refusal(settings, {"EBBTIDE_ERASURE_KEY": "not the key of before"})
+    assert code == 1
+    assert "erasure key: erasures may be remembered under another erasure key" in line
+    assert "not the key of before" not in line
 
 
 def test_a_broken_model_file_is_wrong_use(settings: Settings, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from enrichment.decision import Decision
 from streams import inputs, partition_task
 from streams.clock import Segment
 from streams.computation import Computation
+from streams.decisions import DECISION, KIND_HEADER
 from streams.inputs import Inputs
 from streams.partition_task import FETCH_TIMEOUT_MS
 from streams.settings import Settings
@@ -69,7 +70,8 @@ async def evaluated(settings: Settings) -> list[str]:
     ids = [
         record.key.decode()
         for record in records
-        if msgspec.json.decode(record.value, type=Decision).model == fingerprint
+        if dict(record.headers)[KIND_HEADER] == DECISION
+        and msgspec.json.decode(record.value, type=Decision).model == fingerprint
     ]
     return list(dict.fromkeys(ids))
 

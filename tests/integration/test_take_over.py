@@ -115,6 +115,27 @@ async def test_a_step_that_was_persisted_but_not_published_is_published_by_the_n
     assert before_the_last_midnight(changes) == oracle
 
 
+async def test_a_step_that_kafka_has_lost_after_its_outbox_was_emptied_is_made_again(
+    settings: Settings, log: SeededLog, redis_client: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What its records were, only the inputs can tell: Redis is rebuilt up to the step before."""
+    await make_topics(settings)
+    await produce(settings, records_of(log))
+    with power_cut(3):
+        async with running(settings) as worker:
+            await until(
+                lambda: worker.states()[0].status is Status.STOPPED if worker.tasks else False, "dead"
+            )
+    redis_client.delete(PartitionKeys.of(settings, 0).outbox)
+    with caplog.at_level(logging.INFO, "streams"):
+        await run_to_the_end(settings)
+    assert "rebuilding Redis up to step 2" in caplog.text
+    changes = await changes_of(settings)
+    check_sequences(changes)
+    oracle = before_the_last_midnight(replayed(log, settings.load_model()).results.changes)
+    assert before_the_last_midnight(changes) == oracle
+
+
 async def test_a_first_start_begins_where_the_log_does(
     settings: Settings, log: SeededLog, caplog: pytest.LogCaptureFixture
 ) -> None:

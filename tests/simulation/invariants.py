@@ -97,8 +97,7 @@ async def _stored(outcome: Outcome, partition: int) -> dict[str, Customer]:
     process = Process("reader", rng, Network(delay_s=0), NoFaults())
     wires = Wires(process, outcome.kafka, outcome.redis, rng, Servers())
     keys = PartitionKeys.of(outcome.settings, partition)
-    erasure_key = outcome.settings.erasure_key.get_secret_value().encode()
-    store = StateStore(SimulatedRedis(wires, lambda: 0), keys, outcome.model, erasure_key)
+    store = StateStore(SimulatedRedis(wires, lambda: 0), keys, outcome.model, outcome.settings.erasure_keys)
     return await store.load(await store.all_ids())
 
 

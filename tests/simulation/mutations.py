@@ -68,7 +68,7 @@ def publish_before_persist() -> Iterator[None]:
         yield
 
 
-@_mutation(seed=27)
+@_mutation(seed=39)
 def no_token_check() -> Iterator[None]:
     """Scripts ask for neither owner nor step token, and a take-over compares step numbers alone."""
     read_text = Path.read_text
@@ -97,7 +97,7 @@ def no_token_check() -> Iterator[None]:
         yield
 
 
-@_mutation(seed=339)
+@_mutation(seed=946)
 def a_counter_instead_of_a_random_token() -> Iterator[None]:
     """Two owners who make the same step number cannot be told apart, nor can a Redis that was set back."""
 
@@ -114,7 +114,7 @@ def a_counter_instead_of_a_random_token() -> Iterator[None]:
         yield
 
 
-@_mutation(seed=0)
+@_mutation(seed=5)
 def no_outbox() -> Iterator[None]:
     """A step that was persisted and not published goes on without its records."""
 
@@ -122,6 +122,26 @@ def no_outbox() -> Iterator[None]:
         return []
 
     with mock.patch.object(StateStore, "outbox", nothing):
+        yield
+
+
+@_mutation(seed=5)
+def an_outbox_emptied_before_it_is_published() -> Iterator[None]:
+    """A crash in between loses the step's records; nor is an outbox that is gone taken for a reason to rebuild."""
+
+    async def finish(self: PartitionTask, step: Step, publisher: Publisher) -> None:
+        await self._store.persist(step)
+        await self._store.empty_outbox()
+        await publisher.publish(step.outbox, step.after)
+
+    async def outbox(self: StateStore) -> list[OutputRecord]:
+        return await held_outbox(self) or []
+
+    held_outbox = StateStore.outbox
+    with (
+        mock.patch.object(PartitionTask, "_finish", finish),
+        mock.patch.object(StateStore, "outbox", outbox),
+    ):
         yield
 
 
@@ -177,7 +197,7 @@ def sweeps_that_take_no_step() -> Iterator[None]:
         yield
 
 
-@_mutation(seed=0)
+@_mutation(seed=1)
 def standings_recomputed_in_a_rebuild() -> Iterator[None]:
     """Not those that were published: hysteresis and midnights had made them differ from what anyone computes later."""
     restored = rebuild._Customers.restored
@@ -215,7 +235,7 @@ def a_midnight_passed_before_an_open_transaction() -> Iterator[None]:
         yield
 
 
-@_mutation(seed=265)
+@_mutation(seed=450)
 def a_commit_repeated_by_the_same_epoch() -> Iterator[None]:
     """The late copy commits half of the next transaction."""
     make = SimulatedClients.producer
@@ -229,7 +249,7 @@ def a_commit_repeated_by_the_same_epoch() -> Iterator[None]:
         yield
 
 
-@_mutation(seed=27)
+@_mutation(seed=111)
 def reads_that_are_not_checked() -> Iterator[None]:
     """A Redis that was empty for a moment gives customers a second beginning."""
 
@@ -240,7 +260,7 @@ def reads_that_are_not_checked() -> Iterator[None]:
         yield
 
 
-@_mutation(seed=251)
+@_mutation(seed=1192)
 def a_rebuild_whose_writes_are_not_counted() -> Iterator[None]:
     """Redis loses some of them before it ends, and nobody notices."""
     read_text = Path.read_text

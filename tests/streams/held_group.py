@@ -75,7 +75,7 @@ def hold(
     async def store() -> None:
         async with Redis.from_url(settings.redis_url) as redis:
             keys = PartitionKeys.of(settings, partition)
-            states = StateStore(redis, keys, model, settings.erasure_key.get_secret_value().encode())
+            states = StateStore(redis, keys, model, settings.erasure_keys)
             await states.claim(secrets.token_hex(8))
             mark = Mark(1, "token", midnight_day, {"consents": 0, "purchases": 0, "engagements": 0})
             await states.begin_rebuild(mark, model.fingerprint)

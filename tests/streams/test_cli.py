@@ -293,6 +293,20 @@ def test_topics_are_created_and_described(
     ]
 
 
+@pytest.mark.parametrize(
+    "url", ["redis://me:hunter2@b/c@host", "redis://me:hunter2#x@host", "redis://hunter2:hunter2"]
+)
+def test_a_stack_trace_shows_no_password(
+    url: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Also with `--debug`, where all that led to an error is told."""
+    monkeypatch.setenv("EBBTIDE_REDIS_URL", url)
+    assert main(["doctor", "--debug"]) == 2
+    said = capfd.readouterr()
+    assert "Traceback" in said.err
+    assert "hunter2" not in said.out + said.err
+
+
 def test_the_doctor_prints_a_line_per_check_and_fails_on_an_error(
     embedded_broker: EmbeddedBroker,
     redis_url: str,
@@ -305,9 +319,10 @@ def test_the_doctor_prints_a_line_per_check_and_fails_on_an_error(
     monkeypatch.setenv("EBBTIDE_REDIS_URL", redis_url)
     monkeypatch.setenv("EBBTIDE_TOPIC_PREFIX", unique_prefix)
     monkeypatch.setenv("EBBTIDE_PROCESSING_GUARANTEE", "at_least_once")
+    monkeypatch.setenv("EBBTIDE_ERASURE_KEY", "a key of one's own for this test")
     assert main(["doctor"]) == 1
     assert "error    topics        missing: " in capsys.readouterr().out
     assert main(["topics", "create"]) == 0
     capsys.readouterr()
     assert main(["doctor"]) == 0
-    assert {line.split()[0] for line in capsys.readouterr().out.splitlines()} == {"ok", "warning"}
+    assert {line.split()[0] for line in capsys.readouterr().out.splitlines()} == {"ok"}

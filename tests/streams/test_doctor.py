@@ -158,12 +158,19 @@ def test_a_model_that_cannot_be_loaded_is_an_error() -> None:
     assert found.startswith("EBBTIDE_MODEL: ")
 
 
-def test_the_development_erasure_key_is_warned_of() -> None:
-    """It is in the source code, so it hides nothing."""
-    warnings = require(check_erasure_key(Settings()))
-    assert len(warnings) == 1
-    assert "EBBTIDE_ERASURE_KEY" in warnings[0]
-    assert require(check_erasure_key(Settings(erasure_key=OWN_KEY))) == []
+def test_the_built_in_erasure_key_is_an_error(redis_url: str, unique_prefix: str) -> None:
+    """It is in the source code, so it hides nothing; a key of one's own is named by its fingerprint."""
+    with pytest.raises(
+        EbbtideError, match=r"^erasure key: the built-in key hides nothing.*EBBTIDE_ERASURE_KEY"
+    ):
+        require(check_erasure_key(Settings()))
+    own = Settings(erasure_key=OWN_KEY, redis_url=redis_url, topic_prefix=unique_prefix)
+    (finding,) = check_erasure_key(own)
+    assert (finding.status, finding.message) == (
+        "ok",
+        f"set, with fingerprint {own.erasure_keys.fingerprints[0]}",
+    )
+    assert OWN_KEY not in finding.message
 
 
 def test_all_errors_are_in_one_line() -> None:

@@ -8,6 +8,8 @@ import pytest
 import yaml
 
 from streams.errors import UsageError
+from streams.publisher import transactional_id
+from streams.redis_keys import PartitionKeys
 from streams.settings import Settings, load_settings
 
 
@@ -44,7 +46,7 @@ def test_every_variable_of_the_contract_is_a_setting(monkeypatch: pytest.MonkeyP
     assert settings.kafka_bootstrap_servers == "kafka1:9092,kafka2:9093"
     assert (settings.redis_url, settings.model) == ("rediss://somewhere:6380/3", Path("/etc/model.yaml"))
     assert (settings.processing_guarantee, settings.clock) == ("at_least_once", "event")
-    assert (settings.topic("purchases"), settings.change_namespace) == ("eu.purchases", "eu.shop")
+    assert (settings.topic("purchases"), settings.change_namespace) == ("eu.purchases", "eu.:shop")
     assert (settings.web_port, settings.base_currency) == (7000, "EUR")
 
 
@@ -89,7 +91,7 @@ def test_an_unknown_variable_like_no_other_is_refused_with_all_names(
 def test_an_unknown_key_in_the_file_is_refused(tmp_path: Path) -> None:
     """The file's keys are checked like the variables."""
     config = write(tmp_path / "ebbtide.yaml", "redis: redis://localhost\n")
-    assert refusal(config).startswith(f"redis in {config}: no such setting; ")
+    assert refusal(config).startswith(f"redis in {config}, line 1: no such setting; ")
 
 
 @pytest.mark.parametrize(
@@ -122,13 +124,15 @@ def test_a_wrong_value_is_named_with_what_is_allowed(
 def test_a_wrong_value_in_the_file_is_named_with_the_file(tmp_path: Path) -> None:
     """YAML's `no` is no name, and is not taken for one."""
     config = write(tmp_path / "ebbtide.yaml", "group_id: no\n")
-    assert refusal(config).startswith(f"group_id in {config}: must be 1 to 200 of the characters")
+    assert refusal(config).startswith(f"group_id in {config}, line 1: must be 1 to 200 of the characters")
 
 
 def test_true_is_no_number(tmp_path: Path) -> None:
     """YAML's `yes` is not taken for port 1."""
     config = write(tmp_path / "ebbtide.yaml", "web_port: yes\n")
-    assert refusal(config) == f"web_port in {config}: must be a whole number from 1 to 65535, not True"
+    assert (
+        refusal(config) == f"web_port in {config}, line 1: must be a whole number from 1 to 65535, not True"
+    )
 
 
 @pytest.mark.parametrize(
@@ -160,6 +164,130 @@ def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert refusal() == "EBBTIDE_ERASURE_KEY: must be a secret of at least 16 characters"
     monkeypatch.setenv("EBBTIDE_REDIS_URL", "redis://user:hunter2@host:x/1")
     assert "hunter2" not in refusal()
+
+
+@pytest.mark.parametrize("setting", ["redis_url", "erasure_key", "earlier_erasure_keys"])
+@pytest.mark.parametrize("where", ["environment", "settings file"])
+def test_a_secret_may_be_in_a_file_of_its_own(
+    setting: str, where: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As orchestrators mount them; the end of its last line is no part of it."""
+    secret = (
+        "redis://me:hunter2@host:6379/1" if setting == "redis_url" else "a key, with spaces and : # @ in it"
+    )
+    path = write(tmp_path / "secret", f"{secret}\n")
+    if where == "environment":
+        monkeypatch.setenv(f"EBBTIDE_{setting.upper()}_FILE", str(path))
+        settings = load_settings()
+    else:
+        settings = load_settings(write(tmp_path / "ebbtide.yaml", f"{setting}_file: {path}\n"))
+    found = {
+        "redis_url": settings.redis_url,
+        "erasure_key": settings.erasure_key.get_secret_value(),
+        "earlier_erasure_keys": "".join(key.get_secret_value() for key in settings.earlier_erasure_keys),
+    }
+    assert found[setting] == secret
+    assert "hunter2" not in repr(settings)
+
+
+def test_the_environment_wins_over_the_file_however_either_names_a_secret(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A key in a file of its own is as good as one beside the others."""
+    mounted = write(tmp_path / "mounted", "the key of the environment")
+    config = write(tmp_path / "ebbtide.yaml", "erasure_key: the key of the file\n")
+    with monkeypatch.context() as environment:
+        environment.setenv("EBBTIDE_ERASURE_KEY_FILE", str(mounted))
+        assert load_settings(config).erasure_key.get_secret_value() == "the key of the environment"
+    other = write(tmp_path / "other.yaml", f"erasure_key_file: {mounted}\n")
+    monkeypatch.setenv("EBBTIDE_ERASURE_KEY", "the key of the variable")
+    assert load_settings(other).erasure_key.get_secret_value() == "the key of the variable"
+
+
+def test_a_secret_given_twice_or_in_a_file_that_is_none_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The line names the setting; the path is not shown, since it may be the secret itself."""
+    monkeypatch.setenv("EBBTIDE_ERASURE_KEY_FILE", "hunter2-in-the-wrong-variable")
+    assert refusal() == "EBBTIDE_ERASURE_KEY_FILE: the file cannot be read: No such file or directory"
+    monkeypatch.setenv("EBBTIDE_ERASURE_KEY_FILE", str(write(tmp_path / "empty", "\n")))
+    assert refusal() == "EBBTIDE_ERASURE_KEY_FILE: the file is empty"
+    monkeypatch.setenv("EBBTIDE_ERASURE_KEY_FILE", str(write(tmp_path / "short", "hunter2")))
+    assert refusal() == "EBBTIDE_ERASURE_KEY_FILE: must be a secret of at least 16 characters"
+    monkeypatch.setenv("EBBTIDE_ERASURE_KEY", "a-key-that-nobody-may-see")
+    expected = "EBBTIDE_ERASURE_KEY and EBBTIDE_ERASURE_KEY_FILE: only one of the two may be set"
+    assert refusal() == expected
+    monkeypatch.delenv("EBBTIDE_ERASURE_KEY_FILE")
+    monkeypatch.delenv("EBBTIDE_ERASURE_KEY")
+    config = write(tmp_path / "ebbtide.yaml", "redis_url: redis://h\nredis_url_file: f\n")
+    assert refusal(config) == f"redis_url and redis_url_file in {config}: only one of the two may be set"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        '["the first of the keys", "[a second, earlier one"]',
+        "the first of the keys\n[a second, earlier one\n",
+    ],
+)
+def test_earlier_keys_are_a_list(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of JSON or of lines; another process gets the same."""
+    monkeypatch.setenv("EBBTIDE_EARLIER_ERASURE_KEYS", given)
+    settings = load_settings()
+    assert settings.erasure_keys.earlier == (b"the first of the keys", b"[a second, earlier one")
+    for name, value in settings.as_environment().items():
+        monkeypatch.setenv(name, value)
+    assert load_settings() == settings
+    for wrong in (
+        '["hunter2"]',
+        "hunter2",
+        '["a key of enough characters", 7]',
+        "[hunter2 of enough characters",
+    ):
+        monkeypatch.setenv("EBBTIDE_EARLIER_ERASURE_KEYS", wrong)
+        assert refusal().startswith("EBBTIDE_EARLIER_ERASURE_KEYS: must be a JSON list of secrets")
+        assert "hunter2" not in refusal()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "redis_url: redis://me:hunter2@host: 6379",
+        "erasure_key: *hunter2",
+        "erasure_key: !hunter2 x",
+        "erasure_key: @hunter2",
+        "erasure_key: %hunter2",
+        "erasure_key: 'hunter2",
+        "erasure_key: {hunter2",
+        "erasure_key: hunter2\x07",
+        "redis://me:hunter2@host: 6379",
+        "erasure_key: [hunter2, hunter2]",
+        "redis_url: redis://me:hunter2@host/zero",
+        "redis_url: redis://me:hunter2@host?no=1",
+        "kafka_bootstrap_servers: me:hunter2@host",
+        "? [hunter2]\n: 1",
+    ],
+)
+def test_a_settings_file_that_is_wrong_is_not_quoted(line: str, tmp_path: Path) -> None:
+    """An error of YAML names line and column alone: what stands there may be a secret."""
+    config = write(tmp_path / "ebbtide.yaml", f"group_id: shop\n{line}\n")
+    assert "hunter2" not in refusal(config)
+
+
+def test_a_key_that_comes_twice_is_refused(tmp_path: Path) -> None:
+    """The last one would win without a word."""
+    config = write(tmp_path / "ebbtide.yaml", "group_id: shop\nclock: event\ngroup_id: other\n")
+    assert refusal(config) == f"settings file {config}: line 3: group_id comes twice, first in line 1"
+
+
+def test_prefix_and_group_are_joined_so_that_no_others_give_the_same() -> None:
+    """Prefix `eu-` with group `ebbtide` is not group `eu-ebbtide`; without a prefix it is the group's name alone."""
+    prefixed, plain = Settings(topic_prefix="eu-"), Settings(group_id="eu-ebbtide")
+    assert prefixed.joined_by_0_1 == plain.joined_by_0_1
+    assert prefixed.change_namespace != plain.change_namespace
+    assert transactional_id(prefixed, 0) != transactional_id(plain, 0)
+    assert PartitionKeys.of(prefixed, 0).base != PartitionKeys.of(plain, 0).base
+    assert (plain.change_namespace, transactional_id(plain, 3)) == ("eu-ebbtide", "ebbtide-eu-ebbtide-3")
 
 
 def test_settings_do_not_change(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,7 +323,8 @@ def test_a_broken_model_file_is_refused_with_its_key(monkeypatch: pytest.MonkeyP
     """The message names the setting, the file and the key at fault."""
     model = write(tmp_path / "model.yaml", default_model(cost_ratio="plenty"))
     monkeypatch.setenv("EBBTIDE_MODEL", str(model))
-    assert refusal().startswith(f"EBBTIDE_MODEL: model {model}: cost_ratio: ")
+    line = model.read_text("utf-8").splitlines().index("cost_ratio: plenty") + 1
+    assert refusal().startswith(f"EBBTIDE_MODEL: model {model}: line {line}: cost_ratio: ")
     monkeypatch.setenv("EBBTIDE_MODEL", str(tmp_path / "nowhere.yaml"))
     assert refusal().startswith("EBBTIDE_MODEL: model ")
 

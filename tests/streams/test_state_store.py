@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 
 from enrichment.customer import Customer, empty_state
 from enrichment.model import load_model
+from streams.erasure_keys import ErasureKeys
 from streams.redis_keys import PartitionKeys
 from streams.state_store import FencedError, StateStore, stored_state
 from streams.step import Mark, Skipped, Step, StoredState
@@ -16,6 +17,7 @@ from streams.stuck import SkipRequest, Stuck
 from tests.services import RedisService
 
 MODEL = load_model()
+KEYS = ErasureKeys(b"a key for tests")
 START = Mark(0, "start", 20_000, {"purchases": 0, "engagements": 0, "consents": 0})
 
 
@@ -34,7 +36,7 @@ async def redis(redis_server: RedisService) -> AsyncIterator[Redis]:
 @pytest.fixture
 async def store(redis: Redis, unique_prefix: str) -> StateStore:
     """With two customers, owned."""
-    made = StateStore(redis, PartitionKeys(unique_prefix, "group", 0), MODEL, b"a key for tests")
+    made = StateStore(redis, PartitionKeys(unique_prefix, "group", 0), MODEL, KEYS)
     await made.claim("first owner")
     await made.begin_rebuild(START, MODEL.fingerprint)
     await made.put_rebuilt([known("ada", 20_100), known("bob", 20_300)])
@@ -94,6 +96,14 @@ async def test_where_a_partition_is_stuck_is_kept_until_it_goes_on(store: StateS
     assert await store.go_on() is None
 
 
+async def test_an_emptied_outbox_is_none(store: StateStore) -> None:
+    """Another than that of a step without records, which may still have to be published."""
+    await store.persist(Step(START, START.next(20_001, START.offsets), MODEL.fingerprint))
+    assert await store.outbox() == []
+    await store.empty_outbox()
+    assert await store.outbox() is None
+
+
 FORBIDDEN: dict[str, Callable[[StateStore], Awaitable[object]]] = {
     "persist": lambda store: store.persist(Step(START, START.next(20_001, START.offsets), MODEL.fingerprint)),
     "begin": lambda store: store.begin(START, MODEL.fingerprint),
@@ -105,6 +115,7 @@ FORBIDDEN: dict[str, Callable[[StateStore], Awaitable[object]]] = {
     "check": StateStore.check,
     "load": lambda store: store.load(["ada"]),
     "wipe": StateStore.wipe,
+    "empty_outbox": StateStore.empty_outbox,
 }
 
 
@@ -113,7 +124,7 @@ async def test_who_has_lost_a_partition_changes_nothing_of_it(
     store: StateStore, redis: Redis, name: str
 ) -> None:
     """Deleting is fenced like writing: a worker that wakes up in a rebuild must not delete its successor's states."""
-    successor = StateStore(redis, store.keys, MODEL, b"a key for tests")
+    successor = StateStore(redis, store.keys, MODEL, KEYS)
     await successor.claim("second owner")
     before = await redis.zrange(store.keys.due, 0, -1, withscores=True)
     with pytest.raises(FencedError, match="fenced"):
@@ -143,7 +154,7 @@ async def test_who_is_put_off_is_read_with_the_day_of_the_index(store: StateStor
     assert await store.due(20_169, 0, 10) == []
     assert await store.due(20_170, 0, 10) == ["ada"]
     assert await redis.get(store.keys.customer("ada")) == held
-    reader = StateStore(redis, store.keys, MODEL, b"a key for tests")
+    reader = StateStore(redis, store.keys, MODEL, KEYS)
     for of in (store, reader):
         loaded = await of.load(["ada", "bob", "eve"])
         assert [loaded[name].state.due_day for name in ("ada", "bob", "eve")] == [20_170, 20_300, None]

@@ -154,7 +154,7 @@ def test_of_what_is_held_dwell_is_known(
     """The same customers as in the file, but for those whom the days since their last change hold."""
     store: Any = HeldInMemory(replayed.customers)
     mark = Mark(1, "token", day_of(replayed.end_us), {})
-    partition = HeldPartition(0, store, mark, load_model().fingerprint)
+    partition = HeldPartition(0, store, mark, load_model().fingerprint, None)
 
     @asynccontextmanager
     async def held_partitions(*_: Any) -> AsyncIterator[list[Any]]:
