@@ -117,6 +117,21 @@ async def test_a_batch_that_cannot_be_read_becomes_one_dead_letter_and_the_next_
     assert redis_client.hgetall(kept) == {b"purchases:2": b"5"}
 
 
+async def test_batches_of_several_inputs_are_looked_at_together(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Three errors are enough for both, or some more where one was not there yet; one after the other has six."""
+    monkeypatch.setattr(stuck, "LOOKS_OVER_S", 0.0)
+    await damaged_log(settings, flip_a_bit)
+    consent = record_of("consents", document_of("consents", "a", AFTERWARDS["consents"]))
+    await produce(settings, [consent])
+    LogFile(settings, "consents").damage(0, flip_a_bit)
+    await run_to_the_end(settings)
+    letters = [headers_of(letter) for letter in await read_topic(settings, "dead-letters")]
+    assert sorted(said["ebbtide_offsets"] for said in letters) == ["0-0", "2-4"]
+    assert 3 <= caplog.text.count("UnreadableInputError") < 6
+
+
 async def test_what_was_skipped_stays_skipped_although_it_can_be_read_again(
     settings: Settings, redis_client: Redis
 ) -> None:
