@@ -59,15 +59,15 @@ def test_what_happens_is_what_happens_day_by_day(
     monkeypatch.setattr(look_ahead, "LEAST_DAYS", NEVER)
     walked = silent(changes, random_seed, "2043-06-01")
     assert passed.by_customer() == walked.by_customer()
-    assert passed.changes
     standings = [partition.profiles_at(day("2043-06-01") * 86_400_000_000) for partition in (passed, walked)]
     assert standings[0] == standings[1]
 
 
-def test_slow_models_move_customers_years_after_their_last_record(random_seed: int) -> None:
+def test_slow_models_move_customers_years_after_their_last_record() -> None:
     """So the test above has something to miss."""
-    years = {change["as_of"][:4] for change in silent(SLOW, random_seed, "2043-06-01").changes}
-    assert len({year for year in years if year > "2025"}) >= 2
+    changes = [change for seed in (1, 2, 3) for change in silent(SLOW, seed, "2043-06-01").changes]
+    years = {change["as_of"][:4] for change in changes}
+    assert len({year for year in years if year > "2025"}) >= 3
 
 
 def test_midnights_on_which_nothing_can_happen_are_not_walked(monkeypatch: pytest.MonkeyPatch) -> None:
