@@ -12,13 +12,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError
-from redis.exceptions import RedisError
 
 from enrichment.acceptance import TOPICS, Topic
 from streams.clients import Clients, Consumer
 from streams.deadlines import stop_within
-from streams.errors import EbbtideError, one_line
+from streams.errors import one_line
 from streams.redis_check import NO_PARTITION
 from streams.redis_keys import PartitionKeys
 from streams.settings import Settings
@@ -37,7 +35,6 @@ STUCK_AFTER_S: Final = 3.0
 STUCK_LIVES_S: Final = 15.0
 """How long Redis remembers that, unless it is told again."""
 STOPPED_WITHIN_S: Final = 5.0
-ANSWERS: Final = (EbbtideError, KafkaError, RedisError, OSError, TimeoutError)
 
 
 class Watch:
@@ -94,7 +91,8 @@ class Watch:
         try:
             async with asyncio.timeout(ANSWER_WITHIN_S):
                 await question()
-        except ANSWERS as error:
+        except Exception as error:
+            # Whatever it is, the server has not been heard; and the watch goes on.
             self._refusals[server] = f"{type(error).__name__}: {one_line(error)}"
             log.debug("%s does not answer: %s", server, self._refusals[server])
         else:
