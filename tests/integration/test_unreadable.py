@@ -64,10 +64,12 @@ def orders_of(*customers: str) -> list[Record]:
 
 
 async def damaged_log(settings: Settings, damage: Damage) -> LogFile:
-    """Purchases of eight customers in batches of offsets 0-1, 2-4, 5-6 and 7; the second is damaged."""
+    """Purchases in batches of offsets 0-1, 2-4, 5-6 and 7; the second is damaged, and holds another order of a."""
+    again = {**AFTERWARDS["purchases"], "order_id": "o-again"}
+    second = record_of("purchases", document_of("purchases", "a", again, "again"))
     await make_topics(settings)
-    for batch in (("a", "b"), ("c", "d", "e"), ("f", "g"), ("h",)):
-        await produce(settings, orders_of(*batch))
+    for batch in (orders_of("a", "b"), [*orders_of("c", "d"), second], orders_of("f", "g"), orders_of("h")):
+        await produce(settings, batch)
     log = LogFile(settings, "purchases")
     log.damage(3, damage)
     return log
@@ -154,7 +156,9 @@ async def test_a_batch_that_can_be_read_after_all_is_taken(settings: Settings) -
         await until(lambda: "offsets 2 to 4 cannot be read" in reason_of(worker), "a reason")
         log.damage(3, flip_a_bit)
         await until_idle(settings, worker)
-    assert sorted(await stored_profiles(settings)) == list("abcdefgh")
+    profiles = await stored_profiles(settings)
+    assert sorted(profiles) == list("abcdfgh")
+    assert profiles["a"]["aggregates"]["order_count"] == 2
     assert await read_topic(settings, "dead-letters") == []
 
 
