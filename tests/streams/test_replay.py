@@ -210,7 +210,7 @@ def test_processes_that_share_the_work_write_the_same_bytes(
     alone = replay_lines(few, tmp_path / "alone", seeded_model(), until, processes=1)
     shared = replay_lines(few, tmp_path / "shared", seeded_model(), until, processes=5)
     assert shared.same_everywhere == alone.same_everywhere
-    assert all(alone.files.values())
+    assert all(lines for name, lines in alone.files.items() if name != "reactivation-triggers")
 
 
 class Deadly(Horizons):
