@@ -195,6 +195,7 @@ def test_what_is_missing_is_created_to_fit_what_is_there(kafka: KafkaService, un
         client.create_topics(
             {f"{unique_prefix}purchases": {"num_partitions": 5, "replication_factor": 1, "configs": own}}
         )
+        client.wait_for_topics([f"{unique_prefix}purchases"], timeout_ms=30_000)
     assert len(create_topics(settings)) == 7
     report = check_topics(settings)
     assert (report.errors, report.partitions, report.input_max_bytes) == ((), 5, 6 * 2**20)
