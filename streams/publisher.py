@@ -8,12 +8,14 @@ after a crash.
 from __future__ import annotations
 
 import asyncio
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from aiokafka import TopicPartition
+from aiokafka.errors import TransactionalIdAuthorizationFailed
 from aiokafka.structs import OffsetAndMetadata
 
 from enrichment.acceptance import TOPICS
@@ -23,6 +25,8 @@ from streams.decisions import TOPIC as DECISIONS
 from streams.inputs import LOG_APPEND_TIME
 from streams.settings import Settings
 from streams.step import Mark, OutputRecord
+
+log = logging.getLogger(__name__)
 
 BATCH_BYTES = 900_000
 MAX_REQUEST_BYTES = 16 * 1024 * 1024
@@ -129,7 +133,10 @@ class TransactionalPublisher(Publisher):
         await self._settle(self._producer)
 
     async def fence_0_1(self) -> None:
-        """By a producer of its own, which asks for the id and is of no more use."""
+        """By a producer of its own, which asks for the id and is of no more use.
+
+        An account without a right on that id has no worker of 0.1, which would need it.
+        """
         if self.settings.joined_by_0_1 == self.settings.joined:
             return
         transactional_id = f"ebbtide-{self.settings.joined_by_0_1}-{self.partition}"
@@ -138,6 +145,10 @@ class TransactionalPublisher(Publisher):
         )
         try:
             await self._settle(producer)
+        except TransactionalIdAuthorizationFailed:
+            log.info(
+                "partition %d: no right on %s, so nothing to fence there", self.partition, transactional_id
+            )
         finally:
             await stop_within(self.timeout_s, producer)
 

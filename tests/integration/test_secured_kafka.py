@@ -115,7 +115,7 @@ def named(right: Right, settings: Settings) -> tuple[str, str, str]:
     names = {
         "topic": f"{prefix}{right.name}",
         "group": group,
-        "transactional_id": f"ebbtide-{prefix}{group}-*",
+        "transactional_id": f"ebbtide-{prefix}:{group}-*",
     }
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", right.operation), right.kind, names[right.kind]
 

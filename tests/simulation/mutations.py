@@ -45,7 +45,7 @@ def _mutation(*, seed: int) -> Callable[[Function], Function]:
     return record
 
 
-@_mutation(seed=2)
+@_mutation(seed=0)
 def publish_before_persist() -> Iterator[None]:
     """A crash in between leaves in Kafka what Redis has never heard of."""
 
@@ -68,7 +68,7 @@ def publish_before_persist() -> Iterator[None]:
         yield
 
 
-@_mutation(seed=39)
+@_mutation(seed=251)
 def no_token_check() -> Iterator[None]:
     """Scripts ask for neither owner nor step token, and a take-over compares step numbers alone."""
     read_text = Path.read_text
@@ -97,7 +97,7 @@ def no_token_check() -> Iterator[None]:
         yield
 
 
-@_mutation(seed=946)
+@_mutation(seed=173)
 def a_counter_instead_of_a_random_token() -> Iterator[None]:
     """Two owners who make the same step number cannot be told apart, nor can a Redis that was set back."""
 
@@ -114,7 +114,7 @@ def a_counter_instead_of_a_random_token() -> Iterator[None]:
         yield
 
 
-@_mutation(seed=5)
+@_mutation(seed=0)
 def no_outbox() -> Iterator[None]:
     """A step that was persisted and not published goes on without its records."""
 
@@ -125,7 +125,7 @@ def no_outbox() -> Iterator[None]:
         yield
 
 
-@_mutation(seed=5)
+@_mutation(seed=0)
 def an_outbox_emptied_before_it_is_published() -> Iterator[None]:
     """A crash in between loses the step's records; nor is an outbox that is gone taken for a reason to rebuild."""
 
@@ -197,7 +197,7 @@ def sweeps_that_take_no_step() -> Iterator[None]:
         yield
 
 
-@_mutation(seed=1)
+@_mutation(seed=0)
 def standings_recomputed_in_a_rebuild() -> Iterator[None]:
     """Not those that were published: hysteresis and midnights had made them differ from what anyone computes later."""
     restored = rebuild._Customers.restored
@@ -228,14 +228,14 @@ def a_midnight_passed_before_the_backlog_is_read() -> Iterator[None]:
         yield
 
 
-@_mutation(seed=-1)
+@_mutation(seed=1)
 def a_midnight_passed_before_an_open_transaction() -> Iterator[None]:
     """The last stable offset is taken for the end: what lies behind is not read, and customers are demoted."""
     with mock.patch.object(Inputs, "has_taken_all", Inputs.is_caught_up):
         yield
 
 
-@_mutation(seed=450)
+@_mutation(seed=41)
 def a_commit_repeated_by_the_same_epoch() -> Iterator[None]:
     """The late copy commits half of the next transaction."""
     make = SimulatedClients.producer
@@ -249,7 +249,7 @@ def a_commit_repeated_by_the_same_epoch() -> Iterator[None]:
         yield
 
 
-@_mutation(seed=111)
+@_mutation(seed=42)
 def reads_that_are_not_checked() -> Iterator[None]:
     """A Redis that was empty for a moment gives customers a second beginning."""
 
@@ -260,7 +260,7 @@ def reads_that_are_not_checked() -> Iterator[None]:
         yield
 
 
-@_mutation(seed=1192)
+@_mutation(seed=629)
 def a_rebuild_whose_writes_are_not_counted() -> Iterator[None]:
     """Redis loses some of them before it ends, and nobody notices."""
     read_text = Path.read_text
@@ -292,7 +292,7 @@ def no_confirmation_after_the_claim() -> Iterator[None]:
         yield
 
 
-@_mutation(seed=727)
+@_mutation(seed=45)
 def an_input_taken_to_be_at_its_end_by_an_old_answer() -> Iterator[None]:
     """By the event clock, later records of the other inputs overtake its own; nor does a fetch tell the end."""
     with (
@@ -302,7 +302,7 @@ def an_input_taken_to_be_at_its_end_by_an_old_answer() -> Iterator[None]:
         yield
 
 
-@_mutation(seed=183)
+@_mutation(seed=255)
 def an_erasure_that_takes_along_whatever_kafka_had_before() -> Iterator[None]:
     """By the event clock some of that was taken after it; the first rebuild deletes it."""
 
