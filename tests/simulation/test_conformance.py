@@ -176,6 +176,7 @@ async def on_apache_kafka(script: Script, settings: Settings) -> Told:
 
 
 @pytest.mark.real_kafka
+@pytest.mark.xdist_group("conformance")  # they share a transactional id, and would fence each other
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__.replace("_", " "))
 def test_the_simulated_kafka_answers_as_the_real_one_does(
     kafka: KafkaService, unique_prefix: str, script: Script
