@@ -15,6 +15,8 @@ MAX_NAME_CHARACTERS: Final = 128
 MAX_QUANTITY: Final = 1_000_000_000
 """The only upper bound of a plain number; beyond it a record is `OutOfRange`."""
 
+OF_AN_ERASURE: Final = ("event_id", "customer_id", "occurred_at", "kind")
+"""What is read of an erasure: it is never refused for what stands beside that."""
 RESERVED_CHANNELS: Final = frozenset({"automated", "none"})
 """What stands in counts where there is no channel: no channel may be named so."""
 

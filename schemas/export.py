@@ -16,10 +16,10 @@ from schemas import cloudevents, dead_letters
 from schemas.changes import SegmentChange
 from schemas.dead_letters import REASONS, DeadLetterLine
 from schemas.decode import MAX_VALUE_BYTES
-from schemas.events import MAX_NAME_CHARACTERS
+from schemas.events import MAX_NAME_CHARACTERS, OF_AN_ERASURE
 from schemas.profiles import CustomerProfile
 from schemas.triggers import ReactivationTrigger
-from schemas.wire import OF_AN_ERASURE, Consent, Engagement, Purchase
+from schemas.wire import Consent, Engagement, Purchase
 
 VERSION: Final = "1.0.0"
 """Of the schemas, not of the package; the first number is in every `$id` and `ce_type`."""

@@ -16,6 +16,7 @@ from schemas.dead_letters import RefusedError
 from schemas.events import (
     MAX_NAME_CHARACTERS,
     MAX_QUANTITY,
+    OF_AN_ERASURE,
     RESERVED_CHANNELS,
     Consent,
     ConsentKind,
@@ -140,6 +141,8 @@ def _engagement(document: object) -> Engagement:
 
 
 def _consent(document: object) -> Consent:
+    if type(document) is dict and document.get("kind") == "erasure":
+        document = {name: document[name] for name in OF_AN_ERASURE if name in document}
     record = convert(document, _Consent)
     if record.kind == "erasure":
         return Consent(

@@ -36,6 +36,7 @@ from schemas.dead_letters import UNKNOWN_KIND, RefusedError, quoted
 from schemas.events import (
     MAX_NAME_CHARACTERS,
     MAX_QUANTITY,
+    OF_AN_ERASURE,
     RESERVED_CHANNELS,
     ConsentKind,
     PurchaseKind,
@@ -302,10 +303,6 @@ class Engagement(_Record):
     def event(self) -> events.Engagement:
         """What the record says."""
         return events.Engagement(**dict(self))
-
-
-OF_AN_ERASURE: Final = ("event_id", "customer_id", "occurred_at", "kind")
-"""What is read of an erasure: it is never refused for what stands beside that."""
 
 
 class Consent(_Record):
