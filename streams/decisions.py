@@ -2,8 +2,8 @@
 
 The key is the customer's id; an erased customer's decision is deleted, and what must be remembered of them goes under
 the HMAC of their id. Redis can lose everything else, which the inputs tell again; this they cannot. Nor can they tell
-which of their offsets were skipped: a key that no customer's id can be says so. One more
-record per partition holds its facts.
+which of their offsets were skipped: a key that no customer's id can be says so. One more record per partition holds its
+facts.
 """
 
 from __future__ import annotations

@@ -34,8 +34,6 @@ from streams.web_port import address_of, taken, tenant
 
 REDIS_TIMEOUT_S: Final = 5.0
 TRANSACTIONS_TIMEOUT_S: Final = 20.0
-NO_MEMBER: Final = "ebbtide-check"
-"""No member of any group: a broker gives longer ids."""
 _READS_STABLE_OFFSETS: Final = 7
 """The version of OffsetFetch from which a broker can be asked for stable offsets only (Kafka 2.5)."""
 _ASKED_AT_ONCE: Final = 1_024
@@ -119,7 +117,7 @@ def check_transactions(settings: Settings) -> list[Finding]:
     with ThreadPoolExecutor(1) as thread:  # the caller may have a running event loop of its own
         problem = thread.submit(lambda: asyncio.run(_begin_as_a_producer(settings))).result()
     if problem is not None:
-        reason = f"the broker has no transactions for exactly_once ({one_line(problem)}); {allowed}"
+        reason = f"the broker has no transactions for exactly_once ({problem}); {allowed}"
         return [Finding("transactions", "error", reason)]
     return [Finding("transactions", "ok", "supported")]
 
@@ -277,7 +275,7 @@ def _offset_fetch_version(settings: Settings) -> int:
     return int(versions.get("OffsetFetch", -1))
 
 
-async def _begin_as_a_producer(settings: Settings) -> Exception | str | None:
+async def _begin_as_a_producer(settings: Settings) -> str | None:
     """Initialise a transactional producer and drop it; why that failed, or None."""
     from aiokafka import AIOKafkaProducer
 
@@ -291,7 +289,7 @@ async def _begin_as_a_producer(settings: Settings) -> Exception | str | None:
     except TimeoutError:
         return f"no answer within {TRANSACTIONS_TIMEOUT_S:g} s"
     except Exception as error:
-        return error
+        return one_line(error)
     finally:
         with contextlib.suppress(Exception):  # why it could not start is known already
             await asyncio.wait_for(producer.stop(), TRANSACTIONS_TIMEOUT_S)

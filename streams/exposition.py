@@ -118,9 +118,10 @@ class _Moment(Collector):
             label, state = str(partition), task.state
             for each in Status:
                 status.add_metric([label, each.name.lower()], float(state.status is each))
+            hides = task.open_transactions()
             for topic, records in task.lag(self._worker.watch.ends_of(partition)).items():
                 lag.add_metric([topic, label], records)
-                found = task.open_transactions().get(topic)
+                found = hides.get(topic)
                 hidden.add_metric([topic, label], found.records if found else 0)
                 stands.add_metric([topic, label], found.stands_for_s if found else 0)
             if state.mark is not None and state.mark.midnight_day >= 0:

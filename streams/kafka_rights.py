@@ -16,10 +16,9 @@ from streams.errors import EbbtideError
 from streams.kafka_access import questions
 from streams.publisher import transactional_id, transactional_ids_prefix
 from streams.settings import Settings
-from streams.topics import TOPICS, TopicDefinition, admin_client
+from streams.topics import TOPIC_REFUSED, TOPICS, TopicDefinition, admin_client
 
 _NAMES: Final = {"READ": "Read", "WRITE": "Write", "DESCRIBE_CONFIGS": "DescribeConfigs"}
-_TOPIC_REFUSED: Final = 29
 _GROUP_REFUSED: Final = 30
 _TRANSACTIONAL_ID_REFUSED: Final = 53
 _NO_GENERATION: Final = -1
@@ -67,7 +66,7 @@ def _on_topics(settings: Settings) -> tuple[int, list[str]]:
 
 def _held(admin: Any, topic: dict[str, Any]) -> Collection[str] | None:
     """What may be done with a topic; None where it is missing, or the broker does not tell."""
-    if topic["error_code"] == _TOPIC_REFUSED:
+    if topic["error_code"] == TOPIC_REFUSED:
         # It may not be described; its settings are another right.
         resource = ConfigResource(ConfigResourceType.TOPIC, topic["name"])
         reported = admin.describe_configs([resource], config_filter="all").get("topic", {})

@@ -295,6 +295,7 @@ class PartitionTask:
             while not self.stopping.is_set():
                 mark = await self._step_in_time(mark, inputs, publisher)
                 await self._look_whether_unstuck(mark, inputs)
+                self._tell_of_open_transactions()
                 self._note_recovery()
         except STOPPING_ERRORS:
             # Whoever has lost the partition meanwhile may have seen what is no more.
@@ -468,7 +469,6 @@ class PartitionTask:
         now_s = asyncio.get_running_loop().time()
         if now_s - self._looked_at_s >= LOOK_EVERY_S:
             await self._store.check()
-            self._tell_of_open_transactions()
             self._looked_at_s = now_s
 
     def _tell_of_open_transactions(self) -> None:
@@ -479,7 +479,7 @@ class PartitionTask:
             self._told_of[topic] = found.offset
             log.error(
                 "partition %d: %s has an open transaction at offset %d, for %.0f minutes now: %d records behind it "
-                "cannot be read, and midnights wait; `ebbtide doctor` names its producer",
+                "cannot be read, and midnights wait; kafka-transactions.sh names its producer and aborts it",
                 self.partition,
                 self.settings.topic(topic),
                 found.offset,

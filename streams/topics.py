@@ -34,7 +34,7 @@ MAX_MESSAGE_BYTES: Final = "max.message.bytes"
 _NO_ID: Final = str(UUID(int=0))
 _UNKNOWN_TOPIC: Final = 3
 _LEADER_NOT_AVAILABLE: Final = 5
-_TOPIC_REFUSED: Final = 29
+TOPIC_REFUSED: Final = 29
 _TOPIC_ALREADY_EXISTS: Final = 36
 
 
@@ -196,7 +196,7 @@ def create_topics(
         answer = admin.create_topics(wanted, raise_errors=False)
         created = [topic["name"] for topic in answer["topics"] if topic["error_code"] == 0]
         for topic in answer["topics"]:
-            if topic["error_code"] == _TOPIC_REFUSED:
+            if topic["error_code"] == TOPIC_REFUSED:
                 raise EbbtideError(lacks_rights(settings, f"Create on topic {topic['name']}"))
             if topic["error_code"] not in (0, _TOPIC_ALREADY_EXISTS):
                 reason = topic["error_message"] or f"error {topic['error_code']}"
@@ -348,7 +348,7 @@ def _existing(admin: Any, settings: Settings) -> list[TopicStatus]:
     described = {}
     for topic in admin.describe_topics(list(definitions)):
         code = topic["error_code"]
-        if code == _TOPIC_REFUSED:
+        if code == TOPIC_REFUSED:
             raise EbbtideError(
                 lacks_rights(settings, f"Describe on topic {topic['name']} (Read or Write brings it)")
             )
