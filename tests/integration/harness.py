@@ -87,6 +87,19 @@ def record_of(topic: Topic, document: Mapping[str, Any], partitions: int = 1) ->
     return Record(topic, key, orjson.dumps(document), partition_of(key, partitions))
 
 
+def order_of_now(customer: str, event_id: str) -> Document:
+    """An order of a minute ago, so that the customer has a standing."""
+    return {
+        "event_id": event_id,
+        "customer_id": customer,
+        "occurred_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 60)),
+        "kind": "order",
+        "order_id": event_id,
+        "currency": "USD",
+        "total": "10.00",
+    }
+
+
 def records_of(log: Mapping[str, Iterable[Mapping[str, Any]]], partitions: int = 1) -> list[Record]:
     """The records of a made-up log, one topic after the other."""
     return [record_of(topic, record, partitions) for topic in TOPICS for record in log[topic]]
@@ -379,6 +392,17 @@ def process_environment(settings: Settings) -> dict[str, str]:
 
 def _die_with_parent() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+@contextmanager
+def paused(pid: int | None) -> Iterator[None]:
+    """A process that does nothing inside the block; its connections stay, and nobody is told."""
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 # -------------------------------------------------------------- what must hold

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -22,6 +21,7 @@ from tests.integration.harness import (
     WorkerProcess,
     make_settings,
     make_topics,
+    paused,
     worker_process,
 )
 from tests.services import KafkaService, OwnRedis
@@ -117,17 +117,6 @@ async def test_a_worker_that_hangs_ends(
     await worker.until(lambda: HANGS in worker.log_text(), "it hangs")
     assert worker.terminate(ENDED_WITHIN_S) == code
     assert ("ended as it is" in worker.log_text()) == (code == ENDED_BY_FORCE)
-
-
-@contextmanager
-def paused(pid: int | None) -> Iterator[None]:
-    """A process that does nothing inside the block; its connections stay, and nobody is told."""
-    assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("what", ["Kafka", "Redis"])

@@ -17,6 +17,7 @@ from tests.integration.damage import PowerCutError, power_cut
 from tests.integration.harness import (
     make_settings,
     make_topics,
+    order_of_now,
     produce,
     read_topic,
     record_of,
@@ -43,19 +44,6 @@ def settings(request: pytest.FixtureRequest, own_redis: OwnRedis, unique_prefix:
     return make_settings(broker.bootstrap_servers, own_redis.url, unique_prefix, **chosen)
 
 
-def order(customer: str, event_id: str) -> dict[str, Any]:
-    """An order of today, so that the customer has a standing."""
-    return {
-        "event_id": event_id,
-        "customer_id": customer,
-        "occurred_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 60)),
-        "kind": "order",
-        "order_id": event_id,
-        "currency": "USD",
-        "total": "10.00",
-    }
-
-
 def keys_that_tell_of(redis: Redis, customer: str) -> list[bytes]:
     """Every key of Redis whose name or contents hold the id."""
     client: Any = redis
@@ -74,7 +62,9 @@ async def test_nothing_in_redis_tells_of_a_customer_who_was_erased(
 ) -> None:
     """While nothing else comes: the step that erased them is the last one, and its records held their id."""
     await make_topics(settings)
-    await produce(settings, [record_of("purchases", order(name, f"e-{name}")) for name in (CUSTOMER, OTHER)])
+    await produce(
+        settings, [record_of("purchases", order_of_now(name, f"e-{name}")) for name in (CUSTOMER, OTHER)]
+    )
     with own_redis.client() as redis:
         async with running(settings) as worker:
             await until_idle(settings, worker)
@@ -94,7 +84,7 @@ async def test_what_a_dead_worker_left_is_published_and_then_emptied(
 ) -> None:
     """It died between persisting the erasure and publishing it: its outbox is all that tells of the customer."""
     await make_topics(settings)
-    await produce(settings, [record_of("purchases", order(CUSTOMER, "e1"))])
+    await produce(settings, [record_of("purchases", order_of_now(CUSTOMER, "e1"))])
     await run_to_the_end(settings)
     await erase(settings, CUSTOMER, int(time.time() * 1_000_000))
     publish = AtLeastOncePublisher.publish
@@ -123,7 +113,7 @@ async def test_an_outbox_is_not_emptied_before_its_publication_is_known(
 ) -> None:
     """A publication that fails leaves it to the next take-over."""
     await make_topics(settings)
-    await produce(settings, [record_of("purchases", order(CUSTOMER, "e1"))])
+    await produce(settings, [record_of("purchases", order_of_now(CUSTOMER, "e1"))])
     publisher = (
         TransactionalPublisher if settings.processing_guarantee == "exactly_once" else AtLeastOncePublisher
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 from unittest import mock
 
 import pytest
@@ -21,6 +20,7 @@ from tests.integration.harness import (
     changes_of,
     check_sequences,
     make_topics,
+    order_of_now,
     produce,
     read_topic,
     record_of,
@@ -31,18 +31,6 @@ from tests.integration.harness import (
 )
 
 pytestmark = pytest.mark.real_kafka
-
-
-def order(customer: str, event_id: str) -> dict[str, Any]:
-    return {
-        "event_id": event_id,
-        "customer_id": customer,
-        "occurred_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 60)),
-        "kind": "order",
-        "order_id": event_id,
-        "currency": "USD",
-        "total": "10.00",
-    }
 
 
 def check_ids(changes: list[Document], namespace: str) -> None:
@@ -69,7 +57,7 @@ async def test_groups_whose_names_run_together_do_not_fence_each_other(
         async with running(other) as second:
             await until_idle(other, second)
             for group, worker in ((one, first), (other, second), (one, first)):
-                await produce(group, [record_of("purchases", order("c1", f"e{time.monotonic_ns()}"))])
+                await produce(group, [record_of("purchases", order_of_now("c1", f"e{time.monotonic_ns()}"))])
                 await until_idle(group, worker)
                 assert worker.metrics.registry.get_sample_value("ebbtide_back_offs_total") is None
     assert first.states() == {}
@@ -83,7 +71,7 @@ async def test_a_group_of_version_0_1_keeps_its_ids_and_its_last_worker_is_fence
 ) -> None:
     """Whoever had a change has its id; nobody moves between treatment and control. Also after a rebuild."""
     await make_topics(settings)
-    await produce(settings, [record_of("purchases", order("c1", "e1"))])
+    await produce(settings, [record_of("purchases", order_of_now("c1", "e1"))])
     with mock.patch.object(Settings, "joined", Settings.joined_by_0_1):
         await run_to_the_end(settings)
     meta = PartitionKeys.of(settings, 0).meta
@@ -97,7 +85,7 @@ async def test_a_group_of_version_0_1_keeps_its_ids_and_its_last_worker_is_fence
     try:
         await old.begin_transaction()
         await old.send_and_wait(settings.topic("segment-changes"), b"of 0.1", partition=0)
-        await produce(settings, [record_of("purchases", order("c2", "e2"))])
+        await produce(settings, [record_of("purchases", order_of_now("c2", "e2"))])
         await run_to_the_end(settings)
         with pytest.raises(ProducerFenced):
             await old.commit_transaction()
@@ -106,7 +94,7 @@ async def test_a_group_of_version_0_1_keeps_its_ids_and_its_last_worker_is_fence
         await old.stop()
     assert b"of 0.1" not in {record.value for record in await read_topic(settings, "segment-changes")}
     empty(redis_client, settings)
-    await produce(settings, [record_of("purchases", order("c3", "e3"))])
+    await produce(settings, [record_of("purchases", order_of_now("c3", "e3"))])
     await run_to_the_end(settings)
     changes = await changes_of(settings)
     assert {change["customer_id"] for change in changes} == {"c1", "c2", "c3"}

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +21,7 @@ from tests.integration.harness import (
     WorkerProcess,
     make_settings,
     make_topics,
+    paused,
     produce,
     records_of,
     run_to_the_end,
@@ -65,17 +63,6 @@ def probe(settings: Settings, path: str) -> tuple[int, Any]:
 def hasty_worker(settings: Settings, log: Path) -> AbstractContextManager[WorkerProcess]:
     """A worker that waits for less than it would."""
     return worker_process(settings, log, "nothing", command=["tests.integration.failing_worker"])
-
-
-@contextmanager
-def paused(pid: int | None) -> Iterator[None]:
-    """A process that does nothing inside the block; its connections stay, and nobody is told."""
-    assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 async def test_one_stopped_partition_does_not_make_its_worker_unready(
