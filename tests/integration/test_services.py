@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,8 @@ from kafka.admin import NewTopic
 
 from tests.services import KafkaService, NoKafkaHereError, OwnRedis, RedisService, maven
 from tests.services.kafka import format_storage
+
+ROOT = Path(__file__).parents[2]
 
 
 def create_topics(service: KafkaService, *names: str) -> None:
@@ -137,3 +142,26 @@ def test_a_killed_redis_comes_back_empty_at_the_same_address(own_redis: OwnRedis
     own_redis.start()
     with own_redis.client() as client:
         assert client.get("key") is None
+
+
+def test_processes_that_ask_for_the_jars_at_once_download_them_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a new machine the first tests of a parallel run all do; one must not delete what another is given."""
+    calls, mvn = tmp_path / "calls", tmp_path / "bin" / "mvn"
+    mvn.parent.mkdir()
+    mvn.write_text(
+        f'#!/bin/sh\necho call >> {calls}\nfor last; do :; done\nsleep 0.5\nfolder="${{last#*=}}"\n'
+        'mkdir -p "$folder" && touch "$folder/kafka.jar"\n'
+    )
+    mvn.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{mvn.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    asked = "from tests.services.maven import jars; print(sorted(path.name for path in jars().iterdir()))"
+    processes = [
+        subprocess.Popen([sys.executable, "-c", asked], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    said = [process.communicate(timeout=60)[0].strip() for process in processes]
+    assert said == ["['complete', 'kafka.jar']"] * 3
+    assert calls.read_text().splitlines() == ["call"]
