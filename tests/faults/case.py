@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections import Counter
@@ -29,6 +30,8 @@ from tests.services.ports import lasting_port
 
 LEAST_BACKLOG_SHARE = 0.02
 """Of all records, how many must still be to come for a fault to be in mid-stream."""
+FED_SHARE = 0.05
+"""Of all records, how many are put into the inputs at once where a case feeds them."""
 PATIENCE_S = 300.0
 POLL_S = 0.05
 
@@ -67,17 +70,36 @@ class FaultCase:
         self._replication_factor = replication_factor
         self._last_fault_ended_at_s = 0.0
         self._waiting: set[int] = set()
+        self._fed: int | None = None
         self._sent: Counter[tuple[str, int]] = Counter()
 
     def choose(self, *, full: T, short: T) -> T:
         """One value for the full form of a case, another for the short one."""
         return full if self.is_full else short
 
-    def begin(self, first: int | None = None) -> None:
-        """Make the topics, start the reader, and put all events into the inputs, or so many of them."""
+    def begin(self, first: int | None = None, *, feeds: bool = False) -> None:
+        """Make the topics, start the reader, and put all events into the inputs, or so many of them.
+
+        With `feeds` they are put there as they are taken, while something is waited for, until `finish`: so they are
+        not all taken before the case is through, however fast the workers are beside it.
+        """
         asyncio.run(make_topics(self.own_settings, self.workload.partitions, self._replication_factor))
         self._reader.start()
-        self.send(0, first)
+        if feeds:
+            self._fed = 0
+            self._feed()
+        else:
+            self.send(0, first)
+
+    def _feed(self) -> None:
+        """Put the next portion of the events into the inputs where little is left to take; the last one stays."""
+        total = len(self.workload.records)
+        portion = math.ceil(FED_SHARE * total)
+        if self._fed is None or self._fed >= total - portion:
+            return
+        if self._fed - (total - self.progress.backlog()) < portion:
+            self.send(self._fed, self._fed + portion)
+            self._fed += portion
 
     def send(self, start: int, end: int | None = None) -> None:
         """Put events into the inputs, from one place in the workload up to another or its end."""
@@ -100,6 +122,7 @@ class FaultCase:
         """Wait while the workers live; fail with the end of their logs if it does not come."""
         deadline = time.monotonic() + PATIENCE_S
         while not condition():
+            self._feed()
             for worker in workers:
                 assert worker.process.poll() is None, f"ended before: {what}\n{worker.log_text()[-6_000:]}"
             if time.monotonic() > deadline:
@@ -166,6 +189,9 @@ class FaultCase:
             with self.worker() as worker:
                 self.finish(worker)
             return
+        if self._fed is not None:
+            self.send(self._fed)
+            self._fed = None
         self.until(lambda: self.progress.offsets() == self._ends, "the end of the inputs", *workers)
         self.until(lambda: self._are_idle(workers), "idle workers that hold every partition", *workers)
         for worker in workers:

@@ -211,7 +211,7 @@ def shut_out(worker: WorkerProcess) -> int:
 @pytest.mark.fault_case("workers", "growing 1→3 and shrinking 3→1")
 def test_workers_that_come_and_go_share_the_partitions(case: FaultCase) -> None:
     """Each of the four rebalances happens in mid-stream, and afterwards each worker holds partitions."""
-    case.begin()
+    case.begin(feeds=True)
     with ExitStack() as ends:
         workers: list[WorkerProcess] = []
         for number in range(3):

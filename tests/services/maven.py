@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock
 
 KAFKA_VERSION = "4.1.1"
 # The binding must be of the same generation as the slf4j-api that Kafka brings, or its log is lost.
@@ -52,7 +51,7 @@ def jars() -> Path:
     if shutil.which("mvn") is None:
         raise NoKafkaHereError("Maven (mvn) is not installed")
     cache.mkdir(parents=True, exist_ok=True)
-    with _locked(cache / "kafka.lock"):
+    with FileLock(cache / "kafka.lock"):  # several processes ask at the start of a test run
         if not (folder / _COMPLETE).exists():
             # Filled aside, so that a broken download is never taken for a whole one.
             with tempfile.TemporaryDirectory(prefix="kafka-", dir=cache) as aside:
@@ -61,14 +60,6 @@ def jars() -> Path:
                 shutil.copytree(Path(aside) / "jars", folder)
                 (folder / _COMPLETE).touch()
     return folder
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Let one process of this machine at a time into the block: several ask for the jars at the start of a test run."""
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def java_command(folder: Path, main_class: str, *arguments: str, heap_mib: int = 768) -> list[str]:
