@@ -23,6 +23,7 @@ from streams.errors import EbbtideError, one_line
 from streams.kafka_connection import aiokafka_settings
 from streams.kafka_rights import missing_rights
 from streams.kafka_security import lacks_rights
+from streams.open_transactions import open_transactions
 from streams.partition_facts import Facts, wrong_erasure_key
 from streams.partition_survey import survey
 from streams.publisher import transactional_ids_prefix
@@ -54,7 +55,7 @@ def run_checks(settings: Settings) -> list[Finding]:
     findings = [Finding("settings", "ok", "valid"), *check_model(settings)]
     findings += [*check_kafka(settings), *check_redis(settings)]
     if all(finding.status != "error" for finding in findings):
-        findings += check_partitions(settings)
+        findings += [*check_open_transactions(settings), *check_partitions(settings)]
     return [*findings, *check_clock(settings), *check_web_port(settings), *check_erasure_key(settings)]
 
 
@@ -97,6 +98,23 @@ def check_kafka(settings: Settings) -> list[Finding]:
             Finding("topics", "ok", f"{len(report.topics)} topics of {report.partitions} partitions")
         )
     return [*findings, *check_transactions(settings)]
+
+
+def check_open_transactions(settings: Settings) -> list[Finding]:
+    """Transactions that hide records of an input: an error where one has been open for long, else a warning."""
+    try:
+        found = open_transactions(settings)
+    except EbbtideError as error:
+        return [
+            Finding("open transactions", "warning", f"the inputs' producers cannot be asked for: {error}")
+        ]
+    servers = settings.kafka_bootstrap_servers
+    return [
+        Finding(
+            "open transactions", "error" if open_one.is_long_open else "warning", open_one.message(servers)
+        )
+        for open_one in found
+    ]
 
 
 def check_transactions(settings: Settings) -> list[Finding]:

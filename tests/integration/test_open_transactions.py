@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -13,9 +14,10 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from enrichment.days import DAY_US, day_of
-from streams import partition_task
+from streams import open_transactions, partition_task
 from streams.clients import RedisClient
 from streams.clock_check import ClockCheck
+from streams.doctor import check_open_transactions
 from streams.exposition import Exposition
 from streams.publisher import Publisher
 from streams.settings import Settings
@@ -155,3 +157,43 @@ async def test_a_limit_lets_midnights_pass_before_a_transaction_that_never_ends(
     (said,) = [record.getMessage() for record in caplog.records if "open transaction" in record.getMessage()]
     assert f"{limited.topic('purchases')} has an open transaction at offset 0" in said
     assert {change["customer_id"] for change in await changes_of(limited)} == {"c"}
+
+
+async def test_doctor_names_the_producer_and_the_command_that_aborts_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A warning at first, and an error once it has been open for long; nothing when it has ended."""
+    await make_topics(settings)
+    async with transactional(settings, "shop") as shop:
+        await shop.begin_transaction()
+        await send(settings, shop, order("o1", 0))
+        await send(settings, shop, order("o2", 0))
+        (found,) = await asyncio.to_thread(check_open_transactions, settings)
+        producer_id, _ = shop._txn_manager._pid_and_epoch
+        topic = settings.topic("purchases")
+        assert found.status == "warning"
+        assert f"{topic} partition 0: a transaction has been open for " in found.message
+        assert (
+            f"at offset 0 (producer id {producer_id}, transactional id {settings.topic_prefix}shop)"
+            in found.message
+        )
+        servers, place = settings.kafka_bootstrap_servers, f"--topic {topic} --partition 0 --start-offset 0"
+        assert found.message.endswith(f"kafka-transactions.sh --bootstrap-server {servers} abort {place}")
+        monkeypatch.setattr(open_transactions, "LONG_OPEN_S", 1.0)
+        (found,) = await asyncio.to_thread(check_open_transactions, settings)
+        assert found.status == "error"
+        await shop.abort_transaction()
+    assert await asyncio.to_thread(check_open_transactions, settings) == []
+
+
+async def test_doctor_says_nothing_of_transactions_that_end_by_themselves(settings: Settings) -> None:
+    """A busy producer has one open at each look, and it is another one."""
+    await make_topics(settings)
+    async with transactional(settings, "busy") as busy:
+        looking = asyncio.create_task(asyncio.to_thread(check_open_transactions, settings))
+        for number in range(10_000):
+            async with busy.transaction():
+                await send(settings, busy, order(f"o{number}", 0))
+            if looking.done():
+                break
+        assert await looking == []
