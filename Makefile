@@ -14,7 +14,7 @@ PYTHON ?= $(shell for name in python3 python3.11 python3.12 python3.13 python3.1
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$name"; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-deep simulate faults bench lint format schemas schemas-check up observe down lock clean
+.PHONY: help install demo test test-deep simulate faults fuzz bench lint format schemas schemas-check up observe down lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -35,6 +35,9 @@ simulate: $(STAMP) ## simulate RUNS=10000 seeds with every kind of fault, from F
 
 faults: $(STAMP) ## break workers, brokers, Redis and input in mid-stream, and print what was lost or doubled (25 to 45 minutes)
 	$(BIN)/python -m pytest tests/faults --faults full $(ARGS)
+
+fuzz: $(STAMP) ## send RECORDS=1000000 in batches of every codec, some damaged, some exploding, from SEED=0 (about half an hour)
+	$(BIN)/python -m tests.fuzz.million --records $(or $(RECORDS),1000000) --seed $(or $(SEED),0)
 
 bench: $(STAMP) ## measure throughput and latency against other stream processors (BENCH_ARGS="--quick"; 30 to 90 minutes)
 	$(BIN)/python -m bench $(BENCH_ARGS)
