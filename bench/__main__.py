@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 
-from bench import latency, pipeline, profiling, replay, scale, sweep
+from bench import first_load, latency, pipeline, profiling, replay, scale, sweep
 from bench.drain import Services
 from bench.latency import Rates
 from bench.pipeline import Sizes
@@ -26,7 +26,7 @@ from bench.report import Failures, Part, document, markdown
 from bench.scale import Scales
 from tests.services import start_kafka, start_own_redis
 
-PARTS = ("pipeline", "replay", "latency", "processes", "recovery", "sweep", "profile", "customers")
+PARTS = ("pipeline", "replay", "load", "latency", "processes", "recovery", "sweep", "profile", "customers")
 """In the order in which they are run: the longest at the end."""
 
 
@@ -113,6 +113,7 @@ def runs_of(options: argparse.Namespace, services: Services) -> dict[str, Callab
     runs: dict[str, Callable[[], Part]] = {
         "pipeline": partial(pipeline.run, services, sizes, logs, say),
         "replay": partial(replay.run, services, sizes, logs, say),
+        "load": partial(first_load.run, services, sizes, logs, say),
         "latency": partial(latency.run, services, rates_of(options), logs, say),
         "processes": partial(scale.over_processes, services, sizes, scales, logs, say),
         "recovery": partial(scale.recovery, services, sizes, scales, logs, say),

@@ -40,6 +40,8 @@ class Contender:
     settings: Mapping[str, Any] = field(default_factory=dict)
     progress: Literal["group", "redis"] = "group"
     processes: int = 1
+    tells_readiness: bool = False
+    """By `/readyz`."""
 
     def progress_of(self, settings: Settings, partitions: int, client: Consumer) -> Progress:
         """How far it has come, by its group's offsets (`client` is of the group) or by what it keeps in Redis."""
@@ -52,7 +54,7 @@ def ebbtide(guarantee: str, processes: int = 1, **settings: Any) -> Contender:
     """The real worker."""
     chosen = {"processing_guarantee": guarantee, "session_timeout_s": 180.0, **settings}
     progress: Literal["group", "redis"] = "group" if guarantee == "exactly_once" else "redis"
-    return Contender(f"ebbtide {guarantee}", _worker, chosen, progress, processes)
+    return Contender(f"ebbtide {guarantee}", _worker, chosen, progress, processes, tells_readiness=True)
 
 
 def quix() -> Contender:

@@ -208,7 +208,9 @@ def drain(
     """Measure one drain; the numbered steps are those at the top. `beside` is entered while the clock runs."""
     settings, services = run.settings, run.services
     with broker.consumer(settings, settings.group_id) as client:
-        broker.feed(settings, warm_up)  # 1
+        if run.contender.tells_readiness:  # 1: else the warm-up log would be a first load
+            run.wait_until_ready(timeout_s)
+        broker.feed(settings, warm_up)
         run.wait_for(warm_up, client, timeout_s)
         run.send(signal.SIGSTOP)  # 2
         broker.feed(settings, records)

@@ -64,6 +64,7 @@ def warmed_up(services: Services, logs: Logs) -> Iterator[Run]:
     """A worker, exactly_once, that has worked off the warm-up log."""
     with running(contenders.ebbtide("exactly_once"), services, len(logs.warm_up)) as run:
         with broker.consumer(run.settings, run.settings.group_id) as client:
+            run.wait_until_ready(ANSWER_S)
             broker.feed(run.settings, logs.warm_up)
             run.wait_for(logs.warm_up, client, ANSWER_S)
         yield run

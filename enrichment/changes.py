@@ -23,6 +23,8 @@ from enrichment.standing import STANDINGS
 from schemas.profiles import DIMENSIONS
 
 _NOWHERE = (None, None, None)
+LOAD = "load"
+"""The trigger of those who enter at the end of a first load."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,6 +97,12 @@ def _enter_profiling(state: ConsentState, record: ConsentRecord) -> None:
         state.profiling = records[at:]
 
 
+def consents_after(state: ConsentState, time_us: int) -> ConsentState:
+    """What would be held had no record dated up to this time come; of engagement nothing has been deleted yet."""
+    latest = {purpose: record for purpose, record in state.latest.items() if record.occurred_at_us > time_us}
+    return ConsentState(latest, [record for record in state.profiling if record.occurred_at_us > time_us])
+
+
 def permissions_of(state: ConsentState, model: Model) -> Permissions:
     """What the consents allow, by purpose and day."""
     granted = [

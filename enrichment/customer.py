@@ -29,6 +29,7 @@ from enrichment.consent import (
     ConsentState,
     Permissions,
     apply_consent,
+    consents_after,
     denied_until_us,
     permissions_after,
     permissions_of,
@@ -191,6 +192,17 @@ class Customer:
         assert isinstance(event, Consent)
         return self._apply_consent(event, midnight_us)
 
+    def load(self, event: Event, horizons: Horizons, midnight_us: int) -> Effect | Rejection:
+        """Take one record of a first load, in which all consents come before anything else.
+
+        As `apply`, but an erasure acts by its date alone: consents dated after it stay, though they came before it.
+        """
+        state = self.state
+        effect = self.apply(event, horizons, midnight_us)
+        if isinstance(effect, Effect) and effect.is_erasure:
+            self._keep_later(state, event.occurred_at_us, midnight_us)
+        return effect
+
     def forget_unallowed(self, day: int) -> None:
         """Delete engagement dated before the end of the latest period in which profiling was not allowed."""
         state = self.state
@@ -251,6 +263,21 @@ class Customer:
             self._note_attributes("consents", consent)
         self.forget_unallowed(day_of(self.as_of_us(midnight_us)))
         return Effect("accepted", True)
+
+    def _keep_later(self, before: CustomerState, erased_up_to_us: int, midnight_us: int) -> None:
+        """Take over the consents of a state that are dated after an erasure."""
+        newest_us, times_us = before.consents_seen.newest_us, before.consents_seen.time_us_by_digest
+        if newest_us is None or newest_us <= erased_up_to_us:
+            return
+        state = self.state
+        kept = {digest: at_us for digest, at_us in times_us.items() if at_us > erased_up_to_us}
+        state.consents_seen = Seen(newest_us, kept)
+        state.consent = consents_after(before.consent, erased_up_to_us)
+        told = latest_from(before.attributes.get("consents", {}), erased_up_to_us + 1)
+        if told:
+            state.attributes["consents"] = told
+        state.latest_us = newest_us
+        self.forget_unallowed(day_of(self.as_of_us(midnight_us)))
 
     def reset(self, decision: Decision) -> None:
         """Forget everything, and begin again with this decision."""

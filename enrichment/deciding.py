@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from enrichment.changes import Cause, change_documents, trigger_document
+from enrichment.changes import LOAD, Cause, change_documents, trigger_document
 from enrichment.customer import Customer, View
 from enrichment.days import day_of
-from enrichment.decision import Decision, Ranks
+from enrichment.decision import NO_DWELL_DAY, Decision, Ranks
 from enrichment.drivers import baseline_of
 from enrichment.model import Model
 from enrichment.profile import NO_PICTURE, picture_of
@@ -97,7 +97,7 @@ class Decider:
         self._start_trigger(decision, current, changes, cause, table, row)
         changed_days = list(decision.changed_days)
         for dimension, change in changes:
-            changed_days[dimension] = day
+            changed_days[dimension] = NO_DWELL_DAY if cause.trigger == LOAD else day
             results.changes.append(change)
         decision.standing, decision.baseline = current, baseline
         decision.changed_days = (changed_days[0], changed_days[1], changed_days[2])

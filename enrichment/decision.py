@@ -5,6 +5,9 @@ from __future__ import annotations
 import msgspec
 
 Ranks = tuple[int, int, int]
+NO_DWELL_DAY = 0
+"""The day of the last change of who entered by a first load: no dwell holds them, since nothing tells when they came
+where they are."""
 
 
 class Baseline(msgspec.Struct, array_like=True, gc=False, frozen=True):
@@ -33,7 +36,7 @@ class Decision(msgspec.Struct, array_like=True, gc=False):
     life: int = 0
     sequence: int = 0
     standing: Ranks | None = None
-    changed_days: Ranks = (0, 0, 0)
+    changed_days: Ranks = (NO_DWELL_DAY, NO_DWELL_DAY, NO_DWELL_DAY)
     baseline: Baseline | None = None
     pending: PendingTrigger | None = None
     fired_change_id: str | None = None

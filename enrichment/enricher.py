@@ -8,13 +8,13 @@ out does not depend on how records fall into batches.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import numpy as np
 
 from enrichment.acceptance import Horizons, topic_of
-from enrichment.changes import Cause
-from enrichment.customer import Customer, View
+from enrichment.changes import LOAD, Cause
+from enrichment.customer import Customer, Effect, View
 from enrichment.days import day_of, midnight_us
 from enrichment.deciding import Decider
 from enrichment.decision import Decision
@@ -27,6 +27,9 @@ from enrichment.scores import score
 from enrichment.standing import candidates
 from schemas.dead_letters import Rejection
 from schemas.events import Consent, Event
+
+UNDECIDED_DAY = -1
+"""The due day of everyone whom a first load has made known and who has not been decided on: before any midnight."""
 
 
 class _Moment(NamedTuple):
@@ -74,6 +77,42 @@ class Enricher:
                 moments.append(moment)
         self._decide(moments, results)
 
+    def load(
+        self, events: Sequence[Event], customers: Mapping[str, Customer], midnight_day: int, results: Results
+    ) -> None:
+        """Take records of a first load, whose consents come before everything else; nobody is decided on.
+
+        Everyone known by them is due on `UNDECIDED_DAY`, until `enter` decides.
+        """
+        for index, event in enumerate(events):
+            customer = customers[event.customer_id]
+            effect = customer.load(event, self.horizons, midnight_us(midnight_day))
+            if not self._is_taken(effect, index, event, results):
+                continue
+            results.touched[customer.id] = customer
+            customer.state.due_day = UNDECIDED_DAY
+            if effect.is_erasure:
+                results.erased[customer.id] = customer.decision
+
+    def enter(self, customers: Iterable[Customer], midnight_day: int, results: Results) -> None:
+        """Decide for the first time on everyone whom a first load has made known, by the plain rules.
+
+        As of the later of this midnight and their latest record. Dwell does not start, and no re-activation either.
+        """
+        moments = []
+        for customer in customers:
+            as_of_us = customer.as_of_us(midnight_us(midnight_day))
+            state, day = customer.state, day_of(as_of_us)
+            customer.forget_unallowed(day)
+            assert state.latest_us is not None
+            state.profiled_day, state.due_day = day_of(state.latest_us), day + 1
+            results.touched[customer.id] = customer
+            cause = Cause(LOAD)
+            moments.append(
+                _Moment(customer, customer.decision, customer.view(), as_of_us, cause, first_of_day=True)
+            )
+        self._decide(moments, results)
+
     def advance(self, customers: Iterable[Customer], midnight_day: int, results: Results) -> None:
         """Pass every midnight up to that of `midnight_day` for those customers who are due.
 
@@ -116,14 +155,9 @@ class Enricher:
     def _apply(
         self, index: int, event: Event, customer: Customer, last_midnight_us: int, results: Results
     ) -> _Moment | None:
-        topic, decision, latest_us = topic_of(event), customer.decision, customer.state.latest_us
+        decision, latest_us = customer.decision, customer.state.latest_us
         effect = customer.apply(event, self.horizons, last_midnight_us)
-        if isinstance(effect, Rejection):
-            results.rejected.append((index, effect))
-            results.outcomes[topic, "dead_letter"] += 1
-            return None
-        results.outcomes[topic, effect.outcome] += 1
-        if not effect.changed:
+        if not self._is_taken(effect, index, event, results):
             return None
         results.touched[customer.id] = customer
         if effect.is_erasure:
@@ -137,6 +171,19 @@ class Enricher:
         state.profiled_day, state.due_day = day, day + 1
         cause = Cause(_trigger_of(event, day), event.event_id)
         return _Moment(customer, decision, customer.view(), as_of_us, cause, effect.wins_back, first_of_day)
+
+    @staticmethod
+    def _is_taken(
+        effect: Effect | Rejection, index: int, event: Event, results: Results
+    ) -> TypeGuard[Effect]:
+        """Count what became of a record; tells whether it changed its customer."""
+        topic = topic_of(event)
+        if isinstance(effect, Rejection):
+            results.rejected.append((index, effect))
+            results.outcomes[topic, "dead_letter"] += 1
+            return False
+        results.outcomes[topic, effect.outcome] += 1
+        return effect.changed
 
     def _has_old_model(self, customer: Customer) -> bool:
         return customer.decision.model not in (None, self.model.fingerprint)

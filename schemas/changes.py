@@ -25,9 +25,9 @@ from schemas.profiles import (
 
 Direction = Literal["entered", "left", "upgrade", "downgrade"]
 DIRECTIONS: Final[tuple[Direction, ...]] = get_args(Direction)
-Trigger = Literal["erasure", "consent", "correction", "event", "model", "time"]
+Trigger = Literal["erasure", "consent", "correction", "event", "model", "time", "load"]
 TRIGGERS: Final[tuple[Trigger, ...]] = get_args(Trigger)
-"""In order of precedence: the first that applies is reported."""
+"""In order of precedence: the first that applies is reported; `load` never meets another."""
 
 LEVELS: Final[dict[Dimension, tuple[str, ...]]] = {
     "segment": SEGMENTS,
@@ -65,7 +65,7 @@ class ChangeReason(Output):
         Trigger,
         Field(
             description="The first that applies: `erasure`, `consent`, `correction` (a record dated before "
-            "the UTC day of `as_of`), `event`, `model`, `time`."
+            "the UTC day of `as_of`), `event`, `model`, `time`; `load` at the end of a first load."
         ),
     ]
     event_id: Annotated[str | None, Field(description="The record that set it off; null where it was none.")]

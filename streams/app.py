@@ -109,7 +109,7 @@ def standings(worker: Worker) -> dict[str, Any]:
     return {
         str(partition): {
             "status": state.status.value,
-            "reason": state.reason or None,
+            "reason": state.reason or (str(state.loading) if state.loading else None),
             "step": None if state.mark is None else state.mark.step,
             "records": sum(state.outcomes.values()),
             "changes": state.changes,

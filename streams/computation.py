@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any, cast
 
 from enrichment.customer import Customer
-from enrichment.enricher import Enricher
+from enrichment.enricher import UNDECIDED_DAY, Enricher
 from enrichment.model import Model
 from enrichment.results import Results
 from schemas.dead_letters import SKIPPED, Rejection
@@ -79,16 +79,19 @@ class Computation:
             or touched * PROFILE_BYTES + self._made_bytes >= limits.step_max_bytes
         )
 
+    @property
+    def has_loaded_enough(self) -> bool:
+        """The same for a step of a first load, whose customers have no profiles yet."""
+        limits = self._settings
+        return (
+            self.records >= limits.batch_max_records
+            or len(self.results.touched) >= limits.step_max_customers
+            or self._made_bytes >= limits.step_max_bytes
+        )
+
     async def process(self, segment: Segment) -> None:
         """Take the records of a segment, in their order."""
-        self.records += len(segment.arrived)
-        taken = [arrived for arrived in segment.arrived if not isinstance(arrived.event, Rejection)]
-        if len(taken) < len(segment.arrived):
-            self._refuse_unreadable(segment.arrived)
-        if not taken:
-            return
-        events = cast("list[Event]", [arrived.event for arrived in taken])
-        customers = await self._customers(event.customer_id for event in events)
+        taken, events, customers = await self._read(segment.arrived)
         first, first_change = len(self.results.rejected), len(self.results.changes)
         self._enricher.process(events, customers, segment.midnight_day, self.results)
         for at, refused in self.results.rejected[first:]:
@@ -96,14 +99,44 @@ class Computation:
         self._note_movers(taken, events, first_change)
         self._collect()
 
+    async def load(self, records: list[Arrived], midnight_day: int) -> None:
+        """Take records of a first load, in their order."""
+        taken, events, customers = await self._read(records)
+        first = len(self.results.rejected)
+        self._enricher.load(events, customers, midnight_day, self.results)
+        for at, refused in self.results.rejected[first:]:
+            self._refuse(taken[at], refused)
+
+    async def _read(self, records: list[Arrived]) -> tuple[list[Arrived], list[Event], dict[str, Customer]]:
+        """Those of the records that say something, what they say, and everyone whom they name; refuse the others."""
+        self.records += len(records)
+        taken = [arrived for arrived in records if not isinstance(arrived.event, Rejection)]
+        if len(taken) < len(records):
+            self._refuse_unreadable(records)
+        events = cast("list[Event]", [arrived.event for arrived in taken])
+        customers = await self._customers(event.customer_id for event in events) if events else {}
+        return taken, events, customers
+
+    async def enter(self, midnight_day: int) -> bool:
+        """Decide on a slice of those whom a first load has made known; tells whether that was the last one."""
+        due = await self._store.due(UNDECIDED_DAY, self.swept, self._slice_customers)
+        self.swept += len(due)
+        customers = await self._customers(due, keep=False)
+        self._enricher.enter(customers.values(), midnight_day, self.results)
+        self._collect()
+        return len(due) < self._slice_customers
+
+    @property
+    def _slice_customers(self) -> int:
+        return min(SLICE_CUSTOMERS, math.ceil(SLICE_SHARE * self._settings.step_max_customers))
+
     async def sweep(self, midnight_day: int) -> None:
         """Pass midnights for the next slice of those who are due by Redis; `swept` counts them.
 
         Redis is told at the end of the step, so it goes on naming those of this step: whom earlier slices took are left
         out, and to whom records came nothing more happens.
         """
-        limit = min(SLICE_CUSTOMERS, math.ceil(SLICE_SHARE * self._settings.step_max_customers))
-        due = await self._store.due(midnight_day, self.swept, limit)
+        due = await self._store.due(midnight_day, self.swept, self._slice_customers)
         self.swept += len(due)
         customers = await self._customers(due, keep=False)
         # The index is told anew of everyone whom it named, also of those to whom nothing happens.

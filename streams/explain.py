@@ -12,7 +12,7 @@ import orjson
 
 from enrichment.customer import Customer
 from enrichment.days import day_of, format_day, midnight_us
-from enrichment.decision import Decision
+from enrichment.decision import NO_DWELL_DAY, Decision
 from enrichment.drivers import baseline_of, drivers_between
 from enrichment.features import build_features
 from enrichment.model import METRIC_GROUPS, METRICS, Model
@@ -207,6 +207,8 @@ def _standing(at: int, table: Table, decision: Decision, model: Model, allowed: 
         "easier": names[found.easy[0, at]] if allowed else None,
     }
     changed_day = decision.changed_days[at] if current is not None else None
+    if changed_day == NO_DWELL_DAY:  # since the first load
+        changed_day = None
     return {
         "current": None if current is None else names[current[at]],
         "changed_on": None if changed_day is None else format_day(changed_day),

@@ -70,8 +70,7 @@ def _standing(document: dict[str, Any]) -> list[str]:
             lines.append(f"  {dimension:<10} none")
             continue
         lines.append(
-            f"  {dimension:<10} {standing['current']}, since {standing['changed_on']}, may change from "
-            f"{standing['may_change_from']}; the rules say {_rules(standing)}"
+            f"  {dimension:<10} {standing['current']}, {_since(standing)}; the rules say {_rules(standing)}"
         )
         lines.append(
             f"  {'':<10} {_listed(standing['measured'])}; thresholds: {_listed(standing['thresholds'])}"
@@ -83,6 +82,12 @@ def _standing(document: dict[str, Any]) -> list[str]:
             f"  Since the last change, value has moved from {before:g} to {now:g}{_drivers(moved['drivers'])}"
         )
     return [line for long in lines for line in _wrapped(long)]
+
+
+def _since(standing: dict[str, Any]) -> str:
+    if standing["changed_on"] is None:
+        return "since the first load"
+    return f"since {standing['changed_on']}, may change from {standing['may_change_from']}"
 
 
 def _rules(standing: dict[str, Any]) -> str:

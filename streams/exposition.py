@@ -114,6 +114,8 @@ class _Moment(Collector):
         trusted = gauge("clock_trusted", "Whether midnights may pass, by the clocks.", "partition")
         due = gauge("due_customers", "Customers whom a passed midnight still has to reach.", "partition")
         cached = gauge("cached_customers", "Customers held in memory.", "partition")
+        loaded = gauge("first_load_share", "How much of its first load is done, from 0 to 1.", "partition")
+        left = gauge("first_load_left_seconds", "About how long the rest of it will take.", "partition")
         for partition, task in sorted(self._worker.tasks.items()):
             label, state = str(partition), task.state
             for each in Status:
@@ -131,4 +133,8 @@ class _Moment(Collector):
             if partition in self._due:
                 due.add_metric([label], self._due[partition])
             cached.add_metric([label], task.cached_customers)
-        yield from (status, lag, hidden, stands, midnight, trusted, due, cached)
+            if state.mark is not None and state.mark.load is not None:
+                loaded.add_metric([label], 1.0 if state.loading is None else state.loading.share)
+            if state.loading is not None and state.loading.seconds_left is not None:
+                left.add_metric([label], state.loading.seconds_left)
+        yield from (status, lag, hidden, stands, midnight, trusted, due, cached, loaded, left)

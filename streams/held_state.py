@@ -94,6 +94,8 @@ async def _held(redis: Redis, settings: Settings, model: Model, where: str) -> l
             continue
         if stored.is_rebuilding:
             raise EbbtideError(f"partition {partition} is being rebuilt; try again when the worker is ready")
+        if stored.mark.is_loading:
+            raise EbbtideError(f"partition {partition} is in its first load; try again when that is through")
         held.append(HeldPartition(partition, store, stored.mark, stored.model, stored.facts))
     if not held:
         name = f"group {settings.group_id!r} with topic prefix {settings.topic_prefix!r}"

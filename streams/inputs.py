@@ -146,6 +146,11 @@ class Inputs:
         found = await self._consumer.beginning_offsets(list(self._tps.values()))
         return {topic: found[tp] for topic, tp in self._tps.items()}
 
+    async def ends(self) -> dict[Topic, int]:
+        """How far each input can be read now: its last stable offset."""
+        found = await self._consumer.end_offsets(list(self._tps.values()))
+        return {topic: found[tp] for topic, tp in self._tps.items()}
+
     def seek(self, offsets: Mapping[Topic, int]) -> None:
         """Read on from here."""
         for topic, tp in self._tps.items():
@@ -167,8 +172,8 @@ class Inputs:
         """Pass over what a person asked for when the input comes to it, or if it stays silent there."""
         self._request, self._stuck = request, stuck
 
-    async def fill(self, timeout_ms: int) -> int:
-        """Fetch more of those inputs that hold little; gives how many records came.
+    async def fill(self, timeout_ms: int, topics: Collection[Topic] = TOPICS) -> int:
+        """Fetch more of those inputs, of these, that hold little; gives how many records came.
 
         `timeout_ms` is how long to wait where there is nothing; without it, what has come is given all the same.
 
@@ -179,7 +184,7 @@ class Inputs:
         Raises what aiokafka raises; `StalledError` where an input short of its end has given nothing for long; and
         `UnreadableInputError` where the next batch of one cannot be read, until that has been tried often enough.
         """
-        wanted = {topic: tp for topic, tp in self._tps.items() if not self._holds_enough(topic)}
+        wanted = {topic: self._tps[topic] for topic in topics if not self._holds_enough(topic)}
         if not wanted:
             return 0
         before = dict(self._fetched)
@@ -343,8 +348,7 @@ class Inputs:
         asked for again: where some transaction is always open, the position reaches it, and never the latest one.
         """
         tps = list(self._tps.values())
-        ends = await self._consumer.end_offsets(tps)
-        self._ends = {topic: ends[tp] for topic, tp in self._tps.items()}
+        self._ends = await self.ends()
         if with_high:
             high = await self._consumer.high_watermarks(tps)
             self._high = {topic: high[tp] for topic, tp in self._tps.items()}
@@ -461,6 +465,22 @@ class Inputs:
         if run:
             self._next[topic] = run[-1].record.offset + 1
         return run, run_bytes
+
+    def take_before(self, topic: Topic, end: int, most_records: int) -> list[Arrived]:
+        """The next records of an input from before an offset: at most so many, of those that have been fetched.
+
+        None where there are none before it any more; then the input is read on from there, whatever lies between.
+        """
+        buffer = self.buffers[topic]
+        run: list[Arrived] = []
+        while buffer and len(run) < most_records and buffer[0].record.offset < end:
+            run.append(buffer.popleft())
+            self._held_bytes[topic] -= _size_bytes(run[-1].record)
+        if run:
+            self._next[topic] = run[-1].record.offset + 1
+        if not (buffer and buffer[0].record.offset < end) and (buffer or self._fetched[topic] >= end):
+            self._next[topic] = max(self._next[topic], end)
+        return run
 
     @property
     def offsets(self) -> dict[Topic, int]:

@@ -134,16 +134,18 @@ class _View:
             if stored is None:
                 return "ok", Finding.FIRST_START.value
             await self._check_still_there(stored.mark, beginnings)
-            return "ok", "Redis says where to go on from"
+            return "ok", _told_of_load(stored.mark) or "Redis says where to go on from"
         compared = await self._compare()
         if compared is None:
-            return "ok", "a worker is at work"
+            stored = await self._store.stored_mark()
+            return "ok", (None if stored is None else _told_of_load(stored.mark)) or "a worker is at work"
         finding, stored, committed = compared
         if committed is None:
             await check_first_start(self._settings, self._clients, self._partition)
             return "ok", finding.value
         if finding is Finding.LOST_WRITES and committed.step > 0:
-            check_reach(self._settings, self._partition, beginnings)
+            starts = {} if committed.load is None else committed.load.starts
+            check_reach(self._settings, self._partition, beginnings, starts)
             table = await read_decisions(self._settings, self._clients, self._partition)
             facts_after(table.facts, self._settings, self._partition, is_begun=True)
         await self._check_still_there(committed, beginnings)
@@ -151,7 +153,7 @@ class _View:
             is_begun = stored is not None and stored.is_rebuilding
             what = "its rebuild is not done" if is_begun else f"{finding.value}: it will be rebuilt"
             return "warning", f"partition {self._partition}: {what}, up to step {committed.step}"
-        return "ok", finding.value
+        return "ok", _told_of_load(committed) or finding.value
 
     async def _check_topics(self) -> None:
         """Raise where the topics are not those that were read before. A take-over goes on without the decisions."""
@@ -197,3 +199,14 @@ class _View:
         ask = self._reader.beginning_offsets if which == "beginning" else self._reader.end_offsets
         found = await ask(list(self._tps.values()))
         return {topic: found[tp] for topic, tp in self._tps.items()}
+
+
+def _told_of_load(mark: Mark) -> str | None:
+    """How far the first load has come; None where it is through, or there was none."""
+    if not mark.is_loading:
+        return None
+    assert mark.load is not None
+    if mark.is_folded:
+        return "its first load: all records are folded, and customers are being decided on"
+    taken = sum(mark.offsets[topic] - start for topic, start in mark.load.starts.items())
+    return f"its first load: {taken} of {mark.load.records} records are folded"

@@ -6,8 +6,8 @@ import asyncio
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -15,7 +15,8 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from redis.exceptions import RedisError
 
 from enrichment.acceptance import Topic
-from enrichment.enricher import Enricher
+from enrichment.days import FOREVER_DAY
+from enrichment.enricher import UNDECIDED_DAY, Enricher
 from enrichment.model import Model
 from streams.cache import CustomerCache
 from streams.clients import Clients
@@ -24,6 +25,7 @@ from streams.clock_check import ClockCheck, wall_clock_us
 from streams.computation import Computation
 from streams.deadlines import within
 from streams.errors import EbbtideError, one_line
+from streams.first_load import LoadProgress, next_records
 from streams.garbage import look_in_small_portions
 from streams.inputs import (
     Arrived,
@@ -77,6 +79,7 @@ class Status(Enum):
     """Where a partition task is."""
 
     TAKING_OVER = "taking over"
+    LOADING = "loading"
     RUNNING = "running"
     BACKING_OFF = "backing off"
     STOPPED = "stopped"
@@ -95,6 +98,8 @@ class PartitionState:
     is_tried: bool = False
     is_clock_trusted: bool | None = None
     mark: Mark | None = None
+    loading: LoadProgress | None = None
+    """While the first load is under way."""
 
 
 class PartitionTask:
@@ -185,8 +190,8 @@ class PartitionTask:
         return {} if self._inputs is None else self._inputs.open_transactions()
 
     async def count_due(self) -> int | None:
-        """How many customers the last midnight still has to reach; None while the partition does not run."""
-        if self._inputs is None or self.state.mark is None:
+        """How many customers the last midnight still has to reach; None while the partition does not run, or loads."""
+        if self._inputs is None or self.state.mark is None or self.state.mark.is_loading:
             return None
         return await self._store.count_due(self.state.mark.midnight_day)
 
@@ -287,11 +292,14 @@ class PartitionTask:
             self.state.is_tried = True
             self._running_since_s = asyncio.get_running_loop().time()
             self.state.mark = mark
+            self.state.loading = LoadProgress(self.partition) if mark.is_loading else None
             if self._stuck is None:
-                self.state.status, self.state.reason = Status.RUNNING, ""
+                self._say_it_runs(mark)
             else:
                 self.state.reason = self._stuck.reason
                 await self._take_request(inputs)
+            if mark.is_loading:
+                await self._note_load(mark)
             while not self.stopping.is_set():
                 mark = await self._step_in_time(mark, inputs, publisher)
                 await self._look_whether_unstuck(mark, inputs)
@@ -331,8 +339,11 @@ class PartitionTask:
             await self._store.keep_stuck(None)
             self._stuck = None
             self._suspects.forget_before(mark.offsets)
-            self.state.status, self.state.reason = Status.RUNNING, ""
+            self._say_it_runs(mark)
             await self._take_request(inputs)  # one that was not needed any more
+
+    def _say_it_runs(self, mark: Mark) -> None:
+        self.state.status, self.state.reason = Status.LOADING if mark.is_loading else Status.RUNNING, ""
 
     async def _note_stuck(self, error: Exception) -> None:
         """Keep where and why the partition is stuck, so that it can be looked up beside the worker."""
@@ -362,6 +373,8 @@ class PartitionTask:
     async def _step_in_time(self, mark: Mark, inputs: Inputs, publisher: Publisher) -> Mark:
         """One step, or an error where it hangs."""
         async with within(STEP_TIMEOUT_S + publisher.timeout_s, f"step {mark.step + 1}"):
+            if mark.is_loading:
+                return await self._load_step(mark, inputs, publisher)
             return await self._step(mark, inputs, publisher)
 
     async def _step(self, mark: Mark, inputs: Inputs, publisher: Publisher) -> Mark:
@@ -373,10 +386,7 @@ class PartitionTask:
         4. Publish.
         5. Empty the outbox, of which nothing is needed any more: so nothing of an erased customer stays in Redis.
         """
-        self._watch = Stopwatch()
-        work = Computation(
-            self.settings, self.model, self._enricher, self._store, self._cache, self._writer, self._limits
-        )
+        work = self._begin_step()
         day = mark.midnight_day
         fetched = await self._sweep_and_fetch(work, day, inputs)
         with self._pace.records() if any(inputs.buffers.values()) else nullcontext():
@@ -393,15 +403,8 @@ class PartitionTask:
                     await self._sweep(work, day)
                     await asyncio.sleep(0)  # a small step has turns enough when it waits for Redis and Kafka
                 day = segment.midnight_day
-                try:
+                with self._narrowing_down(work, inputs, segment.arrived):
                     await work.process(segment)
-                except EXPECTED_ERRORS:
-                    raise
-                except Exception as error:
-                    self._narrow_down(work, inputs)
-                    if work.records == 1:
-                        raise _record_error(segment.arrived[0], error) from error
-                    raise
             if work.records == 0 and work.swept == 0 and day == mark.midnight_day:
                 await self._look_after()
                 is_caught_up = all(inputs.is_caught_up(topic) for topic in inputs.buffers)
@@ -416,6 +419,72 @@ class PartitionTask:
         if inputs.is_at_end:
             look_in_small_portions()
         return step.after
+
+    async def _load_step(self, mark: Mark, inputs: Inputs, publisher: Publisher) -> Mark:
+        """One step of the first load: folds records, or, once all have been, decides on some of the customers."""
+        assert mark.load is not None
+        work, ends_load = self._begin_step(), False
+        if mark.is_folded:
+            while not ends_load and not work.is_full:
+                ends_load = await work.enter(mark.midnight_day)
+                await asyncio.sleep(0)
+        else:
+            limit = min(UNIT_RECORDS, self.settings.batch_max_records, self._most_records)
+            while not work.has_loaded_enough and work.records < self._most_records:
+                try:
+                    records = await next_records(inputs, mark.load, limit)
+                except StuckError:
+                    if work.records == 0:
+                        raise
+                    break  # what came before it is kept; the next step meets it again
+                if not records:
+                    break
+                with self._narrowing_down(work, inputs, records):
+                    await work.load(records, mark.midnight_day)
+                await asyncio.sleep(0)
+            if inputs.offsets == mark.offsets:
+                await self._look_after()
+                return mark
+        step = work.step(mark, mark.next(mark.midnight_day, inputs.offsets, ends_load=ends_load))
+        self._watch.lap("compute")
+        await self._finish(step, publisher)
+        self._note(work, step)
+        await self._store.empty_outbox()
+        await self._note_load(step.after)
+        return step.after
+
+    async def _note_load(self, mark: Mark) -> None:
+        """Tell how far the first load has come, or that it is through."""
+        progress = self.state.loading
+        assert progress is not None
+        customers = await self._store.count_due(FOREVER_DAY)
+        if mark.is_loading:
+            progress.note(mark, customers, await self._store.count_due(UNDECIDED_DAY))
+            return
+        log.info("partition %d: first load done: %d customers decided on", self.partition, customers)
+        self.state.loading = None
+        self._say_it_runs(mark)
+
+    def _begin_step(self) -> Computation:
+        self._watch = Stopwatch()
+        return Computation(
+            self.settings, self.model, self._enricher, self._store, self._cache, self._writer, self._limits
+        )
+
+    @contextmanager
+    def _narrowing_down(
+        self, work: Computation, inputs: Inputs, records: Sequence[Arrived]
+    ) -> Iterator[None]:
+        """Take records inside the block; an error that nothing foresees is told with the record where it takes one."""
+        try:
+            yield
+        except EXPECTED_ERRORS:
+            raise
+        except Exception as error:
+            self._narrow_down(work, inputs)
+            if work.records == 1:
+                raise _record_error(records[0], error) from error
+            raise
 
     def _narrow_down(self, work: Computation, inputs: Inputs) -> None:
         """Have the next steps take fewer records, until what this one could not take is behind them.
@@ -479,7 +548,7 @@ class PartitionTask:
             self._told_of[topic] = found.offset
             log.error(
                 "partition %d: %s has an open transaction at offset %d, for %.0f minutes now: %d records behind it "
-                "cannot be read, and midnights wait; kafka-transactions.sh names its producer and aborts it",
+                "cannot be read, and midnights wait; ebbtide doctor names its producer and the command that aborts it",
                 self.partition,
                 self.settings.topic(topic),
                 found.offset,

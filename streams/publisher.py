@@ -236,10 +236,11 @@ def transactional_ids_prefix(settings: Settings) -> str:
 def offsets_with_mark(
     settings: Settings, partition: int, mark: Mark
 ) -> dict[TopicPartition, OffsetAndMetadata]:
-    """All three offsets, those that did not move too, each with the step, its token and the midnight."""
-    metadata = msgspec.json.encode(
-        {"step": mark.step, "token": mark.token, "midnight_day": mark.midnight_day}
-    ).decode()
+    """All three offsets, those that did not move too, each with the step, its token, the midnight, the first load."""
+    said: dict[str, object] = {"step": mark.step, "token": mark.token, "midnight_day": mark.midnight_day}
+    if mark.load is not None:
+        said["load"] = mark.load
+    metadata = msgspec.json.encode(said).decode()
     return {
         TopicPartition(settings.topic(topic), partition): OffsetAndMetadata(mark.offsets[topic], metadata)
         for topic in TOPICS

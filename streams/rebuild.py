@@ -16,8 +16,9 @@ from aiokafka import ConsumerRecord, TopicPartition
 from enrichment.acceptance import TOPICS, Topic
 from enrichment.customer import Customer, empty_state
 from enrichment.days import day_of, midnight_us
-from enrichment.enricher import Enricher
+from enrichment.enricher import UNDECIDED_DAY, Enricher
 from enrichment.model import Model
+from enrichment.results import Results
 from schemas.dead_letters import Rejection
 from schemas.events import Consent, Event
 from streams.clients import Clients
@@ -30,7 +31,7 @@ from streams.inputs import LOG_APPEND_TIME, arrived_of
 from streams.partition_facts import Facts, facts_after
 from streams.settings import Settings
 from streams.state_store import CHUNK_CUSTOMERS, StateStore, stored_state
-from streams.step import Mark, Skipped
+from streams.step import FirstLoad, Mark, Skipped
 
 log = logging.getLogger(__name__)
 
@@ -58,12 +59,15 @@ async def rebuild(
     1. Read the decisions, and check that the erasure keys are those by which they remember who was erased.
     2. Mark the partition as rebuilding, and delete what is held of it.
     3. Fold the inputs from their beginning to the committed offsets, without what was skipped, whether or not it can
-       be read now: consents first, so that nothing is kept that a denial has deleted.
+       be read now: the first load before the rest, and of each the consents first, so that nothing is kept that a
+       denial has deleted.
     4. Write the states of everyone about whom anything was decided, and only then the committed mark. Whoever was
-       known had a decision, be it that nothing may be decided; nobody else was.
+       known had a decision, be it that nothing may be decided; nobody else was. But in a first load who is known may
+       not have been decided on yet.
     """
+    load = committed.load
     if committed.step > 0:  # before the first step nothing was read
-        check_reach(settings, partition, beginnings)
+        check_reach(settings, partition, beginnings, {} if load is None else load.starts)
     log.warning("partition %d: rebuilding Redis up to step %d", partition, committed.step)
     table = await read_decisions(settings, clients, partition)
     store.facts = facts_after(table.facts, settings, partition, is_begun=True)
@@ -71,29 +75,40 @@ async def rebuild(
     await store.wipe()
     customers = _Customers(table, store, model)
     fold = _Fold(
-        Enricher(model, settings.change_namespace, settings.horizons), customers, model, settings.clock
+        Enricher(model, settings.change_namespace, settings.horizons), customers, model, settings.clock, load
     )
-    for topic in TOPICS:
-        tp = TopicPartition(settings.topic(topic), partition)
-        skipped = [entry for entry in table.skipped if entry.topic == topic]
-        for start, end in kept_ranges(beginnings[topic], committed.offsets[topic], skipped):
-            async for records in read_between(clients, tp, start, end):
-                fold.take(records, topic)
+    for offsets in _parts(beginnings, committed):
+        for topic, (first, last) in offsets.items():
+            tp = TopicPartition(settings.topic(topic), partition)
+            skipped = [entry for entry in table.skipped if entry.topic == topic]
+            for start, end in kept_ranges(first, last, skipped):
+                async for records in read_between(clients, tp, start, end):
+                    fold.take(records, topic)
     erased = [
         (hashed, store.erased_value(kept.life, kept.erased_up_to_us))
         for hashed, kept in sorted(table.erased.items())
     ]
     await store.put_rebuilt([], erased, table.skipped)
-    ids = sorted(table.decisions)
+    ids = sorted(table.decisions.keys() | (customers.known_ids() if committed.is_loading else set()))
     for start in range(0, len(ids), CHUNK_CUSTOMERS):
         part = [
-            customers.restored(customer_id, committed.midnight_day)
+            customers.restored(customer_id, committed.midnight_day, is_loading=committed.is_loading)
             for customer_id in ids[start : start + CHUNK_CUSTOMERS]
         ]
         await store.put_rebuilt([stored_state(customer) for customer in part])
     await store.end_rebuild(committed, model.fingerprint)
     log.warning("partition %d: rebuilt %d customers from %d records", partition, len(ids), fold.records)
     return fold.records, table.facts
+
+
+def _parts(beginnings: Mapping[Topic, int], committed: Mark) -> Iterator[dict[Topic, tuple[int, int]]]:
+    """The offsets to fold, by topic: those of the first load, if there was one, and then the others."""
+    starts = dict(beginnings)
+    if committed.load is not None:
+        ends = committed.load.ends
+        yield {topic: (starts[topic], min(ends[topic], committed.offsets[topic])) for topic in TOPICS}
+        starts = {topic: max(starts[topic], ends[topic]) for topic in TOPICS}
+    yield {topic: (starts[topic], committed.offsets[topic]) for topic in TOPICS}
 
 
 def kept_ranges(start: int, end: int, skipped: Iterable[Skipped]) -> Iterator[tuple[int, int]]:
@@ -168,23 +183,33 @@ class _Customers(dict[str, Customer]):
         customer = self[customer_id] = Customer(customer_id, state, self._model)
         return customer
 
+    def known_ids(self) -> set[str]:
+        """Of whom anything but an erasure is known."""
+        return {customer_id for customer_id, customer in self.items() if customer.is_known}
+
     def remembered(self, customer_id: str) -> Remembered | None:
         """What the last erasure of a customer left; None where there was none."""
         hashes = self._store.erasure_keys.hashes_of(customer_id)
         found = [kept for hashed in hashes if (kept := self._table.erased.get(hashed)) is not None]
         return max(found, key=lambda kept: kept.life, default=None)
 
-    def restored(self, customer_id: str, midnight_day: int) -> Customer:
+    def restored(self, customer_id: str, midnight_day: int, *, is_loading: bool) -> Customer:
         """The customer, due from the day after the last on which anything was decided or came.
 
-        One whose records are all gone from the log is still known by what was decided about them.
+        One whose records are all gone from the log is still known by what was decided about them. One who was not
+        decided on is due at the end of the first load.
         """
         customer = self[customer_id]
         state, decision = customer.state, customer.decision
+        if customer_id not in self._table.decisions:
+            state.due_day = UNDECIDED_DAY
+            return customer
         last_day = max(state.profiled_day, decision.model_day, *decision.changed_days)
         if state.latest_us is None:
             state.latest_us = midnight_us(last_day)
-        state.due_day = last_day + 1
+        # Who was decided on in a first load, and by another model, is looked at again as soon as it is over.
+        is_outdated = is_loading and decision.model != self._model.fingerprint
+        state.due_day = last_day if is_outdated else last_day + 1
         customer.forget_unallowed(max(last_day, midnight_day))
         return customer
 
@@ -196,9 +221,15 @@ class _Fold:
     """
 
     def __init__(
-        self, enricher: Enricher, customers: _Customers, model: Model, clock: Literal["wall", "event"]
+        self,
+        enricher: Enricher,
+        customers: _Customers,
+        model: Model,
+        clock: Literal["wall", "event"],
+        load: FirstLoad | None,
     ) -> None:
         self.records = 0
+        self._load = load
         self._enricher = enricher
         self._customers = customers
         self._model = model
@@ -212,12 +243,24 @@ class _Fold:
         self.records += len(records)
         for record in records:
             event = arrived_of(record, topic, self._model).event
-            if not isinstance(event, Rejection) and not self._is_erased(event, record):
+            if isinstance(event, Rejection):
+                continue
+            if self._load is not None and record.offset < self._load.ends[topic]:
+                self._take_loaded(event, self._load.midnight_day)
+            elif not self._is_erased(event, record):
                 customer = self._customers[event.customer_id]
                 self._enricher.fold([event], self._customers)
                 if customer.is_known:
                     day = self._evaluated_on(event, record, topic)
                     customer.state.profiled_day = max(customer.state.profiled_day, day)
+
+    def _take_loaded(self, event: Event, midnight_day: int) -> None:
+        """As it was taken in the first load, where erasures act by their date alone."""
+        customer_id = event.customer_id
+        if isinstance(event, Consent) and event.kind == "erasure":
+            known_us = self._erased_up_to_us.get(customer_id, -1)
+            self._erased_up_to_us[customer_id] = max(known_us, event.occurred_at_us)
+        self._enricher.load([event], self._customers, midnight_day, Results(self._model))
 
     def _is_erased(self, event: Event, record: ConsumerRecord) -> bool:
         """Whether a record came before its customer's erasure, which deleted it whatever its date.
@@ -267,12 +310,17 @@ async def read_decisions(settings: Settings, clients: Clients, partition: int) -
     return table
 
 
-def check_reach(settings: Settings, partition: int, beginnings: Mapping[Topic, int]) -> None:
-    """Raise `LogTooShortError` where a rebuild would miss records, unless that is allowed."""
+def check_reach(
+    settings: Settings, partition: int, beginnings: Mapping[Topic, int], starts: Mapping[Topic, int]
+) -> None:
+    """Raise `LogTooShortError` where a rebuild would miss records, unless that is allowed.
+
+    `starts` are the offsets at which the partition began, as far as they are known; else they are 0.
+    """
     if settings.rebuild_from_short_log:
         return
     for topic, offset in beginnings.items():
-        if offset > 0:
+        if offset > starts.get(topic, 0):
             raise LogTooShortError(
                 f"partition {partition}: stopped: Redis must be rebuilt, but {settings.topic(topic)} begins at offset "
                 f"{offset}: older records are gone. EBBTIDE_REBUILD_FROM_SHORT_LOG=true rebuilds from what is left"

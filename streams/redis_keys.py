@@ -34,9 +34,9 @@ class PartitionKeys:
 
     @property
     def meta(self) -> str:
-        """Hash: owner token, step, step token, offsets, midnight, model, topics' ids; why it stopped, where stuck.
+        """Hash: owner token, step, step token, offsets, midnight, first load, model, topics' ids.
 
-        Lives as long as the partition.
+        Also why the partition stopped, and where it is stuck. Lives as long as the partition.
         """
         return f"{self.base}:meta"
 

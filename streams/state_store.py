@@ -21,7 +21,16 @@ from streams.errors import EbbtideError
 from streams.partition_facts import Facts
 from streams.redis_keys import PartitionKeys
 from streams.state_codec import decode, encode
-from streams.step import Mark, OutputRecord, Skipped, Step, StoredState, pack_outbox, unpack_outbox
+from streams.step import (
+    FirstLoad,
+    Mark,
+    OutputRecord,
+    Skipped,
+    Step,
+    StoredState,
+    pack_outbox,
+    unpack_outbox,
+)
 from streams.stuck import SkipRequest, Stuck
 
 CHUNK_CUSTOMERS = 500
@@ -100,7 +109,8 @@ class StateStore:
         if b"step" not in meta:
             return None
         offsets = msgspec.json.decode(meta[b"offsets"], type=dict[Topic, int])
-        mark = Mark(int(meta[b"step"]), meta[b"token"].decode(), int(meta[b"midnight_day"]), offsets)
+        load = msgspec.json.decode(kept, type=FirstLoad) if (kept := meta.get(b"load")) else None
+        mark = Mark(int(meta[b"step"]), meta[b"token"].decode(), int(meta[b"midnight_day"]), offsets, load)
         before = None
         if b"before_step" in meta:
             before = (int(meta[b"before_step"]), meta[b"before_token"].decode())
@@ -272,6 +282,7 @@ class StateStore:
             len(step.skipped),
             int(step.obeys_request),
             self._packed_facts(),
+            _packed_load(step.after),
         ]
         _extend_skipped(arguments, step.skipped)
         for entry in step.put_off:
@@ -293,7 +304,7 @@ class StateStore:
         It has a token of its own until it ends, and its writes are counted: a Redis that loses some of them says so.
         """
         self._rebuild_token, self._rebuild_writes = secrets.token_hex(8), 0
-        rebuilding = Mark(mark.step, self._rebuild_token, mark.midnight_day, mark.offsets)
+        rebuilding = msgspec.structs.replace(mark, token=self._rebuild_token)
         await self._begin_at(rebuilding, model, "rebuilding", "", "")
 
     async def end_rebuild(self, mark: Mark, model: str) -> None:
@@ -315,6 +326,7 @@ class StateStore:
             rebuild_token,
             writes,
             self._packed_facts(),
+            _packed_load(mark),
         ]
         verdict = await _answer(self._begin(keys=[self.keys.meta, self.keys.outbox], args=arguments))
         self._check(verdict, "begin a partition")
@@ -408,6 +420,10 @@ def stored_state(customer: Customer) -> StoredState:
     if not customer.is_known:
         return StoredState(customer.id, b"", None)
     return StoredState(customer.id, encode(customer.state), customer.state.due_day)
+
+
+def _packed_load(mark: Mark) -> bytes:
+    return b"" if mark.load is None else msgspec.json.encode(mark.load)
 
 
 def _extend_skipped(arguments: list[str | bytes | int], skipped: Iterable[Skipped]) -> None:

@@ -35,20 +35,53 @@ class OutputRecord(NamedTuple):
         return len(self.key or b"") + len(self.value or b"") + named + RECORD_OVERHEAD_BYTES
 
 
+class FirstLoad(msgspec.Struct, frozen=True):
+    """What a partition found when it began by the wall clock: the records from `starts` up to, and without, `ends`.
+
+    They are folded without deciding, and then everybody is decided on once, as of the later of `midnight_day` and their
+    latest record. Kept for good, because a rebuild folds them likewise; `is_over` once everybody has been decided on.
+    """
+
+    starts: dict[Topic, int]
+    ends: dict[Topic, int]
+    midnight_day: int
+    is_over: bool = False
+
+    @property
+    def records(self) -> int:
+        """How many offsets it takes."""
+        return sum(self.ends[topic] - start for topic, start in self.starts.items())
+
+
 class Mark(msgspec.Struct, frozen=True):
     """How far a partition has come: said alike by Redis, and by the metadata of Kafka's committed offsets.
 
     `offsets` are the next to read, by topic without prefix; `midnight_day` is the day of the last midnight passed.
+    `load` is None by the event clock, and for a partition that was begun before there were first loads.
     """
 
     step: int
     token: str
     midnight_day: int
     offsets: dict[Topic, int]
+    load: FirstLoad | None = None
 
-    def next(self, midnight_day: int, offsets: dict[Topic, int]) -> Mark:
-        """The mark of the step after this one."""
-        return Mark(self.step + 1, secrets.token_hex(8), midnight_day, offsets)
+    @property
+    def is_loading(self) -> bool:
+        """Whether the first load is not through yet."""
+        return self.load is not None and not self.load.is_over
+
+    @property
+    def is_folded(self) -> bool:
+        """Whether all records of the first load, if there is one, have been taken."""
+        return self.load is None or all(self.offsets[topic] >= end for topic, end in self.load.ends.items())
+
+    def next(self, midnight_day: int, offsets: dict[Topic, int], *, ends_load: bool = False) -> Mark:
+        """The mark of the step after this one; `ends_load` says that this step is the last of the first load."""
+        load = self.load
+        if load is not None and ends_load:
+            load = msgspec.structs.replace(load, is_over=True)
+        return Mark(self.step + 1, secrets.token_hex(8), midnight_day, offsets, load)
 
 
 class Skipped(msgspec.Struct, frozen=True, order=True):

@@ -24,7 +24,7 @@ from enum import Enum
 
 import msgspec
 
-from enrichment.acceptance import TOPICS
+from enrichment.acceptance import TOPICS, Topic
 from enrichment.days import format_day
 from enrichment.model import Model
 from streams.clients import Clients, CommittedOffsets, read_committed_offsets
@@ -39,7 +39,7 @@ from streams.rebuild import read_decisions, rebuild
 from streams.settings import Settings
 from streams.size_limits import StoppedError
 from streams.state_store import StateStore, StoredMark
-from streams.step import Mark, OutputRecord, Step
+from streams.step import FirstLoad, Mark, OutputRecord, Step
 from streams.topic_identity import check_inputs, lost_decisions
 
 log = logging.getLogger(__name__)
@@ -61,6 +61,7 @@ class _Metadata(msgspec.Struct):
     step: int
     token: str
     midnight_day: int
+    load: FirstLoad | None = None
 
 
 @dataclass(slots=True)
@@ -83,6 +84,7 @@ class TakeOver:
     stored: StoredMark | None = None
     kept_facts: Facts | None = None
     """Those that Kafka has."""
+    _is_rebuilt: bool = False
 
     async def run(self) -> Mark:
         """Take over.
@@ -116,7 +118,15 @@ class TakeOver:
         else:
             mark = await self._resume(stored)
         is_other_model = stored is not None and stored.model != self.model.fingerprint
-        if is_other_model:
+        if is_other_model and mark.is_loading:
+            # Its sweep would come before anyone has been decided on.
+            log.warning(
+                "partition %d: another model than before: the first load is folded again", self.partition
+            )
+            is_other_model = False
+            if not self._is_rebuilt:
+                await self._rebuild(mark)
+        elif is_other_model:
             log.warning("partition %d: another model than before: everyone is evaluated anew", self.partition)
         if is_other_model or self.store.facts != self.kept_facts:
             mark = await self._step(mark, is_everyone_due=is_other_model)
@@ -162,13 +172,18 @@ class TakeOver:
             # Kafka had this step, and has lost it: what its records were, only the inputs can tell.
             self.found = Finding.LOST_WRITES
         if self.found is Finding.LOST_WRITES:
-            # Before the first step nothing was read.
-            beginnings = committed.offsets if committed.step == 0 else await self.inputs.beginnings()
-            with self.metrics.rebuild(self.partition) as rebuilt:
-                rebuilt.records, self.kept_facts = await rebuild(
-                    self.settings, self.clients, self.model, self.store, self.partition, committed, beginnings
-                )
+            await self._rebuild(committed)
         return committed
+
+    async def _rebuild(self, mark: Mark) -> None:
+        """Make Redis what it was at a mark, by the present model."""
+        # Before the first step nothing was read.
+        beginnings = mark.offsets if mark.step == 0 else await self.inputs.beginnings()
+        with self.metrics.rebuild(self.partition) as rebuilt:
+            rebuilt.records, self.kept_facts = await rebuild(
+                self.settings, self.clients, self.model, self.store, self.partition, mark, beginnings
+            )
+        self._is_rebuilt = True
 
     async def _step(self, mark: Mark, *, is_everyone_due: bool) -> Mark:
         """A step of its own, so that nothing of it is lost alone: Kafka is told the facts, and Redis who is due.
@@ -197,18 +212,31 @@ class TakeOver:
         day = await self.first_midnight_day()
         if day is None:
             raise EbbtideError("the clock cannot be trusted: no partition is started for the first time")
-        mark = Mark(0, secrets.token_hex(8), day, await self.inputs.beginnings())
+        offsets = await self.inputs.beginnings()
+        load = await self._first_load(offsets, day) if self.settings.clock == "wall" else None
+        mark = Mark(0, secrets.token_hex(8), day, offsets, load)
         await self.publisher.publish(self._facts_records(), mark)
         self.kept_facts = self.store.facts
         await self.store.begin(mark, self.model.fingerprint)
         log.info("partition %d: begun at step 0, offsets %s", self.partition, mark.offsets)
         return mark
 
+    async def _first_load(self, starts: dict[Topic, int], day: int) -> FirstLoad:
+        """What lies in the inputs already, up to their last stable offsets."""
+        stable = await self.inputs.ends()
+        ends = {topic: max(start, stable[topic]) for topic, start in starts.items()}
+        return FirstLoad(starts, ends, day, is_over=ends == starts)
+
     async def _resume(self, stored: StoredMark | None) -> Mark:
         """At-least-once: go on from Redis; its last step is published again unless Kafka is known to have it."""
         if stored is None:
             self.found = Finding.FIRST_START
             return await self._first_start()
+        if stored.is_rebuilding and stored.mark.is_loading:
+            # By another model: of a first load, the inputs and the decisions tell everything.
+            self.found = Finding.LOST_WRITES
+            await self._rebuild(stored.mark)
+            return stored.mark
         check_resumable(stored, self.partition)
         self.store.expect(stored.mark)
         outbox = await self.store.outbox() or []
@@ -296,7 +324,7 @@ def mark_of(found: CommittedOffsets, group_id: str, partition: int) -> Mark | No
         )
     mark = said[TOPICS[0]]
     offsets = {topic: int(offset.offset) for topic, offset in committed.items()}
-    return Mark(mark.step, mark.token, mark.midnight_day, offsets)
+    return Mark(mark.step, mark.token, mark.midnight_day, offsets, mark.load)
 
 
 def _told(mark: Mark | None) -> str:

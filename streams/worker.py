@@ -138,11 +138,10 @@ class Worker:
 
     @property
     def is_running(self) -> bool:
-        """Whether the group has given its assignment and every partition of it runs."""
+        """Whether the group has given its assignment and every partition of it runs, or loads."""
         states = [task.state for task in self.tasks.values()]
-        return (
-            self._joined and self.failure is None and all(state.status is Status.RUNNING for state in states)
-        )
+        runs = (Status.RUNNING, Status.LOADING)
+        return self._joined and self.failure is None and all(state.status in runs for state in states)
 
     @property
     def is_idle(self) -> bool:

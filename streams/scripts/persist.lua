@@ -2,7 +2,8 @@
 -- KEYS: 1 meta, 2 due, 3 erased, 4 outbox, 5 skipped, 6 skip request, 7… one per customer.
 -- ARGV: 1 owner token, 2 step and 3 token that it starts from, 4 step and 5 token of it, 6 midnight, 7 offsets, 8 model,
 --       9 outbox, 10 whether everyone is due, 11 number of erased, 12 number of those put off, 13 number of skipped ranges,
---       14 whether the skip request is obeyed, 15 facts; then (topic and first offset, next offset) per skipped range;
+--       14 whether the skip request is obeyed, 15 facts, 16 first load, empty where there is none;
+--       then (topic and first offset, next offset) per skipped range;
 --       (id, due day) per customer put off; (HMAC, what is remembered) per erased; (id, state, due day) per customer.
 -- Returns `ok`; `done` for a repeat of the same step; `fenced` if another owner has the partition; `conflict` otherwise.
 local meta = redis.call('HMGET', KEYS[1], 'owner_token', 'step', 'token')
@@ -21,7 +22,7 @@ end
 if ARGV[14] == '1' then
   redis.call('DEL', KEYS[6])
 end
-local at = 16
+local at = 17
 for _ = 1, tonumber(ARGV[13]) do
   redis.call('HSET', KEYS[5], ARGV[at], ARGV[at + 1])
   at = at + 2
@@ -50,5 +51,5 @@ for key = 7, #KEYS do
 end
 redis.call('SET', KEYS[4], ARGV[9])
 redis.call('HSET', KEYS[1], 'step', ARGV[4], 'token', ARGV[5], 'before_step', ARGV[2], 'before_token', ARGV[3],
-  'midnight_day', ARGV[6], 'offsets', ARGV[7], 'model', ARGV[8], 'facts', ARGV[15], 'status', 'ready')
+  'midnight_day', ARGV[6], 'offsets', ARGV[7], 'model', ARGV[8], 'facts', ARGV[15], 'load', ARGV[16], 'status', 'ready')
 return 'ok'

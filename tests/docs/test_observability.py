@@ -18,9 +18,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from streams.clients import RealClients
 from streams.clock import EventClock
 from streams.exposition import Exposition
+from streams.first_load import LoadProgress
 from streams.partition_task import PartitionTask
 from streams.settings import Settings
-from streams.step import Mark
+from streams.step import FirstLoad, Mark
 from streams.worker import Worker
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +42,9 @@ async def exported(monkeypatch: pytest.MonkeyPatch) -> Labels:
     settings = Settings()
     worker = Worker(settings)
     task = PartitionTask(settings, worker.model, RealClients(settings), EventClock(), 0)
-    task.state.mark = Mark(1, "token", 20_000, {})
+    task.state.mark = Mark(1, "token", 20_000, {}, FirstLoad({}, {}, 20_000))
+    task.state.loading = LoadProgress(0)
+    task.state.loading.seconds_left = 60.0
     task.state.is_clock_trusted = True
     worker.tasks[0] = task
 

@@ -118,7 +118,10 @@ def watch(settings: Settings, log: Log, worker: WorkerProcess) -> Watched:
             now_s, left = time.monotonic(), 0
             for partition, end in log.ends.items():
                 kept: Any = client.hget(PartitionKeys.of(settings, partition).meta, "offsets")
-                at = msgspec.json.decode(kept)[TOPIC] if kept else 0
+                if kept is None:  # not begun yet
+                    left += end
+                    continue
+                at = msgspec.json.decode(kept)[TOPIC]
                 before, since_s = moved.get(partition, (-1, now_s))
                 if at != before:
                     moved[partition] = at, now_s

@@ -15,7 +15,7 @@ from streams.publisher import TransactionalPublisher
 from streams.redis_keys import PartitionKeys
 from streams.settings import Settings
 from streams.size_limits import StoppedError
-from streams.step import Mark, OutputRecord
+from streams.step import Mark, OutputRecord, OutputTopic
 
 Snapshot = dict[bytes, bytes]
 
@@ -25,15 +25,18 @@ class PowerCutError(StoppedError):
 
 
 @contextmanager
-def power_cut(step: int, *, sent: bool = False) -> Iterator[None]:
+def power_cut(
+    step: int | None = None, *, publishing: OutputTopic | None = None, sent: bool = False
+) -> Iterator[None]:
     """Inside the block, workers end after step `step` is persisted and before it is published.
 
-    With `sent`, its records have reached Kafka, in a transaction that stays open.
+    Or after the first step that publishes to a topic. With `sent`, its records have reached Kafka, in a transaction
+    that stays open.
     """
     publish = TransactionalPublisher.publish
 
     async def until_then(self: TransactionalPublisher, records: list[OutputRecord], mark: Mark) -> None:
-        if mark.step == step:
+        if mark.step == step or any(record.topic == publishing for record in records):
             if sent:
                 await self._producer.begin_transaction()
                 await self._send(records)

@@ -27,6 +27,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from enrichment.acceptance import TOPICS, Topic
 from streams.clients import RealClients
+from streams.fetching import ExaminingConsumer
 from streams.profiles import export_profiles
 from streams.settings import Settings, load_settings
 from streams.topics import create_topics
@@ -36,6 +37,7 @@ from tests.services.ports import lasting_port
 Document = dict[str, Any]
 ROOT = Path(__file__).parents[2]
 SESSION_TIMEOUT_S = 6.0
+MARKERS_WITHIN_S = 2.0
 BATCH_BYTES = 3_500_000
 _PR_SET_PDEATHSIG = 1
 
@@ -159,7 +161,7 @@ async def read_topic(
         full = settings.topic(name)
         partitions = await _partitions(consumer, full)
         consumer.assign(partitions)
-        ends = await consumer.end_offsets(partitions)
+        ends = await _settled_ends(consumer, partitions)
         found: list[ConsumerRecord] = []
         for tp in partitions:
             # The embedded broker's end is that of the last batch's first record: what is beyond it belongs to us too.
@@ -167,6 +169,22 @@ async def read_topic(
                 for records in (await consumer.getmany(tp, timeout_ms=1_000)).values():
                     found += records
         return found
+
+
+async def _settled_ends(
+    consumer: AIOKafkaConsumer, partitions: list[TopicPartition]
+) -> dict[TopicPartition, int]:
+    """The ends, once what has been committed shows: a commit is answered before its markers are in the logs.
+
+    A transaction that somebody has left open is waited for for a moment only.
+    """
+    deadline = time.monotonic() + MARKERS_WITHIN_S
+    while True:
+        ends: dict[TopicPartition, int] = await consumer.end_offsets(partitions)
+        high = await ExaminingConsumer.high_watermarks(consumer, partitions)
+        if ends == high or time.monotonic() > deadline:
+            return ends
+        await asyncio.sleep(0.02)
 
 
 async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:

@@ -172,11 +172,12 @@ async def test_records_of_a_day_that_has_not_begun_by_our_clock_wait_for_its_mid
     """With a clock three days behind the broker's, records wait; the midnights in between come before them."""
     await make_topics(settings)
     clock.days = -3
-    await produce(settings, [record_of("purchases", order("e1", 4))])
     async with running(settings, clock) as worker:
-        await until(lambda: bool(worker.tasks) and worker.is_running, "ready")
+        await until(lambda: worker.is_idle, "idle")
+        await produce(settings, [record_of("purchases", order("e1", 4))])
         today = day_of(clock())
-        await until(lambda: midnight_of(worker) >= today, "the first midnight")
+        await until(lambda: worker.tasks[0].lag({}).get("purchases") == 1, "the record, fetched")
+        assert midnight_of(worker) == today
         assert sum(worker.states()[0].outcomes.values()) == 0
         clock.days = 0
         await until_idle(settings, worker)
@@ -326,8 +327,9 @@ async def test_a_clock_that_steps_back_passes_no_midnight_twice_and_loses_none(
     oracle = Partition(settings.load_model(), namespace=settings.change_namespace)
     oracle.midnight_day = today = day_of(clock())
     oracle.take(*(event_of("purchases", document) for document in orders))
-    await produce(settings, [record_of("purchases", document) for document in orders])
     async with running(settings, clock) as worker:
+        await until(lambda: worker.is_idle, "idle")
+        await produce(settings, [record_of("purchases", document) for document in orders])
         await until_idle(settings, worker)
         furthest = 0
         for days in (40, 35, 60, 59, 0, 200):

@@ -115,22 +115,28 @@ async def test_nothing_is_skipped_where_the_partition_is_not_stuck(
     assert await read_topic(settings, "dead-letters") == []
 
 
+@pytest.mark.parametrize("way", ["load", "process"])
 async def test_a_record_that_no_step_survives_is_found_and_can_be_skipped(
-    settings: Settings, redis_client: Redis, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, redis_client: Redis, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    """Of many records in a step, the one at fault is named by its offset; all others are taken."""
-    process = Enricher.process
+    """In a first load and live: of many records, the one at fault is named by its offset; all others are taken."""
+    take = getattr(Enricher, way)
 
     def fail_for_one(self: Enricher, events: Any, *more: Any) -> None:
         if any(event.customer_id == "poison" for event in events):
             raise KeyError("a fault of ours")
-        process(self, events, *more)
+        take(self, events, *more)
 
-    monkeypatch.setattr(Enricher, "process", fail_for_one)
+    monkeypatch.setattr(Enricher, way, fail_for_one)
     await make_topics(settings)
     names = [f"c{number}" for number in range(40)]
-    await produce(settings, orders_of(*names[:30], "poison", *names[30:]))
+    orders = orders_of(*names[:30], "poison", *names[30:])
+    if way == "load":
+        await produce(settings, orders)
     async with running(settings) as worker:
+        if way == "process":
+            await until_idle(settings, worker)
+            await produce(settings, orders)
         await until_stuck(worker, redis_client, settings, "offset 30 ends every step that takes it: KeyError")
         assert await skip(settings, 30, monkeypatch) == 0
         await until_idle(settings, worker)

@@ -167,7 +167,7 @@ async def test_a_crash_between_persist_and_publish_skips_once(
 ) -> None:
     """The dead letter, the skipped range and the offsets are one step."""
     await damaged_log(settings, flip_a_bit)
-    with power_cut(step=2):
+    with power_cut(publishing="dead-letters"):
         async with running(settings) as worker:
             await until(
                 lambda: worker.states()[0].status is Status.STOPPED if worker.states() else False, "cut"

@@ -137,4 +137,22 @@ MUTATIONS = [
         "seen.churn_risk.min() - MARGIN, seen.churn_risk.max() + MARGIN",
         "seen.churn_risk.min() - MARGIN, seen.churn_risk.min() + MARGIN",
     ),
+    Mutation(
+        "first load: dwell begins by it",
+        "enrichment/deciding.py",
+        "changed_days[dimension] = NO_DWELL_DAY if cause.trigger == LOAD else day",
+        "changed_days[dimension] = day",
+    ),
+    Mutation(
+        "first load: an erasure takes along what is dated later",
+        "enrichment/customer.py",
+        "if isinstance(effect, Effect) and effect.is_erasure:",
+        "if False:",
+    ),
+    Mutation(
+        "first load: everyone is evaluated as of its midnight",
+        "enrichment/enricher.py",
+        "state, day = customer.state, day_of(as_of_us)",
+        "state, day, as_of_us = customer.state, midnight_day, midnight_us(midnight_day)",
+    ),
 ]

@@ -162,7 +162,7 @@ def test_names_and_levels_are_those_of_the_contract_in_its_order() -> None:
     assert profiles.TIERS == ("strategic", "named", "field", "inside")
     assert profiles.LIFECYCLES == ("active", "new", "at_risk", "lapsed", "prospect")
     assert changes.DIRECTIONS == ("entered", "left", "upgrade", "downgrade")
-    assert changes.TRIGGERS == ("erasure", "consent", "correction", "event", "model", "time")
+    assert changes.TRIGGERS == ("erasure", "consent", "correction", "event", "model", "time", "load")
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 HOUR_US = 3_600_000_000
 LONGEST_OUTAGE_S = 6.0
+WHILE_LOADING = 5
+"""A first load is over after few requests: so many times as often something happens to each of them."""
 
 
 class Faults:
@@ -58,7 +60,8 @@ class Faults:
         self._perhaps(process, kind, what)
 
     def _perhaps(self, process: Process, kind: Kind, what: str) -> None:
-        if self.is_on and not process.is_dead and self._rng.random() < self._chances[kind]:
+        chance = self._chances[kind] * (WHILE_LOADING if self._world.is_loading else 1)
+        if self.is_on and not process.is_dead and self._rng.random() < chance:
             chosen = self._rng.choice(self._kinds)
             name = chosen.__name__
             self._world.note(f"{process.name}: {name} at {what}")

@@ -13,11 +13,12 @@ import msgspec
 import orjson
 from aiokafka import TopicPartition
 
-from enrichment.acceptance import TOPICS
+from enrichment.acceptance import TOPICS, Topic
 from enrichment.customer import Customer
-from enrichment.days import midnight_us
+from enrichment.days import format_time, midnight_us
 from enrichment.decision import Decision
 from enrichment.enricher import Enricher
+from enrichment.model import Model
 from schemas.timestamps import parse_timestamp
 from streams.decisions import DecisionTable
 from streams.redis_keys import PartitionKeys
@@ -52,6 +53,7 @@ def violations(outcome: Outcome) -> list[str]:
         _what_is_stored_is_what_was_published,
         _each_event_counts_once,
         _by_the_event_clock_changes_are_those_of_replay,
+        _a_first_load_puts_everyone_where_the_plain_rules_do,
     )
     return [f"{check.__name__[1:].replace('_', ' ')}: {said}" for check in checks for said in check(view)]
 
@@ -257,12 +259,65 @@ def _by_the_event_clock_changes_are_those_of_replay(view: _View) -> Iterator[str
             yield f"{name}: {len(lost)} lost, {len(more)} too many, of {len(expected)}: {(lost + more)[:3]}"
 
 
+def _a_first_load_puts_everyone_where_the_plain_rules_do(view: _View) -> Iterator[str]:
+    """Once, in all dimensions, and whatever else came first of those records, or was done to the worker.
+
+    The oracle is replay, which takes records by their dates, as the plain rules go. Customers with a word on profiling
+    are left out: what is then deleted depends on what came first.
+    """
+    outcome = view.outcome
+    has_said = {
+        consent["customer_id"] for consent in _consents(outcome) if consent.get("purpose") == "profiling"
+    }
+    for partition in range(PARTITIONS):
+        found: dict[str, dict[str, Any]] = {}
+        for change in view.documents("segment-changes", partition):
+            if change["reason"]["trigger"] == "load":
+                place = {"as_of": change["as_of"], "life": change["life"]}
+                found.setdefault(change["customer_id"], place)[change["dimension"]] = change["current"]
+        expected = _placed_by_plain_rules(view, partition)
+        for name in sorted((found.keys() | expected.keys()) - has_said):
+            if found.get(name) != expected.get(name):
+                yield f"{name}: {found.get(name)} for {expected.get(name)}"
+
+
+def _placed_by_plain_rules(view: _View, partition: int) -> dict[str, dict[str, Any]]:
+    """Where everyone is put of whom the records of the first load tell: each replayed alone, without hysteresis."""
+    load = view.marks[partition][0][0].load
+    if load is None:
+        return {}
+    outcome = view.outcome
+    hysteresis = {"score_margin": 0, "churn_risk_margin": 0, "dwell_days": 0}
+    model = Model.model_validate({**outcome.model.model_dump(mode="json"), "hysteresis": hysteresis})
+    poison = {record.value for record in outcome.inputs if record.is_poison}
+    by_customer: dict[str, list[tuple[Topic, bytes]]] = {}
+    for topic in TOPICS:
+        for entry in view.entries(topic, partition):
+            if entry.offset < load.ends[topic] and entry.value is not None and entry.value not in poison:
+                by_customer.setdefault((entry.key or b"").decode(), []).append((topic, entry.value))
+    placed = {}
+    for name, values in by_customer.items():
+        customer = replay(iter(values), model).customers[name]
+        if customer.is_known:
+            as_of_us = customer.as_of_us(midnight_us(load.midnight_day))
+            (profile,) = replay(iter(values), model, as_of_us).profiles
+            standing = profile["standing"]
+            assert isinstance(standing, dict)
+            placed[name] = {"as_of": format_time(as_of_us), "life": customer.decision.life, **standing}
+    return placed
+
+
+def _consents(outcome: Outcome) -> list[Document]:
+    return [
+        orjson.loads(record.value or b"")
+        for record in outcome.inputs
+        if record.topic == "consents" and not record.is_poison
+    ]
+
+
 def _who_has_a_say(outcome: Outcome) -> set[str]:
     """Customers with an erasure, or a consent or denial of profiling."""
-    consents = [
-        orjson.loads(i.value or b"") for i in outcome.inputs if i.topic == "consents" and not i.is_poison
-    ]
-    said = [c for c in consents if c["kind"] == "erasure" or c.get("purpose") == "profiling"]
+    said = [c for c in _consents(outcome) if c["kind"] == "erasure" or c.get("purpose") == "profiling"]
     return {consent["customer_id"] for consent in said}
 
 

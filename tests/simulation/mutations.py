@@ -13,6 +13,7 @@ import msgspec
 from enrichment.decision import Decision
 from streams import rebuild, state_store, take_over
 from streams.clock import WallClock
+from streams.computation import Computation
 from streams.decisions import Remembered
 from streams.inputs import Inputs
 from streams.partition_task import PartitionTask
@@ -101,8 +102,11 @@ def no_token_check() -> Iterator[None]:
 def a_counter_instead_of_a_random_token() -> Iterator[None]:
     """Two owners who make the same step number cannot be told apart, nor can a Redis that was set back."""
 
-    def following(self: Mark, midnight_day: int, offsets: Any) -> Mark:
-        return Mark(self.step + 1, str(self.step + 1), midnight_day, offsets)
+    def following(self: Mark, midnight_day: int, offsets: Any, *, ends_load: bool = False) -> Mark:
+        after = next_mark(self, midnight_day, offsets, ends_load=ends_load)
+        return msgspec.structs.replace(after, token=str(after.step))
+
+    next_mark = Mark.next
 
     claim = StateStore.claim
 
@@ -202,8 +206,8 @@ def standings_recomputed_in_a_rebuild() -> Iterator[None]:
     """Not those that were published: hysteresis and midnights had made them differ from what anyone computes later."""
     restored = rebuild._Customers.restored
 
-    def recomputed(self: rebuild._Customers, customer_id: str, midnight_day: int) -> Any:
-        customer = restored(self, customer_id, midnight_day)
+    def recomputed(self: rebuild._Customers, customer_id: str, midnight_day: int, *, is_loading: bool) -> Any:
+        customer = restored(self, customer_id, midnight_day, is_loading=is_loading)
         decided = customer.decision
         customer.state.decision = Decision(
             life=decided.life,
@@ -289,6 +293,43 @@ def no_confirmation_after_the_claim() -> Iterator[None]:
     async def nothing(self: TransactionalPublisher) -> None: ...
 
     with mock.patch.object(TransactionalPublisher, "confirm", nothing):
+        yield
+
+
+@_mutation(seed=0)
+def a_first_load_that_ends_before_everyone_is_decided_on() -> Iterator[None]:
+    """Those whom later slices would have reached stay without a standing."""
+
+    async def enter(self: Computation, midnight_day: int) -> bool:
+        await decide(self, midnight_day)
+        return True
+
+    decide = Computation.enter
+    with mock.patch.object(Computation, "enter", enter):
+        yield
+
+
+@_mutation(seed=0)
+def a_rebuild_that_forgets_who_has_not_been_decided_on() -> Iterator[None]:
+    """Redis is emptied in the middle of a first load, and of those folded by then nothing comes back."""
+
+    def nobody(self: rebuild._Customers) -> set[str]:
+        return set()
+
+    with mock.patch.object(rebuild._Customers, "known_ids", nobody):
+        yield
+
+
+@_mutation(seed=0)
+def a_rebuild_that_takes_a_first_load_for_live_records() -> Iterator[None]:
+    """An erasure in it then deletes whatever Kafka had before, also what is dated later."""
+
+    def take(self: rebuild._Fold, records: Any, topic: Any) -> None:
+        self._load = None
+        take_records(self, records, topic)
+
+    take_records = rebuild._Fold.take
+    with mock.patch.object(rebuild._Fold, "take", take):
         yield
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import accumulate
 from unittest import mock
 
 from aiokafka import TopicPartition
@@ -16,7 +17,7 @@ from enrichment.acceptance import TOPICS
 from enrichment.days import DAY_US
 from enrichment.model import Model
 from schemas.timestamps import parse_timestamp
-from streams import partition_task
+from streams import first_load, partition_task
 from streams.partition_task import Status
 from streams.replay import NAMESPACE
 from streams.settings import Settings
@@ -50,6 +51,8 @@ class Scenario:
     clock: str
     is_backlog: bool
     """By the event clock: everything lies in the inputs before any worker starts, loaded one topic after another."""
+    history_days: int
+    """By the wall clock: so many of the days lie in the inputs before any worker starts, as its first load."""
     is_ordered: bool
     days: int
     workers: int
@@ -63,12 +66,14 @@ class Scenario:
     def of(cls, seed: int, rng: random.Random) -> Scenario:
         """The scenario of a seed."""
         clock = rng.choice(("event", "wall"))
+        days = rng.randint(5, 14)
         return cls(
             seed,
             clock,
             is_backlog=clock == "event" and rng.random() < 0.3,
+            history_days=rng.randint(1, days - 2) if clock == "wall" and rng.random() < 0.6 else 0,
             is_ordered=rng.random() < 0.7,
-            days=rng.randint(5, 14),
+            days=days,
             workers=rng.randint(1, 3),
             batch_max_records=rng.choice((1, 4, 10_000)),
             step_max_customers=rng.choice((1, 3, 2_000)),
@@ -135,13 +140,31 @@ class World:
         """All that there ever were."""
         return [machine.process for machine in self.machines]
 
+    @property
+    def is_loading(self) -> bool:
+        """Whether some worker is at work on a first load."""
+        return any(
+            task.state.loading is not None
+            for machine in self.machines
+            for task in machine.worker.tasks.values()
+        )
+
     def now_us(self) -> int:
         """The true time. By the wall clock the log's days pass while it is produced; else they are long past."""
         passed_s = asyncio.get_running_loop().time() - START_S
         if self.scenario.clock == "event":
             return START_US + 400 * DAY_US + int(passed_s * 1e6)
-        days = min(passed_s / PRODUCING_S, LAST_DAYS) * self.scenario.days
-        return START_US + int(days * DAY_US)
+        days = min(passed_s / PRODUCING_S, LAST_DAYS) * self._live_days
+        return self._live_from_us + int(days * DAY_US)
+
+    @property
+    def _live_days(self) -> int:
+        return self.scenario.days - self.scenario.history_days
+
+    @property
+    def _live_from_us(self) -> int:
+        """Where the time begins that passes while records are produced: history is what is dated before."""
+        return START_US + self.scenario.history_days * DAY_US
 
     def note(self, what: str) -> None:
         """Add a line to the trace."""
@@ -193,14 +216,19 @@ class World:
 
     async def run(self) -> Outcome:
         """Everything, to the end."""
+        waiting = self.inputs
         if self.scenario.is_backlog:
-            await self._load()
+            await self._append_at_once(waiting)
+        elif self.scenario.history_days:
+            history = self._history()
+            waiting = waiting[len(history) :]
+            await self._append_at_once(history)
         for _ in range(self.scenario.workers):
             self.start_worker()
         if self.scenario.is_backlog:
             await asyncio.sleep(PRODUCING_S)
         else:
-            await self._produce()
+            await self._produce(waiting)
         self.faults.stop()
         self.note("peace")
         if not self.living():
@@ -229,21 +257,30 @@ class World:
             task.cancel()
         await asyncio.wait(tasks)
 
-    async def _load(self) -> None:
-        """All at once; each record has a millisecond of its own, so that the broker's stamps tell the order."""
-        for record in self.inputs:
+    def _history(self) -> list[workload.Input]:
+        """The records that come before the first worker."""
+        reached_us = list(accumulate((record.occurred_at_us for record in self.inputs), max))
+        return [
+            record
+            for record, at_us in zip(self.inputs, reached_us, strict=True)
+            if at_us < self._live_from_us
+        ]
+
+    async def _append_at_once(self, records: Iterable[workload.Input]) -> None:
+        """Each has a millisecond of its own, so that the broker's stamps tell the order."""
+        for record in records:
             await asyncio.sleep(0.001)
             self._append(record)
 
-    async def _produce(self) -> None:
+    async def _produce(self, records: Iterable[workload.Input]) -> None:
         """By the wall clock each record comes when its time has come, else in bursts."""
         loop = asyncio.get_running_loop()
         gap_s = PRODUCING_S / (len(self.inputs) + 1)
         reached_us = 0
-        for record in self.inputs:
+        for record in records:
             if self.scenario.clock == "wall":
                 reached_us = max(reached_us, record.occurred_at_us)
-                due_s = START_S + (reached_us - START_US) / DAY_US / self.scenario.days * PRODUCING_S
+                due_s = START_S + (reached_us - self._live_from_us) / DAY_US / self._live_days * PRODUCING_S
                 await asyncio.sleep(max(0.0, due_s - loop.time()))
             else:
                 await asyncio.sleep(self._rng.choice((0.0, 0.0, 3 * gap_s)))
@@ -355,7 +392,10 @@ def simulate(seed: int, *, is_quiet: bool = True) -> Outcome:
     async def main() -> Outcome:
         return await World(seed).run()
 
-    with mock.patch.object(partition_task, "FETCH_TIMEOUT_MS", 1_000):
+    with (
+        mock.patch.object(partition_task, "FETCH_TIMEOUT_MS", 1_000),
+        mock.patch.object(first_load, "FETCH_TIMEOUT_MS", 1_000),
+    ):
         if is_quiet:
             with quiet():
                 return run(main())

@@ -1,0 +1,71 @@
+"""The first load against live: the same events, lying in the inputs before the worker starts, or coming after."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterable
+
+import msgspec
+import redis
+
+from bench import broker, contenders
+from bench.drain import POLL_S, Run, Services, running
+from bench.pipeline import Entry, Logs, Sizes, measure
+from bench.report import Part, Table
+from streams.redis_keys import PartitionKeys
+from streams.settings import Settings
+from streams.step import FirstLoad
+from tests.integration.harness import Record
+
+HEADER = ("what", "events", "seconds", "events/s", "as fast as live by ×")
+NOTES = """\
+The same {events:,} events of {customers:,} customers, one process, exactly_once, by the wall clock. Of a first load the
+clock runs from the start of the first partition to the end of the last one's load, when everybody has been decided on;
+live as in the main table. Medians of {runs} run(s)."""
+
+
+def run(services: Services, sizes: Sizes, logs: Logs, say: Callable[[str], None]) -> Part:
+    """Both in turn."""
+    contender = contenders.ebbtide("exactly_once")
+    live_s: list[float] = []
+    loaded_s: list[float] = []
+    for number in range(sizes.runs):
+        live_s.append(measure(services, sizes, logs, Entry(contender, sizes.events)).wall_s)
+        loaded_s.append(_loaded_s(services, sizes, logs.records))
+        rates = [f"{sizes.events / of[-1]:,.0f} events/s" for of in (live_s, loaded_s)]
+        say(f"run {number + 1}: live {rates[0]}, first load {rates[1]}")
+    live, loaded = statistics.median(live_s), statistics.median(loaded_s)
+    rows = [
+        (name, sizes.events, taken_s, sizes.events / taken_s, live / taken_s)
+        for name, taken_s in (("live", live), ("first load", loaded))
+    ]
+    notes = NOTES.format(events=sizes.events, customers=sizes.customers, runs=sizes.runs)
+    return Part([Table("The first load", HEADER, rows, notes)], {"first_load_vs_live": live / loaded})
+
+
+def _loaded_s(services: Services, sizes: Sizes, records: Iterable[Record]) -> float:
+    """How long a first load of these records takes."""
+    own = list(records)
+
+    def feed(settings: Settings) -> None:
+        broker.feed(settings, own)
+
+    with running(contenders.ebbtide("exactly_once"), services, 0, prepare=feed) as made:
+        made.wait(lambda: any(_loads(made)), POLL_S, sizes.timeout_s)
+        began_s = time.monotonic()
+        made.wait(lambda: _is_through(made), POLL_S, sizes.timeout_s)
+        return time.monotonic() - began_s
+
+
+def _loads(made: Run) -> list[FirstLoad | None]:
+    """What each partition notes of its first load; None where it has not begun."""
+    with redis.Redis.from_url(made.settings.redis_url) as client:
+        asked = client.pipeline(transaction=False)
+        for partition in range(made.partitions):
+            asked.hget(PartitionKeys.of(made.settings, partition).meta, "load")
+        return [msgspec.json.decode(found, type=FirstLoad) if found else None for found in asked.execute()]
+
+
+def _is_through(made: Run) -> bool:
+    return all(load is not None and load.is_over for load in _loads(made))
