@@ -18,6 +18,7 @@ from tests.faults.reader import CommittedReader, Seen
 from tests.faults.table import Row
 from tests.faults.verdict import Verdict, judge
 from tests.faults.workload import Expected, Workload
+from tests.integration.damage import admin
 from tests.integration.harness import (
     WorkerProcess,
     input_ends,
@@ -72,6 +73,7 @@ class FaultCase:
         self._waiting: set[int] = set()
         self._fed: int | None = None
         self._sent: Counter[tuple[str, int]] = Counter()
+        self._not_events: Counter[tuple[str, int]] = Counter()
 
     def choose(self, *, full: T, short: T) -> T:
         """One value for the full form of a case, another for the short one."""
@@ -108,6 +110,22 @@ class FaultCase:
         self._sent.update((record.topic, record.partition) for record in records)
         if end is None:
             assert asyncio.run(input_ends(self.own_settings)) == self._ends, "an input holds a record twice"
+
+    def sent_by_others(self, start: int, end: int) -> None:
+        """Note that somebody else has put these events into the inputs, and what else has taken offsets there."""
+        self._sent.update((record.topic, record.partition) for record in self.workload.records[start:end])
+        self._not_events = Counter(asyncio.run(input_ends(self.own_settings)))
+        self._not_events.subtract(self._sent)
+
+    def create_output_anew(self, name: str) -> None:
+        """Delete an output topic and make it again, empty; the reader goes on at its new beginning."""
+
+        def create() -> None:
+            with admin(self.own_settings) as client:
+                client.delete_topics([self.own_settings.topic(name)])
+            asyncio.run(make_topics(self.own_settings, self.workload.partitions, self._replication_factor))
+
+        self._reader.begin_anew(name, create)
 
     @contextmanager
     def worker(self, log: Path | None = None) -> Iterator[WorkerProcess]:
@@ -183,6 +201,25 @@ class FaultCase:
         """How often a text is in the workers' logs."""
         return sum(log.read_text("utf-8", errors="replace").count(text) for log in self.folder.glob("*.log"))
 
+    def failures(self, partition: int, error: str = "") -> int:
+        """How often a partition was taken over again after an error, or after one that says this."""
+        lines = [
+            line
+            for log in self.folder.glob("*.log")
+            for line in log.read_text("utf-8", errors="replace").splitlines()
+            if f"partition {partition}: " in line and "; taking over again in " in line
+        ]
+        return sum(error in line for line in lines)
+
+    def until_all_fail(self, *workers: WorkerProcess, error: str = "", more: int = 1) -> None:
+        """Wait until every partition has failed so often more, by errors that say this."""
+        due = {place: self.failures(place, error) + more for place in range(self.workload.partitions)}
+
+        def have_failed() -> bool:
+            return all(self.failures(place, error) >= times for place, times in due.items())
+
+        self.until(have_failed, f"{more} more failures of every partition: {error}", *workers)
+
     def finish(self, *workers: WorkerProcess) -> None:
         """Let these workers, or a new one, publish all that is left, and end them in good order."""
         if not workers:
@@ -232,7 +269,7 @@ class FaultCase:
 
     @property
     def _ends(self) -> dict[tuple[str, int], int]:
-        return dict(self.workload.input_ends)
+        return {place: end + self._not_events[place] for place, end in self.workload.input_ends.items()}
 
 
 def recovered_s(ended: float, news: Iterable[Sequence[tuple[float, float]]]) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,7 +55,7 @@ class CommittedReader:
         self._stopping = threading.Event()
         self._asked = threading.Event()
         self._drained = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="read_committed reader", daemon=True)
+        self._thread = self._new_thread()
 
     def start(self) -> None:
         """Begin to read, at the beginning of the topics."""
@@ -69,11 +70,25 @@ class CommittedReader:
             if self._failure is not None or time.monotonic() > deadline:
                 raise AssertionError(f"the reader is not through: {self._failure!r}, next {self._next}")
 
+    def begin_anew(self, name: str, create: Callable[[], object]) -> None:
+        """Create a topic anew while nothing is read, and read it from its beginning from then on."""
+        self.stop()
+        create()
+        for tp in self._next:
+            if self._names[tp.topic] == name:
+                self._next[tp] = 0
+        self._stopping.clear()
+        self._thread = self._new_thread()
+        self._thread.start()
+
     def stop(self) -> None:
         """End the thread."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()
+
+    def _new_thread(self) -> threading.Thread:
+        return threading.Thread(target=self._run, name="read_committed reader", daemon=True)
 
     def _run(self) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from importlib import resources
 
 import pytest
 
+from streams.redis_keys import PartitionKeys
+from streams.take_over import OWNER_MARK
 from tests.faults.case import FaultCase
 from tests.faults.conftest import MakeCase
 from tests.integration.harness import WorkerProcess
@@ -21,7 +24,8 @@ pytestmark = [pytest.mark.real_kafka, pytest.mark.timeout(900)]
 LOST_WRITES = "take-over: Redis has lost writes"
 UNPUBLISHED = "take-over: a step was persisted but not published"
 TAKE_OVER = ": take-over: "
-REFUSED = "partition {}: OutOfMemoryError"
+OLD_STEPS = 5
+"""How far back, at least, an old snapshot is."""
 
 
 def until_logged(case: FaultCase, worker: WorkerProcess, text: str, times: int) -> None:
@@ -100,17 +104,72 @@ def test_a_replica_that_lagged_is_rebuilt(
         case.check()
 
 
+def lost_at(case: FaultCase) -> list[tuple[int, int]]:
+    """At which step Redis was where a take-over found that it had lost writes, with the partition, in their order."""
+    said = r"partition (\d+): take-over: Redis has lost writes \(Redis at step (\d+)/"
+    return [(int(place), int(step)) for place, step in re.findall(said, case.log.read_text("utf-8"))]
+
+
+@pytest.mark.fault_case("Redis", "restart from an old snapshot")
+def test_a_redis_that_comes_back_as_it_once_was_is_rebuilt(case: FaultCase, own_redis: OwnRedis) -> None:
+    """Many steps back, in every partition: whole, but of long ago."""
+    case.begin()
+    with case.worker() as worker, own_redis.client() as client:
+        for times in range(1, case.choose(full=4, short=2)):
+            case.until_steps(8, worker)
+            before = case.progress.redis_steps()
+            client.save()
+            after = case.progress.redis_steps()
+            assert min(before) >= 0
+            case.until(
+                lambda after=after: all(  # type: ignore[misc]
+                    case.progress.partition_steps()[place] >= step + OLD_STEPS
+                    for place, step in enumerate(after)
+                ),
+                f"{OLD_STEPS} more steps of every partition",
+                worker,
+            )
+            case.assert_mid_stream()
+            own_redis.kill()
+            own_redis.start()
+            case.injected()
+            until_logged(case, worker, LOST_WRITES, times * case.workload.partitions)
+            found = dict(lost_at(case)[-case.workload.partitions :])
+            assert all(before[place] <= found[place] <= after[place] for place in found)
+            assert len(found) == case.workload.partitions
+        case.finish(worker)
+    case.check()
+
+
+@pytest.mark.fault_case("Redis", "owner tokens of somebody else")
+def test_a_worker_whose_partitions_are_claimed_behind_its_back_takes_them_over_anew(
+    case: FaultCase, own_redis: OwnRedis
+) -> None:
+    """Redis refuses whatever it was about to do in each of them."""
+    case.begin()
+    with case.worker() as worker, own_redis.client() as client:
+        for number in range(case.choose(full=6, short=3)):
+            case.until_steps(8, worker)
+            case.assert_mid_stream()
+            for partition in range(case.workload.partitions):
+                meta = PartitionKeys.of(case.settings, partition).meta
+                client.hset(meta, "owner_token", f"{OWNER_MARK}somebody else {number}")
+            case.until_all_fail(worker, error="FencedError")
+            case.injected()
+        case.finish(worker)
+    case.check()
+
+
 @pytest.mark.fault_case("Redis", "writes refused for lack of memory")
 def test_a_redis_that_refuses_for_a_while_costs_nothing(case: FaultCase, own_redis: OwnRedis) -> None:
     """Every partition is refused, steps and claims alike, and goes on when there is memory again."""
     case.begin()
     with case.worker() as worker, own_redis.client() as client:
-        for times in range(1, case.choose(full=4, short=2)):
+        for _ in range(case.choose(full=3, short=1)):
             case.until_steps(8, worker)
             case.assert_mid_stream()
             client.config_set("maxmemory", 1)
-            for partition in range(case.workload.partitions):
-                until_logged(case, worker, REFUSED.format(partition), 3 * times)
+            case.until_all_fail(worker, error="OutOfMemoryError", more=3)
             client.config_set("maxmemory", 0)
             case.injected()
         case.finish(worker)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 from collections.abc import Iterator
+from typing import NoReturn
 
 import pytest
 import redis
@@ -61,7 +63,7 @@ def test_a_proxy_that_resets_takes_new_connections(proxy: TcpProxy) -> None:
     with socket.create_connection((HOST, proxy.port)) as connection:
         connection.sendall(b"PING\r\n")
         assert connection.recv(7) == b"+PONG\r\n"
-        proxy.reset()
+        assert proxy.reset() == 1
         with pytest.raises(ConnectionResetError):
             connection.recv(1)
     with through(proxy) as client:
@@ -78,6 +80,20 @@ def test_a_withheld_answer_is_that_of_a_request_that_was_done(proxy: TcpProxy, o
         assert proxy.answers_withheld == 1
         proxy.withhold_answers(None)
         assert client.incr("count") == 3
+
+
+def test_what_a_slow_proxy_lets_through_is_done_and_answered_late(
+    proxy: TcpProxy, own_redis: OwnRedis
+) -> None:
+    with own_redis.client() as direct, through(proxy, timeout_s=0.5) as client:
+        assert client.ping()
+        proxy.slow_down(0.3)
+        with pytest.raises(redis.TimeoutError):
+            client.set("key", "value")
+        while direct.get("key") is None:
+            pass
+        proxy.slow_down(0)
+        assert client.get("key") == b"value"
 
 
 def test_a_proxy_passes_what_is_larger_than_its_buffers(proxy: TcpProxy) -> None:
@@ -100,6 +116,30 @@ def test_a_redis_that_lost_power_lacks_the_end_of_its_journal(journaled_redis: J
     journaled_redis.start()
     with journaled_redis.client() as client:
         assert client.keys() == [b"early"]
+
+
+def count_for_ever(client: redis.Redis) -> NoReturn:
+    for number in itertools.count():
+        client.set("unnoticed", number)
+    raise AssertionError
+
+
+def test_a_redis_whose_disk_is_full_takes_nothing_until_there_is_room(
+    journaled_redis: JournaledRedis,
+) -> None:
+    """What it took before it noticed is in the journal afterwards."""
+    with journaled_redis.client() as client:
+        client.set("early", 1)
+        journaled_redis.fill_disk()
+        with pytest.raises(redis.ResponseError, match="No space left on device"):
+            count_for_ever(client)
+        unnoticed = client.get("unnoticed")
+        journaled_redis.free_disk()
+        client.set("late", 1)
+        journaled_redis.kill()
+        journaled_redis.start()
+        assert sorted(client.keys()) == [b"early", b"late", b"unnoticed"]
+        assert client.get("unnoticed") == unnoticed
 
 
 def test_a_failover_loses_what_the_replica_had_not_heard(replicated_redis: ReplicatedRedis) -> None:

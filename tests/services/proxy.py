@@ -8,6 +8,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import TypeVar
 
 from streams.embedded import HOST
 from tests.services.ports import lasting_port
@@ -15,6 +16,7 @@ from tests.services.ports import lasting_port
 _CHUNK_BYTES = 256 * 1024
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _ANSWER_TIMEOUT_S = 10.0
+T = TypeVar("T")
 
 
 class TcpProxy:
@@ -34,6 +36,7 @@ class TcpProxy:
         self._flows = _flowing()
         self._held: list[asyncio.Event] = []
         self._withhold: Callable[[bytes], bool] | None = None
+        self._delay_s = 0.0
 
     def start(self) -> None:
         """Listen."""
@@ -84,9 +87,17 @@ class TcpProxy:
 
         self._call(go_on)
 
-    def reset(self) -> None:
-        """End every connection with a TCP reset; new ones are taken."""
-        self._call(self._reset_all)
+    def reset(self) -> int:
+        """End every connection with a TCP reset; new ones are taken. Gives how many there were."""
+        return self._call(self._reset_all)
+
+    def slow_down(self, delay_s: float) -> None:
+        """Let each chunk, either way, wait for so long from now on; 0 ends it."""
+
+        def change() -> None:
+            self._delay_s = delay_s
+
+        self._call(change)
 
     def lead_to(self, target_port: int) -> None:
         """Forward to another port from now on, and reset the connections to the one before."""
@@ -109,15 +120,17 @@ class TcpProxy:
 
         self._call(change)
 
-    def _call(self, action: Callable[[], object]) -> None:
-        async def act() -> None:
-            action()
+    def _call(self, action: Callable[[], T]) -> T:
+        async def act() -> T:
+            return action()
 
-        asyncio.run_coroutine_threadsafe(act(), self._loop).result(_ANSWER_TIMEOUT_S)
+        return asyncio.run_coroutine_threadsafe(act(), self._loop).result(_ANSWER_TIMEOUT_S)
 
-    def _reset_all(self) -> None:
-        for connection in list(self._connections):
+    def _reset_all(self) -> int:
+        present = list(self._connections)
+        for connection in present:
             connection.reset()
+        return len(present)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = _Connection(writer, self._flows)
@@ -144,6 +157,7 @@ class TcpProxy:
         from_client: bool,
     ) -> None:
         while chunk := await reader.read(_CHUNK_BYTES):
+            await asyncio.sleep(self._delay_s)
             await connection.flows.wait()
             if from_client and self._withhold is not None and self._withhold(chunk):
                 connection.awaits_no_answer = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ from tests.services.proxy import TcpProxy, start_proxy
 
 ADDRESS_VARIABLE = "EBBTIDE_TEST_REDIS"
 _START_TIMEOUT_S = 20.0
+_JOURNALS = "appendonlydir/*.incr.aof"
 _FLUSH_TIMEOUT_S = 300.0
 """Forgetting ten million customers takes a while."""
 Own = TypeVar("Own", bound="OwnRedis")
@@ -113,9 +115,35 @@ class JournaledRedis(OwnRedis):
         self.kill()
         os.truncate(self._journal(), kept_bytes)
 
+    def fill_disk(self) -> None:
+        """From now on its journal finds no room, as on a full disk; other files do."""
+        journal = self._journal()
+        self._next(journal).symlink_to("/dev/full")
+        self._begin_journal_anew(journal)
+
+    def free_disk(self) -> None:
+        """The journal goes on in a file with room, and Redis is asked to try."""
+        self._begin_journal_anew(self._journal())
+
+    def _begin_journal_anew(self, journal: Path) -> None:
+        """Have Redis write its states anew, and then what comes to the journal's next file; wait until it does."""
+        with self.client() as client:
+            client.bgrewriteaof()
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while list(self._folder.glob(_JOURNALS)) != [self._next(journal)]:
+            if time.monotonic() > deadline:
+                raise EmbeddedServiceError("Redis did not begin its journal anew")
+            time.sleep(0.05)
+
     def _journal(self) -> Path:
-        (journal,) = self._folder.glob("appendonlydir/*.incr.aof")
+        (journal,) = self._folder.glob(_JOURNALS)
         return journal
+
+    @staticmethod
+    def _next(journal: Path) -> Path:
+        """The file after this one: they are numbered, as in `appendonly.aof.1.incr.aof`."""
+        name, number, *rest = journal.name.rsplit(".", 3)
+        return journal.with_name(".".join((name, str(int(number) + 1), *rest)))
 
 
 class ClusterRedis(OwnRedis):
