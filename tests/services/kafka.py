@@ -112,10 +112,11 @@ _AUTHORIZER = {
 
 
 @contextmanager
-def start_own_kafka() -> Iterator[KafkaService]:
+def start_own_kafka(more: Mapping[str, str] | None = None) -> Iterator[KafkaService]:
     """A broker from jars that nobody else uses, for the length of the block, with its `pid` and an authorizer.
 
-    At its `lost_servers` it answers too, but tells its clients to go on to a host that is not there.
+    `more` are settings of its own. At its `lost_servers` it answers too, but tells its clients to go on to a host that
+    is not there.
 
     Raises:
         NoKafkaHereError: there are no jars, or nothing to run them.
@@ -126,7 +127,7 @@ def start_own_kafka() -> Iterator[KafkaService]:
         "advertised.listeners": f",LOST://{NOWHERE}:{lost_port}",
         "listener.security.protocol.map": ",LOST:PLAINTEXT",
     }
-    with _from_jars(maven.jars(), _AUTHORIZER, lost) as service:
+    with _from_jars(maven.jars(), {**_AUTHORIZER, **(more or {})}, lost) as service:
         yield dataclasses.replace(service, lost_servers=f"{HOST}:{lost_port}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 import tempfile
 import time
@@ -87,6 +88,20 @@ class KafkaNode:
             lambda: answers_kafka(self.direct_port),
             _START_TIMEOUT_S,
         )
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its process lives."""
+        return self._process is not None and self._process.is_running()
+
+    def limit_files(self, most_bytes: int) -> None:
+        """Let no file of it grow beyond so many bytes, as on a disk that is full, until it is started again."""
+        assert self._process is not None
+        resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+
+    def log_text(self) -> str:
+        """What it has logged so far."""
+        return (self.folder / "kafka.log").read_text("utf-8", errors="replace")
 
     def kill(self) -> None:
         """End it at once (SIGKILL)."""
