@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import resource
+import secrets
 import signal
 import time
 from collections.abc import Collection, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import ProducerFenced
+from redis import Redis
 
+from streams.decisions import FACTS, FACTS_KEY, GROUP_HEADER, KIND_HEADER
+from streams.redis_keys import PartitionKeys
+from streams.settings import Settings
 from tests.faults.case import FaultCase
+from tests.faults.workload import PARTITIONS
 from tests.integration.harness import WorkerProcess
 from tests.services import OwnRedis
 
@@ -18,6 +28,7 @@ pytestmark = [pytest.mark.real_kafka, pytest.mark.timeout(900)]
 
 SETTLED_AFTER_S = 1.0
 """After which a transaction that was about to be committed is."""
+GOES_ON = ": goes on from step "
 GAPS_S = ((1.0, 3.0), (3.0, 7.0), (7.0, 15.0), (15.0, 30.0))
 
 
@@ -132,6 +143,39 @@ def test_killed_in_a_rebuild_the_next_worker_rebuilds_again(case: FaultCase, own
             case.injected()
     case.finish()
     assert case.logged("rebuilt") >= case.workload.partitions
+    case.check()
+
+
+def owner_tokens(case: FaultCase, redis: Redis) -> list[object]:
+    """Who has claimed each partition; None where nobody has."""
+    metas = (PartitionKeys.of(case.settings, place).meta for place in range(case.workload.partitions))
+    return [redis.hget(meta, "owner_token") for meta in metas]
+
+
+@pytest.mark.fault_case("workers", "SIGKILL in a take-over")
+def test_killed_in_a_take_over_the_next_worker_takes_over_again(case: FaultCase, own_redis: OwnRedis) -> None:
+    """Each time there is an outbox to publish, and a partition that had been claimed had not gone on."""
+    case.begin()
+    kills = case.choose(full=4, short=2)
+    with own_redis.client() as client:
+        for number in range(3 * kills):
+            with case.worker() as worker:
+                case.until_steps(1, worker)
+                case.until_backlog(1 - (case.faults + 0.5) / (kills + 1), worker)
+                case.assert_mid_stream()
+                has_outbox = kill_between_persist_and_publish(case, worker)
+            tokens = owner_tokens(case, client)
+            with case.worker(case.folder / f"taking-over-{number}.log") as worker:
+                case.until(lambda: owner_tokens(case, client) != tokens, "a claim", worker, poll_s=0)  # noqa: B023
+                time.sleep(case.random.uniform(0.0, 0.5))
+                worker.kill()
+                claimed = sum(a != b for a, b in zip(tokens, owner_tokens(case, client), strict=True))
+                if has_outbox and worker.log_text().count(GOES_ON) < claimed:
+                    case.injected()
+            if case.faults >= kills:
+                break
+    assert case.faults >= kills
+    case.finish()
     case.check()
 
 
@@ -257,4 +301,108 @@ def test_a_member_stays_in_the_group_through_a_long_rebuild(case: FaultCase, own
         assert case.progress.members() == members
         case.finish(worker)
     assert log.read_text("utf-8").count("take-over:") == case.workload.partitions
+    case.check()
+
+
+@pytest.mark.fault_case("workers", "no file descriptors left for a while")
+def test_a_worker_that_can_open_nothing_goes_on_once_it_can(case: FaultCase, own_redis: OwnRedis) -> None:
+    """Redis ends its connections meanwhile, so that every partition needs new ones, and then new ones to Kafka."""
+    case.begin()
+    with case.worker() as worker, own_redis.client() as client:
+        for _ in range(case.choose(full=3, short=2)):
+            case.until_steps(8, worker)
+            case.assert_mid_stream()
+            pid = worker.process.pid
+            allowed, most = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (0, most))
+            assert client.client_kill_filter(_type="normal", skipme=True) > 0
+            said = case.logged("Too many open files")
+            case.until_all_fail(worker, more=2)
+            assert case.logged("Too many open files") > said
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (allowed, most))
+            case.injected()
+        case.finish(worker)
+    case.check()
+
+
+async def open_as_0_1(settings: Settings, partition: int) -> AIOKafkaProducer:
+    """A producer by the transactional id of Ebbtide 0.1, in a transaction with a change of nobody's."""
+    producer = AIOKafkaProducer(
+        bootstrap_servers=settings.kafka_bootstrap_servers,
+        transactional_id=f"ebbtide-{settings.joined_by_0_1}-{partition}",
+        acks="all",
+    )
+    await producer.start()
+    await producer.begin_transaction()
+    await producer.send_and_wait(settings.topic("segment-changes"), b"{}", partition=partition)
+    return producer
+
+
+async def take_over_from_0_1(case: FaultCase, redis: Redis, *, emptied: bool) -> None:
+    """Leave things as 0.1 does when it is killed, start this version, and have a worker of 0.1 go on that slept.
+
+    0.1 kept neither facts nor the topics' ids, named its owners otherwise, and emptied no outbox.
+    """
+    partitions = range(case.workload.partitions)
+    for partition in partitions:
+        meta = PartitionKeys.of(case.settings, partition).meta
+        assert redis.hdel(meta, "facts", "topic_ids") == 2
+        redis.hset(meta, "owner_token", secrets.token_hex(8))
+    await delete_facts(case.own_settings)
+    if emptied:
+        redis.flushall()
+        case.injected()
+    asleep = [await open_as_0_1(case.own_settings, partition) for partition in partitions]
+    try:
+        with case.worker() as worker:
+            before = case.logged(GOES_ON)
+            await asyncio.to_thread(
+                case.until, lambda: case.logged(GOES_ON) >= before + len(partitions), "taken over", worker
+            )
+            for producer in asleep:
+                with pytest.raises(ProducerFenced):
+                    await producer.commit_transaction()
+            case.injected()
+            await asyncio.to_thread(case.until_steps, 8, worker)
+            case.assert_mid_stream()
+            worker.kill()
+            case.injected()
+    finally:
+        for producer in asleep:
+            with suppress(Exception):
+                await producer.stop()
+
+
+async def delete_facts(settings: Settings) -> None:
+    """Delete the facts of each partition in Kafka."""
+    said = [(KIND_HEADER, FACTS), (GROUP_HEADER, settings.group_id.encode())]
+    topic = settings.topic("ebbtide-decisions")
+    async with AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers, acks="all") as producer:
+        for partition in range(PARTITIONS):
+            await producer.send_and_wait(topic, None, key=FACTS_KEY, partition=partition, headers=said)
+
+
+@pytest.mark.parametrize(
+    "emptied",
+    [
+        pytest.param(False, marks=pytest.mark.fault_case("workers", "version 0.1 killed, this one goes on")),
+        pytest.param(
+            True,
+            marks=pytest.mark.fault_case("workers", "version 0.1 killed, this one goes on, Redis emptied"),
+        ),
+    ],
+)
+def test_what_version_0_1_left_is_taken_over(case: FaultCase, own_redis: OwnRedis, emptied: bool) -> None:
+    """By fields: what 0.1 did not write is taken away. Its worker had slept, and is fenced when it wakes."""
+    case.begin()
+    with own_redis.client() as client:
+        for number in range(case.choose(full=3, short=1)):
+            with case.worker() as worker:
+                case.until_steps(8, worker)
+                case.until_backlog(0.9 - 0.25 * number, worker)
+                case.assert_mid_stream()
+                worker.kill()
+            asyncio.run(take_over_from_0_1(case, client, emptied=emptied))
+    case.finish()
+    assert (case.logged("rebuilt") > 0) == emptied
     case.check()
