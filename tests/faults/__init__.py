@@ -1,4 +1,4 @@
-"""Real faults: workers, brokers, Redis and input are broken in mid-stream, and every change must still be there once.
+"""Real faults: workers, brokers, Redis, input and output are broken in mid-stream; every change must be there once.
 
 `make faults` (or `pytest tests/faults --faults full`) runs every case with 100,000 events and prints a table;
 `--faults-table FILE` writes it as Markdown too. Plain `pytest` runs the short form: the cases marked `short=True`, at
@@ -22,6 +22,9 @@ The fixture `case` is on the session's one broker and on a Redis of the test's o
 take the fixture `make_case` instead:
     with make_case(servers, redis_url, reader_servers=…, replication_factor=3) as case: …
 `reader_servers` is what this process itself uses to reach the brokers, where the workers' way leads through a proxy.
+
+That a fault was felt is waited for: `case.until_all_fail(worker, error="TimeoutError")` returns once every partition
+has been taken over again after such an error.
 
 The files
     case.py      FaultCase: begin, inject, finish, check
