@@ -59,9 +59,9 @@ class Progress:
         group = self._client().describe_groups([self._settings.group_id])[self._settings.group_id]
         return {
             member["member_id"]: [
-                f"{topic}/{partition}"
-                for topic, partitions in (member["member_assignment"] or {}).get("assigned_partitions", [])
-                for partition in partitions
+                f"{assigned['topic']}/{partition}"
+                for assigned in (member["member_assignment"] or {}).get("assigned_partitions", [])
+                for partition in assigned["partitions"]
             ]
             for member in group["members"]
         }
