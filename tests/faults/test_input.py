@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
+import orjson
 import pytest
+from aiokafka import AIOKafkaProducer
 
+from enrichment.acceptance import TOPICS
 from tests.faults.case import FaultCase
 from tests.faults.conftest import MakeCase
 from tests.faults.verdict import chain_breaks
 from tests.faults.workload import PARTITIONS, Size, Workload, by_id, crowd
 from tests.integration.corpus import EXAMPLES
-from tests.integration.harness import Record
+from tests.integration.harness import Record, WorkerProcess, scrape
 from tests.integration.log_files import LogFile, flip_a_bit
 from tests.services import KafkaService, OwnRedis
 
@@ -21,6 +28,7 @@ pytestmark = [pytest.mark.real_kafka, pytest.mark.timeout(900)]
 
 POISON_SHARE, REPEATED_SHARE, LATE_SHARE = 0.02, 0.05, 0.05
 LARGE_BYTES = 10_000
+STANDS_S = 3.0
 FARTHEST = 2_000
 """By how many records, at most, a repeat comes after its original, and a late one after its place."""
 
@@ -208,3 +216,93 @@ def test_an_idle_partition_is_taken_over_clean_each_time_and_goes_on_when_record
             case.send(first)
             case.finish(worker)
         case.check()
+
+
+@asynccontextmanager
+async def transactional(case: FaultCase, name: str) -> AsyncIterator[AIOKafkaProducer]:
+    """Somebody's producer of inputs."""
+    producer = AIOKafkaProducer(
+        bootstrap_servers=case.own_settings.kafka_bootstrap_servers,
+        transactional_id=f"{case.own_settings.topic_prefix}{name}",
+        transaction_timeout_ms=600_000,
+        acks="all",
+    )
+    await producer.start()
+    try:
+        yield producer
+    finally:
+        await producer.stop()
+
+
+async def send_open(case: FaultCase, producer: AIOKafkaProducer, records: Iterable[Record]) -> None:
+    """Put records into the inputs in a transaction, and leave it open."""
+    await producer.begin_transaction()
+    sent = [
+        await producer.send(case.own_settings.topic(topic), key=key, value=value, partition=partition)
+        for topic, key, value, partition in records
+    ]
+    await asyncio.gather(*sent)
+
+
+def never_happened(record: Record, number: int) -> Record:
+    """One like it, which would count beside it."""
+    document = orjson.loads(record.value or b"")
+    return record._replace(value=orjson.dumps({**document, "event_id": f"never-{number}"}))
+
+
+async def send_in_transactions(case: FaultCase, start: int, end: int) -> None:
+    """Events in a transaction that is committed, behind others like them in one that is aborted."""
+    records = case.workload.records[start:end]
+    async with transactional(case, "shop") as shop, transactional(case, "broken") as broken:
+        await send_open(case, broken, [never_happened(record, start + n) for n, record in enumerate(records)])
+        await broken.abort_transaction()
+        await send_open(case, shop, records)
+        await shop.commit_transaction()
+
+
+def stands(worker: WorkerProcess) -> bool:
+    """Whether a worker stands before an open transaction in every partition of every input, for some seconds."""
+    if len(worker.partitions()) < PARTITIONS:
+        return False
+    stood_s = scrape(worker.settings).by("ebbtide_open_transaction_seconds", "topic", "partition")
+    return sum(for_s >= STANDS_S for for_s in stood_s.values()) == PARTITIONS * len(TOPICS)
+
+
+async def run_before_an_open_transaction(case: FaultCase, start: int, middle: int, end: int) -> None:
+    """One stays open before others that are committed; two workers, one after the other, stand there and are killed."""
+    async with transactional(case, "slow") as slow:
+        await send_open(case, slow, case.workload.records[start:middle])
+        await send_in_transactions(case, middle, end)
+        for log in ("first.log", "next.log"):
+            with case.worker(case.folder / log) as worker:
+                await asyncio.to_thread(
+                    case.until, partial(stands, worker), "all partitions before it", worker
+                )
+                assert sum(state["records"] for state in worker.partitions().values()) <= start
+                case.assert_mid_stream()
+                worker.kill()
+                case.injected()
+        await slow.commit_transaction()
+
+
+@pytest.mark.fault_case("input", "somebody's transactions: committed, aborted, left open; SIGKILL")
+def test_what_others_abort_counts_for_nobody_and_what_they_leave_open_is_waited_for(case: FaultCase) -> None:
+    """All but the first and the last of the events come in transactions; one is open before half of them."""
+    cuts = [len(case.workload.records) * number // 8 for number in range(1, 8)]
+    case.begin(cuts[0])
+    for start, end in pairwise(cuts[:3]):
+        asyncio.run(send_in_transactions(case, start, end))
+        case.injected()
+    asyncio.run(run_before_an_open_transaction(case, cuts[2], cuts[3], cuts[4]))
+    for start, end in pairwise(cuts[4:]):
+        asyncio.run(send_in_transactions(case, start, end))
+        case.injected()
+    case.sent_by_others(cuts[0], cuts[-1])
+    case.send(cuts[-1])
+    with case.worker() as worker:
+        case.until_steps(1, worker)
+        case.assert_mid_stream()
+        worker.kill()
+        case.injected()
+    case.finish()
+    case.check()
