@@ -334,10 +334,10 @@ def test_a_worker_that_was_idle_until_kafka_forgot_its_transactional_ids_goes_on
                 case.until(lambda: worker.is_idle(case.workload.partitions), "idle", worker)
                 time.sleep(1.5 * EXPIRED_AFTER_S)
                 case.assert_mid_stream()
-                case.injected()
                 failed = [case.failures(place) for place in range(case.workload.partitions)]
                 with paused(worker.process.pid):  # else it would take what comes first before what is older
                     case.send(start, end)
+                    case.injected()
                 until_all_go_on(case, worker)
                 assert all(case.failures(place) > times for place, times in enumerate(failed))
             assert case.logged(FORGOTTEN) > 0
