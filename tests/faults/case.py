@@ -8,7 +8,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,6 +23,7 @@ from tests.integration.harness import (
     WorkerProcess,
     input_ends,
     make_topics,
+    paused,
     produce,
     stored_profiles,
     worker_process,
@@ -31,8 +32,8 @@ from tests.services.ports import lasting_port
 
 LEAST_BACKLOG_SHARE = 0.02
 """Of all records, how many must still be to come for a fault to be in mid-stream."""
-FED_SHARE = 0.05
-"""Of all records, how many are put into the inputs at once where a case feeds them."""
+FED_SHARE, FED_AHEAD = 0.05, 3
+"""Of all records, how many are put into the inputs at once where a case feeds them, and how often that lies ready."""
 PATIENCE_S = 300.0
 POLL_S = 0.05
 
@@ -93,14 +94,18 @@ class FaultCase:
         else:
             self.send(0, first)
 
-    def _feed(self) -> None:
-        """Put the next portion of the events into the inputs where little is left to take; the last one stays."""
+    def _feed(self, *workers: WorkerProcess) -> None:
+        """Put the next portion of the events into the inputs where little is left to take; the last one stays.
+
+        Workers that had nothing left would take the first input's events before older ones of the others.
+        """
         total = len(self.workload.records)
         portion = math.ceil(FED_SHARE * total)
         if self._fed is None or self._fed >= total - portion:
             return
-        if self._fed - (total - self.progress.backlog()) < portion:
-            self.send(self._fed, self._fed + portion)
+        if self._fed - (total - self.progress.backlog()) < FED_AHEAD * portion:
+            with all_paused(workers):
+                self.send(self._fed, self._fed + portion)
             self._fed += portion
 
     def send(self, start: int, end: int | None = None) -> None:
@@ -140,7 +145,7 @@ class FaultCase:
         """Wait while the workers live; fail with the end of their logs if it does not come."""
         deadline = time.monotonic() + PATIENCE_S
         while not condition():
-            self._feed()
+            self._feed(*workers)
             for worker in workers:
                 assert worker.process.poll() is None, f"ended before: {what}\n{worker.log_text()[-6_000:]}"
             if time.monotonic() > deadline:
@@ -227,7 +232,8 @@ class FaultCase:
                 self.finish(worker)
             return
         if self._fed is not None:
-            self.send(self._fed)
+            with all_paused(workers):
+                self.send(self._fed)
             self._fed = None
         self.until(lambda: self.progress.offsets() == self._ends, "the end of the inputs", *workers)
         self.until(lambda: self._are_idle(workers), "idle workers that hold every partition", *workers)
@@ -270,6 +276,15 @@ class FaultCase:
     @property
     def _ends(self) -> dict[tuple[str, int], int]:
         return {place: end + self._not_events[place] for place, end in self.workload.input_ends.items()}
+
+
+@contextmanager
+def all_paused(workers: Iterable[WorkerProcess]) -> Iterator[None]:
+    """Workers that do nothing inside the block."""
+    with ExitStack() as pauses:
+        for worker in workers:
+            pauses.enter_context(paused(worker.process.pid))
+        yield
 
 
 def recovered_s(ended: float, news: Iterable[Sequence[tuple[float, float]]]) -> float | None:
