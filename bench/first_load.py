@@ -5,19 +5,21 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import msgspec
 import redis
 
 from bench import broker, contenders
 from bench.drain import POLL_S, Run, Services, running
-from bench.pipeline import Entry, Logs, Sizes, measure
+from bench.pipeline import Entry, Logs, Sizes, make_logs, measure
 from bench.report import Part, Table
 from streams.redis_keys import PartitionKeys
 from streams.settings import Settings
 from streams.step import FirstLoad
 from tests.integration.harness import Record
 
+EVENTS_PER_CUSTOMER = 30
 HEADER = ("what", "events", "seconds", "events/s", "as fast as live by ×")
 NOTES = """\
 The same {events:,} events of {customers:,} customers, one process, exactly_once, by the wall clock. Of a first load the
@@ -27,6 +29,8 @@ live as in the main table. Medians of {runs} run(s)."""
 
 def run(services: Services, sizes: Sizes, logs: Logs, say: Callable[[str], None]) -> Part:
     """Both in turn."""
+    sizes = replace(sizes, customers=sizes.events // EVENTS_PER_CUSTOMER)
+    logs = replace(logs, records=make_logs(sizes).records)
     contender = contenders.ebbtide("exactly_once")
     live_s: list[float] = []
     loaded_s: list[float] = []

@@ -151,12 +151,16 @@ class Customer:
             self._view = self._derived(history_of(self.state.orders))
         return self._view
 
-    def apply(self, event: Event, horizons: Horizons, midnight_us: int) -> Effect | Rejection:
+    def apply(
+        self, event: Event, horizons: Horizons, midnight_us: int, *, is_looked_at: bool = True
+    ) -> Effect | Rejection:
         """Take one well-formed record, or say why not.
 
         1. Records dated up to the last erasure are dropped.
         2. Too late is a dead letter; seen before is dropped.
         3. Everything else changes the state.
+
+        Whoever is not looked at after each record has a new picture made when next they are.
         """
         state = self.state
         occurred_at_us = event.occurred_at_us
@@ -186,7 +190,7 @@ class Customer:
             state.latest_us = occurred_at_us
             self.forget_unallowed(day_of(self.as_of_us(midnight_us)))
         if type(event) is Engagement:  # asking for the exact type is many times cheaper than isinstance
-            return self._apply_engagement(event, midnight_us)
+            return self._apply_engagement(event, midnight_us, is_looked_at)
         if type(event) is Purchase:
             return self._apply_purchase(event, horizons)
         assert isinstance(event, Consent)
@@ -198,7 +202,7 @@ class Customer:
         As `apply`, but an erasure acts by its date alone: consents dated after it stay, though they came before it.
         """
         state = self.state
-        effect = self.apply(event, horizons, midnight_us)
+        effect = self.apply(event, horizons, midnight_us, is_looked_at=False)
         if isinstance(effect, Effect) and effect.is_erasure:
             self._keep_later(state, event.occurred_at_us, midnight_us)
         return effect
@@ -226,10 +230,15 @@ class Customer:
         outcome: Outcome = "duplicate" if effect.repeated_order else "accepted"
         return Effect(outcome, True, effect.new_counted_order)
 
-    def _apply_engagement(self, engagement: Engagement, midnight_us: int) -> Effect:
+    def _apply_engagement(self, engagement: Engagement, midnight_us: int, is_looked_at: bool) -> Effect:
         today = day_of(self.as_of_us(midnight_us))
         if engagement.occurred_at_us < denied_until_us(self.state.consent, self.model, today):
             return Effect("accepted", True)
+        if not is_looked_at:
+            scored = apply_engagement(self.state.engagement, engagement, self.model)
+            self._enter_attributes("engagements", engagement)
+            self._view = None
+            return Effect("accepted", True, scored)
         view, model = self.view(), self.model
         scored = apply_engagement(self.state.engagement, engagement, model)
         after = self.state.engagement
@@ -312,13 +321,19 @@ class Customer:
         return None
 
     def _note_attributes(self, topic: Topic, event: Event) -> None:
+        if self._enter_attributes(topic, event):
+            self._view = self.view()._replace(attributes=_attributes(self.state.attributes))
+
+    def _enter_attributes(self, topic: Topic, event: Event) -> bool:
+        """Whether any of them is new."""
         if not event.attributes:
-            return
+            return False
         known = self.state.attributes.get(topic, {})
         latest = with_latest(known, event.attributes, event.occurred_at_us, event.event_id)
-        if latest != known:
-            self.state.attributes[topic] = latest
-            self._view = self.view()._replace(attributes=_attributes(self.state.attributes))
+        if latest == known:
+            return False
+        self.state.attributes[topic] = latest
+        return True
 
     def _derived(self, money: MoneyHistory) -> View:
         state, model = self.state, self.model

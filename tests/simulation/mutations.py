@@ -98,7 +98,7 @@ def no_token_check() -> Iterator[None]:
         yield
 
 
-@_mutation(seed=173)
+@_mutation(seed=55)
 def a_counter_instead_of_a_random_token() -> Iterator[None]:
     """Two owners who make the same step number cannot be told apart, nor can a Redis that was set back."""
 
@@ -166,7 +166,7 @@ def offsets_committed_outside_the_transaction() -> Iterator[None]:
         yield
 
 
-@_mutation(seed=2)
+@_mutation(seed=0)
 def send_results_not_awaited() -> Iterator[None]:
     """A batch that Kafka did not take is missing from the transaction that is committed."""
 
@@ -179,7 +179,7 @@ def send_results_not_awaited() -> Iterator[None]:
         yield
 
 
-@_mutation(seed=1)
+@_mutation(seed=0)
 def sweeps_that_take_no_step() -> Iterator[None]:
     """What passing time changes is written and published without a step of its own."""
     finish = PartitionTask._finish
@@ -221,7 +221,7 @@ def standings_recomputed_in_a_rebuild() -> Iterator[None]:
         yield
 
 
-@_mutation(seed=1)
+@_mutation(seed=5)
 def a_midnight_passed_before_the_backlog_is_read() -> Iterator[None]:
     """Customers are demoted although their purchases are in the log."""
 
@@ -232,14 +232,14 @@ def a_midnight_passed_before_the_backlog_is_read() -> Iterator[None]:
         yield
 
 
-@_mutation(seed=1)
+@_mutation(seed=0)
 def a_midnight_passed_before_an_open_transaction() -> Iterator[None]:
     """The last stable offset is taken for the end: what lies behind is not read, and customers are demoted."""
     with mock.patch.object(Inputs, "has_taken_all", Inputs.is_caught_up):
         yield
 
 
-@_mutation(seed=41)
+@_mutation(seed=147)
 def a_commit_repeated_by_the_same_epoch() -> Iterator[None]:
     """The late copy commits half of the next transaction."""
     make = SimulatedClients.producer
@@ -253,7 +253,7 @@ def a_commit_repeated_by_the_same_epoch() -> Iterator[None]:
         yield
 
 
-@_mutation(seed=42)
+@_mutation(seed=15)
 def reads_that_are_not_checked() -> Iterator[None]:
     """A Redis that was empty for a moment gives customers a second beginning."""
 
@@ -264,7 +264,7 @@ def reads_that_are_not_checked() -> Iterator[None]:
         yield
 
 
-@_mutation(seed=629)
+@_mutation(seed=24)
 def a_rebuild_whose_writes_are_not_counted() -> Iterator[None]:
     """Redis loses some of them before it ends, and nobody notices."""
     read_text = Path.read_text
@@ -296,7 +296,7 @@ def no_confirmation_after_the_claim() -> Iterator[None]:
         yield
 
 
-@_mutation(seed=0)
+@_mutation(seed=1)
 def a_first_load_that_ends_before_everyone_is_decided_on() -> Iterator[None]:
     """Those whom later slices would have reached stay without a standing."""
 
@@ -309,7 +309,7 @@ def a_first_load_that_ends_before_everyone_is_decided_on() -> Iterator[None]:
         yield
 
 
-@_mutation(seed=0)
+@_mutation(seed=2)
 def a_rebuild_that_forgets_who_has_not_been_decided_on() -> Iterator[None]:
     """Redis is emptied in the middle of a first load, and of those folded by then nothing comes back."""
 
@@ -321,19 +321,6 @@ def a_rebuild_that_forgets_who_has_not_been_decided_on() -> Iterator[None]:
 
 
 @_mutation(seed=0)
-def a_rebuild_that_takes_a_first_load_for_live_records() -> Iterator[None]:
-    """An erasure in it then deletes whatever Kafka had before, also what is dated later."""
-
-    def take(self: rebuild._Fold, records: Any, topic: Any) -> None:
-        self._load = None
-        take_records(self, records, topic)
-
-    take_records = rebuild._Fold.take
-    with mock.patch.object(rebuild._Fold, "take", take):
-        yield
-
-
-@_mutation(seed=45)
 def an_input_taken_to_be_at_its_end_by_an_old_answer() -> Iterator[None]:
     """By the event clock, later records of the other inputs overtake its own; nor does a fetch tell the end."""
     with (
@@ -343,7 +330,7 @@ def an_input_taken_to_be_at_its_end_by_an_old_answer() -> Iterator[None]:
         yield
 
 
-@_mutation(seed=255)
+@_mutation(seed=56)
 def an_erasure_that_takes_along_whatever_kafka_had_before() -> Iterator[None]:
     """By the event clock some of that was taken after it; the first rebuild deletes it."""
 
