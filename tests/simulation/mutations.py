@@ -286,7 +286,7 @@ def a_rebuild_whose_writes_are_not_counted() -> Iterator[None]:
         yield
 
 
-@_mutation(seed=688)
+@_mutation(seed=1443)
 def no_confirmation_after_the_claim() -> Iterator[None]:
     """Whoever slept between fencing and claiming rebuilds Redis from a log that is not settled."""
 
