@@ -133,8 +133,9 @@ class _Moment(Collector):
             if partition in self._due:
                 due.add_metric([label], self._due[partition])
             cached.add_metric([label], task.cached_customers)
-            if state.mark is not None and state.mark.load is not None:
+            if state.mark is not None and state.mark.load is not None and state.mark.load.records:
                 loaded.add_metric([label], 1.0 if state.loading is None else state.loading.share)
-            if state.loading is not None and state.loading.seconds_left is not None:
-                left.add_metric([label], state.loading.seconds_left)
+            progress = state.loading if state.status is Status.LOADING else None
+            if progress is not None and progress.seconds_left is not None:
+                left.add_metric([label], progress.seconds_left)
         yield from (status, lag, hidden, stands, midnight, trusted, due, cached, loaded, left)

@@ -63,6 +63,8 @@ LONGEST_PAUSE_S = 5.0
 FIRST_BACK_OFF_S, LONGEST_BACK_OFF_S = 0.2, 10.0
 LOOK_EVERY_S = 1.0
 KEEP_STOP_TIMEOUT_S = 5.0
+LOAD_STEP_S = 30.0
+"""How long a step of a first load goes on taking records: well below what a step may take."""
 STEP_TIMEOUT_S = 120.0
 """How long a step may take besides its publication. Each request in it has a limit of its own; this is for what none of
 them foresees, since a step that waits for ever looks from outside like one that has nothing to do."""
@@ -421,27 +423,36 @@ class PartitionTask:
         return step.after
 
     async def _load_step(self, mark: Mark, inputs: Inputs, publisher: Publisher) -> Mark:
-        """One step of the first load: folds records, or, once all have been, decides on some of the customers."""
+        """One step of the first load: folds records, or, once all have been, decides on some of the customers.
+
+        Where an input is stuck, what came before is kept; the partition is then taken over anew, as always, since the
+        consumer may have given records that nobody took.
+        """
         assert mark.load is not None
         work, ends_load = self._begin_step(), False
+        stuck: StuckError | None = None
         if mark.is_folded:
             while not ends_load and not work.is_full:
                 ends_load = await work.enter(mark.midnight_day)
                 await asyncio.sleep(0)
         else:
             limit = min(UNIT_RECORDS, self.settings.batch_max_records, self._most_records)
+            ends_s = asyncio.get_running_loop().time() + LOAD_STEP_S
             while not work.has_loaded_enough and work.records < self._most_records:
                 try:
                     records = await next_records(inputs, mark.load, limit)
-                except StuckError:
+                except StuckError as error:
                     if work.records == 0:
                         raise
-                    break  # what came before it is kept; the next step meets it again
+                    stuck = error
+                    break
                 if not records:
                     break
                 with self._narrowing_down(work, inputs, records):
                     await work.load(records, mark.midnight_day)
                 await asyncio.sleep(0)
+                if asyncio.get_running_loop().time() >= ends_s:
+                    break
             if inputs.offsets == mark.offsets:
                 await self._look_after()
                 return mark
@@ -451,6 +462,8 @@ class PartitionTask:
         self._note(work, step)
         await self._store.empty_outbox()
         await self._note_load(step.after)
+        if stuck is not None:
+            raise stuck
         return step.after
 
     async def _note_load(self, mark: Mark) -> None:

@@ -261,6 +261,9 @@ class _Fold:
             known_us = self._erased_up_to_us.get(customer_id, -1)
             self._erased_up_to_us[customer_id] = max(known_us, event.occurred_at_us)
         self._enricher.load([event], self._customers, midnight_day, Results(self._model))
+        state = self._customers[customer_id].state
+        if state.latest_us is not None:
+            state.profiled_day = max(state.profiled_day, day_of(state.latest_us))
 
     def _is_erased(self, event: Event, record: ConsumerRecord) -> bool:
         """Whether a record came before its customer's erasure, which deleted it whatever its date.

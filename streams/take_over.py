@@ -266,7 +266,7 @@ async def check_first_start(settings: Settings, clients: Clients, partition: int
 
 def check_resumable(stored: StoredMark | None, partition: int) -> None:
     """Raise `StoppedError` where Redis alone, as `at_least_once` has it, cannot say where to go on."""
-    if stored is not None and stored.is_rebuilding:
+    if stored is not None and stored.is_rebuilding and not stored.mark.is_loading:
         raise StoppedError(
             f"partition {partition}: stopped: its rebuild was interrupted, and only exactly_once can finish it"
         )

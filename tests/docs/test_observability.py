@@ -19,7 +19,7 @@ from streams.clients import RealClients
 from streams.clock import EventClock
 from streams.exposition import Exposition
 from streams.first_load import LoadProgress
-from streams.partition_task import PartitionTask
+from streams.partition_task import PartitionTask, Status
 from streams.settings import Settings
 from streams.step import FirstLoad, Mark
 from streams.worker import Worker
@@ -42,7 +42,8 @@ async def exported(monkeypatch: pytest.MonkeyPatch) -> Labels:
     settings = Settings()
     worker = Worker(settings)
     task = PartitionTask(settings, worker.model, RealClients(settings), EventClock(), 0)
-    task.state.mark = Mark(1, "token", 20_000, {}, FirstLoad({}, {}, 20_000))
+    task.state.mark = Mark(1, "token", 20_000, {}, FirstLoad({"consents": 0}, {"consents": 1}, 20_000))
+    task.state.status = Status.LOADING
     task.state.loading = LoadProgress(0)
     task.state.loading.seconds_left = 60.0
     task.state.is_clock_trusted = True

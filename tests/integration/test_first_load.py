@@ -11,13 +11,17 @@ from typing import Any, NamedTuple
 
 import orjson
 import pytest
+from aiokafka import TopicPartition
 from redis import Redis
 
 from enrichment.acceptance import TOPICS, Topic
 from enrichment.days import DAY_US, day_of, format_time, midnight_us
 from enrichment.model import Model
 from schemas.timestamps import parse_timestamp
+from streams import fetching, partition_task
+from streams.batches import Unreadable
 from streams.demo import load_events
+from streams.fetching import UnreadableError
 from streams.partition_survey import survey
 from streams.partition_task import PartitionState, Status
 from streams.redis_keys import PartitionKeys
@@ -454,6 +458,46 @@ async def test_later_records_wait_for_it(settings: Settings) -> None:
     assert set(of_first[3:]) <= {"event"}
     profiles = await stored_profiles(settings)
     assert profiles["c000"]["aggregates"]["order_count"] == 2
+
+
+async def test_a_batch_that_cannot_be_read_at_first_costs_the_other_inputs_nothing(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the consumer gave of them meanwhile is read again, although the batch is readable at the next look."""
+    monkeypatch.setattr(partition_task, "LOOK_AGAIN_S", 0.1)
+    examined = fetching._ExaminingClient._examined
+    failed: list[int] = []
+
+    async def unreadable_once(
+        self: Any, topic: str, partition: int, said: Any, data: Any, positions: Any
+    ) -> bytes | None:
+        at = positions[topic, partition]
+        if topic.endswith("purchases") and at == 0:
+            data = data[: 12 + int.from_bytes(data[8:12])]  # the first batch alone
+        elif topic.endswith("purchases") and data and not failed:
+            failed.append(at)
+            why = Unreadable(at, at + 1, "damaged on its way", b"")
+            self.errors[TopicPartition(topic, partition)] = UnreadableError(
+                TopicPartition(topic, partition), [why]
+            )
+            return b""
+        return await examined(self, topic, partition, said, data, positions)
+
+    monkeypatch.setattr(fetching._ExaminingClient, "_examined", unreadable_once)
+    await make_topics(settings)
+    log = many(30)
+    for portion in (log["purchases"][:10], log["purchases"][10:]):
+        await produce(settings, [record_of("purchases", document) for document in portion])
+    await produce(settings, records({**log, "purchases": []}))
+    async with running(settings) as worker:
+        await until_idle(settings, worker)
+        outcomes = worker.states()[0].outcomes
+        profiles = await stored_profiles(settings)
+    assert failed == [10]
+    assert outcomes == {(topic, "accepted"): 30 for topic in TOPICS}
+    assert len(profiles) == 30
+    assert {profile["aggregates"]["order_count"] for profile in profiles.values()} == {1}
+    assert await read_topic(settings, "dead-letters") == []
 
 
 async def test_what_is_loaded_counts_as_what_it_is(settings: Settings) -> None:
