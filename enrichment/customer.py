@@ -325,7 +325,7 @@ class Customer:
             self._view = self.view()._replace(attributes=_attributes(self.state.attributes))
 
     def _enter_attributes(self, topic: Topic, event: Event) -> bool:
-        """Whether any of them is new."""
+        """Keep the attributes of a record; tells whether that changed any."""
         if not event.attributes:
             return False
         known = self.state.attributes.get(topic, {})

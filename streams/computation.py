@@ -92,6 +92,8 @@ class Computation:
     async def process(self, segment: Segment) -> None:
         """Take the records of a segment, in their order."""
         taken, events, customers = await self._read(segment.arrived)
+        if not events:
+            return
         first, first_change = len(self.results.rejected), len(self.results.changes)
         self._enricher.process(events, customers, segment.midnight_day, self.results)
         for at, refused in self.results.rejected[first:]:

@@ -25,7 +25,7 @@ LOG_EVERY_S = 30.0
 async def next_records(inputs: Inputs, load: FirstLoad, most: int) -> list[Arrived]:
     """The next records of the load, all of one input: at most so many.
 
-    None where all have been taken, or where none came in time.
+    Empty where all have been taken, or where none came in time.
     """
     for topic in TOPICS:
         end, is_in_vain = load.ends[topic], False
@@ -59,7 +59,7 @@ class LoadProgress:
         """The load has come to `mark`; so many customers are known, of whom so many have not been decided on."""
         load = mark.load
         assert load is not None
-        done = sum(mark.offsets[topic] - start for topic, start in load.starts.items())
+        done = load.records_before(mark.offsets)
         total = load.records + DECISION_RECORDS * customers
         done += DECISION_RECORDS * (customers - undecided)
         self.share = done / total if total else 1.0

@@ -469,7 +469,8 @@ class Inputs:
     def take_before(self, topic: Topic, end: int, most_records: int) -> list[Arrived]:
         """The next records of an input from before an offset: at most so many, of those that have been fetched.
 
-        None where there are none before it any more; then the input is read on from there, whatever lies between.
+        Empty where none has been fetched. Once nothing before the offset is left, the input goes on from there, though
+        what lies between may be no records.
         """
         buffer = self.buffers[topic]
         run: list[Arrived] = []

@@ -208,5 +208,5 @@ def _told_of_load(mark: Mark) -> str | None:
     assert mark.load is not None
     if mark.is_folded:
         return "its first load: all records are folded, and customers are being decided on"
-    taken = sum(mark.offsets[topic] - start for topic, start in mark.load.starts.items())
+    taken = mark.load.records_before(mark.offsets)
     return f"its first load: {taken} of {mark.load.records} records are folded"

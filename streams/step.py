@@ -50,7 +50,11 @@ class FirstLoad(msgspec.Struct, frozen=True):
     @property
     def records(self) -> int:
         """How many offsets it takes."""
-        return sum(self.ends[topic] - start for topic, start in self.starts.items())
+        return self.records_before(self.ends)
+
+    def records_before(self, offsets: dict[Topic, int]) -> int:
+        """How many of them lie before these offsets."""
+        return sum(offsets[topic] - start for topic, start in self.starts.items())
 
 
 class Mark(msgspec.Struct, frozen=True):

@@ -161,17 +161,17 @@ async def problems_of(settings: Settings, log: Log) -> list[str]:
         else:
             others += 1
     refused = sum(sent.refused for sent in readable)
-    return [
-        *(f"{len(expected - held)} customers lost" for _ in range(held < expected or bool(expected - held))),
-        *(f"{len(held - expected)} customers too many" for _ in range(bool(held - expected))),
-        *(f"batch {place}: {count} dead letters" for place, count in found.items() if count != 1),
-        *(f"batch {place}: no dead letter" for place in sorted(log.unreadable - found.keys())),
-        *(
-            f"batch {place}: a dead letter, though it is whole"
-            for place in sorted(found.keys() - log.unreadable)
-        ),
-        *(f"{others} other dead letters for {refused}" for _ in range(others != refused)),
-    ]
+    problems = [f"batch {place}: {count} dead letters" for place, count in found.items() if count != 1]
+    problems += [f"batch {place}: no dead letter" for place in sorted(log.unreadable - found.keys())]
+    whole = sorted(found.keys() - log.unreadable)
+    problems += [f"batch {place}: a dead letter, though it is whole" for place in whole]
+    if lost := expected - held:
+        problems.append(f"{len(lost)} customers lost")
+    if more := held - expected:
+        problems.append(f"{len(more)} customers too many")
+    if others != refused:
+        problems.append(f"{others} other dead letters for {refused}")
+    return problems
 
 
 def main() -> int:
