@@ -10,9 +10,9 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from enrichment.acceptance import TOPICS, Topic
+from schemas.topics import INPUT_TOPICS, InputTopic
+from streams.kafka.topics import TOPICS as DEFINITIONS
 from streams.settings import Settings
-from streams.topics import TOPICS as DEFINITIONS
 from tests.integration.harness import Record
 
 TIMEOUT_S = 30.0
@@ -51,7 +51,7 @@ def feed(settings: Settings, records: Iterable[Record]) -> None:
         if error is not None:
             failed.append(str(error))
 
-    names = {topic: settings.topic(topic) for topic in TOPICS}
+    names = {topic: settings.topic(topic) for topic in INPUT_TOPICS}
     for number, (topic, key, value, partition) in enumerate(records):
         client.produce(names[topic], value, key, partition, on_delivery=note)
         if number % 1_000 == 0:
@@ -112,12 +112,12 @@ def values_of(settings: Settings, name: str, partitions: int) -> Iterator[Messag
                     ended.add(message.partition())
 
 
-def committed(client: Consumer, settings: Settings, partitions: int) -> dict[tuple[Topic, int], int]:
+def committed(client: Consumer, settings: Settings, partitions: int) -> dict[tuple[InputTopic, int], int]:
     """What the consumer's group has committed of the inputs; 0 where it has committed nothing.
 
     Empty while nobody coordinates the group yet, as on a broker that has just been started.
     """
-    topics: dict[str, Topic] = {settings.topic(topic): topic for topic in TOPICS}
+    topics: dict[str, InputTopic] = {settings.topic(topic): topic for topic in INPUT_TOPICS}
     places = [TopicPartition(name, number) for name in topics for number in range(partitions)]
     try:
         found = client.committed(places, timeout=TIMEOUT_S)

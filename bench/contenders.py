@@ -13,11 +13,11 @@ import redis
 from confluent_kafka import Consumer
 
 from bench import broker
-from enrichment.acceptance import TOPICS, Topic
-from streams.redis_keys import PartitionKeys
+from schemas.topics import INPUT_TOPICS, InputTopic
 from streams.settings import Settings
+from streams.state.keys import PartitionKeys
 
-Progress = dict[tuple[Topic, int], int]
+Progress = dict[tuple[InputTopic, int], int]
 """The next offset to be taken, by input and partition."""
 
 
@@ -90,6 +90,6 @@ def _marks(settings: Settings, partitions: int) -> Progress:
         answers = asked.execute()
     progress: Progress = {}
     for partition, answer in enumerate(answers):
-        offsets = msgspec.json.decode(answer, type=dict[Topic, int]) if answer else {}
-        progress.update({(topic, partition): offsets.get(topic, 0) for topic in TOPICS})
+        offsets = msgspec.json.decode(answer, type=dict[InputTopic, int]) if answer else {}
+        progress.update({(topic, partition): offsets.get(topic, 0) for topic in INPUT_TOPICS})
     return progress

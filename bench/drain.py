@@ -27,10 +27,10 @@ from bench.contenders import Contender, Progress, Start
 from bench.processes import ProcessTree, cpu_s
 from bench.workload import spread
 from enrichment.days import day_of
-from streams.clock_check import wall_clock_us
-from streams.embedded import OwnedProcess
+from streams.demo.embedded import OwnedProcess
+from streams.kafka.topics import create_topics
 from streams.settings import Settings
-from streams.topics import create_topics
+from streams.worker.clock_check import wall_clock_us
 from tests.integration.harness import ROOT, Record, make_settings, process_environment, readiness_of
 from tests.services import KafkaService, OwnRedis
 

@@ -7,17 +7,18 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 from bench.workload import customer_name
-from enrichment.acceptance import TOPICS
-from enrichment.customer import Customer
+from enrichment.customer.customer import Customer
 from enrichment.days import day_of
 from enrichment.model import Model
-from streams.clients import RealClients
-from streams.clock_check import wall_clock_us
-from streams.publisher import Publisher, make_publisher
-from streams.redis_keys import PartitionKeys
+from schemas.topics import INPUT_TOPICS
+from streams.checkpoint import Mark
+from streams.micro_batch import StoredState
 from streams.settings import Settings
-from streams.state_store import StateStore, stored_state
-from streams.step import Mark, StoredState
+from streams.state.keys import PartitionKeys
+from streams.state.store import StateStore, stored_state
+from streams.worker.clients import RealClients
+from streams.worker.clock_check import wall_clock_us
+from streams.worker.publisher import Publisher, make_publisher
 from tests.enrichment.driver import Partition
 from tests.enrichment.records import consent, engagement, order
 from tests.integration.harness import partition_of
@@ -107,7 +108,7 @@ class _Filled:
         keys = PartitionKeys.of(settings, partition)
         self._store = StateStore(clients.redis, keys, model, settings.erasure_keys)
         self._publisher: Publisher = make_publisher(settings, clients, partition, 60.0)
-        self._mark = Mark(1, uuid.uuid4().hex[:16], midnight_day, dict.fromkeys(TOPICS, 0))
+        self._mark = Mark(1, uuid.uuid4().hex[:16], midnight_day, dict.fromkeys(INPUT_TOPICS, 0))
         self._model = model.fingerprint
         self._states: list[StoredState] = []
 

@@ -14,9 +14,9 @@ from bench import broker, contenders
 from bench.drain import POLL_S, Run, Services, running
 from bench.pipeline import Entry, Logs, Sizes, make_logs, measure
 from bench.report import Part, Table
-from streams.redis_keys import PartitionKeys
+from streams.checkpoint import FirstLoad
 from streams.settings import Settings
-from streams.step import FirstLoad
+from streams.state.keys import PartitionKeys
 from tests.integration.harness import Record
 
 EVENTS_PER_CUSTOMER = 30

@@ -25,8 +25,8 @@ from confluent_kafka import Message, Producer
 from bench import broker
 from bench.workload import Shape, make_workload
 from enrichment.days import day_of
-from streams.clock_check import wall_clock_us
 from streams.settings import Settings, load_settings
+from streams.worker.clock_check import wall_clock_us
 from tests.integration.harness import Record, partition_of
 
 TICK_S = 0.002

@@ -5,21 +5,22 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from bench.state_codec import decode, encode
-from enrichment.acceptance import Topic, check_against_model, check_time
+from enrichment.customer.validation import check_against_model, check_time
+from enrichment.deciding.results import Results
 from enrichment.enricher import Enricher
-from enrichment.results import Results
 from schemas import decode as wire
 from schemas.dead_letters import Rejection
 from schemas.events import Event
-from streams.output import OutputWriter, dead_letter
+from schemas.topics import InputTopic
+from streams.outbox import OutputRecord
 from streams.settings import Settings
-from streams.step import OutputRecord
+from streams.worker.outputs import OutputWriter, dead_letter
 
 
 class Arrival(NamedTuple):
     """A record as it came; `topic` is without prefix, and the time is the broker's."""
 
-    topic: Topic
+    topic: InputTopic
     partition: int
     offset: int
     key: bytes

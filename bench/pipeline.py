@@ -12,7 +12,7 @@ from bench.drain import Drained, Services, drain, running
 from bench.report import Cell, Part, Table
 from bench.workload import DAYS, Shape, make_workload
 from enrichment.days import day_of
-from streams.clock_check import wall_clock_us
+from streams.worker.clock_check import wall_clock_us
 from tests.integration.harness import Record
 
 HEADER = (

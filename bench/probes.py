@@ -17,7 +17,7 @@ import numpy as np
 from confluent_kafka import Consumer, TopicPartition
 
 from bench import broker, load
-from streams.embedded import OwnedProcess
+from streams.demo.embedded import OwnedProcess
 from streams.settings import Settings
 from tests.integration.harness import ROOT, process_environment
 

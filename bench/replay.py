@@ -14,7 +14,7 @@ from bench.contenders import Contender
 from bench.drain import Services
 from bench.pipeline import Entry, Logs, Sizes, measure
 from bench.report import Cell, Part, Table
-from enrichment.acceptance import TOPICS
+from schemas.topics import INPUT_TOPICS
 from tests.integration.harness import ROOT, Record
 
 NOTES = """\
@@ -45,7 +45,7 @@ def run(services: Services, sizes: Sizes, logs: Logs, say: Callable[[str], None]
 
 def write_files(records: Iterable[Record], folder: Path) -> None:
     """One file of lines for each topic."""
-    files = {topic: (folder / f"{topic}.jsonl").open("wb") for topic in TOPICS}
+    files = {topic: (folder / f"{topic}.jsonl").open("wb") for topic in INPUT_TOPICS}
     for topic, _, value, _ in records:
         files[topic].write((value or b"") + b"\n")
     for file in files.values():

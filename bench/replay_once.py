@@ -15,7 +15,7 @@ from pathlib import Path
 
 from enrichment.model import load_model
 from streams.garbage import expecting_long_lives
-from streams.replay_files import run_replay
+from streams.replay.files import run_replay
 
 
 def main() -> None:

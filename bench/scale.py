@@ -17,8 +17,8 @@ from bench.pipeline import Logs, Sizes, median
 from bench.report import Cell, Part, Table
 from bench.workload import Shape, make_workload
 from enrichment.days import day_of
-from streams.clock_check import wall_clock_us
 from streams.settings import Settings
+from streams.worker.clock_check import wall_clock_us
 from tests.integration.harness import Record
 
 PROCESSES_NOTES = """\

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from enrichment.customer import Customer, empty_state
+from enrichment.customer.customer import Customer, empty_state
 from enrichment.model import Model
-from streams import state_codec
-from streams.state_store import stored_state
+from streams.state import codec as state_codec
+from streams.state.store import stored_state
 
 STATE_KEY = b"state"
 """What it is called where a store wants a name besides the customer's."""

@@ -26,9 +26,9 @@ from bench.drain import Run, Services, running
 from bench.probes import Latency, percentiles_ms, probing
 from bench.report import Cell, Part, Table, markdown
 from enrichment.days import day_of
-from streams.clock_check import wall_clock_us
-from streams.redis_keys import PartitionKeys
 from streams.settings import Settings
+from streams.state.keys import PartitionKeys
+from streams.worker.clock_check import wall_clock_us
 from tests.services import start_kafka, start_own_redis
 
 POLL_S = 0.2

@@ -17,12 +17,16 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from enrichment.acceptance import Topic
 from enrichment.days import DAY_US, midnight_us
+from schemas.topics import InputTopic
 from tests.integration.harness import Record, partition_of
 
 DAYS = 60
-SHARES: tuple[tuple[Topic, float], ...] = (("purchases", 0.30), ("engagements", 0.65), ("consents", 0.05))
+SHARES: tuple[tuple[InputTopic, float], ...] = (
+    ("purchases", 0.30),
+    ("engagements", 0.65),
+    ("consents", 0.05),
+)
 LATE_SHARE, DUPLICATE_SHARE = 0.01, 0.02
 MOST_LATE_DAYS = 7
 LONGEST_REPEAT_SHARE = 0.02
@@ -90,9 +94,9 @@ def make_workload(shape: Shape) -> list[Record]:
     return _with_repeats(first, repeats, draws.random)
 
 
-def spread(records: Iterable[Record]) -> dict[tuple[Topic, int], list[Record]]:
+def spread(records: Iterable[Record]) -> dict[tuple[InputTopic, int], list[Record]]:
     """The records of each partition of each topic, in their order."""
-    places: dict[tuple[Topic, int], list[Record]] = {}
+    places: dict[tuple[InputTopic, int], list[Record]] = {}
     for record in records:
         places.setdefault((record.topic, record.partition), []).append(record)
     return places

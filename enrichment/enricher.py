@@ -12,19 +12,19 @@ from typing import NamedTuple, TypeGuard
 
 import numpy as np
 
-from enrichment.acceptance import Horizons, topic_of
-from enrichment.changes import LOAD, Cause
-from enrichment.customer import Customer, Effect, View
+from enrichment.customer.customer import Customer, Effect, View
+from enrichment.customer.decision import Decision
+from enrichment.customer.validation import Horizons, topic_of
 from enrichment.days import day_of, midnight_us
-from enrichment.deciding import Decider
-from enrichment.decision import Decision
-from enrichment.features import Ints, build_features
-from enrichment.look_ahead import MAX_ROWS, is_due, look_ahead
+from enrichment.deciding.changes import LOAD, Cause
+from enrichment.deciding.decider import Decider
+from enrichment.deciding.profile import Document, profile_document
+from enrichment.deciding.results import Results, Table
+from enrichment.deciding.timers import MAX_ROWS, is_due, look_ahead
 from enrichment.model import Model
-from enrichment.profile import Document, profile_document
-from enrichment.results import Results, Table
-from enrichment.scores import score
-from enrichment.standing import candidates
+from enrichment.scoring.features import Ints, build_features
+from enrichment.scoring.scores import score
+from enrichment.scoring.standing import candidates
 from schemas.dead_letters import Rejection
 from schemas.events import Consent, Event
 

@@ -32,8 +32,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from enrichment.empirical_hazard import EmpiricalHazard
-from enrichment.lifetime_value import BGNBD, ParetoNBD, Predictor
+from enrichment.lifetime.empirical_hazard import EmpiricalHazard
+from enrichment.lifetime.lifetime_value import BGNBD, ParetoNBD, Predictor
 from enrichment.money import (
     BASE_RATE,
     MAX_AMOUNT_MICROS,

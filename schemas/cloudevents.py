@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final
 from urllib.parse import quote
 
-OutputTopic = Literal["segment-changes", "customer-profiles", "reactivation-triggers"]
+from schemas.topics import EventTopic
+
 Header = tuple[str, bytes]
 
 SPEC_VERSION: Final = "1.0"
 CONTENT_TYPE: Final = "application/json"
-TYPES: Final[dict[OutputTopic, str]] = {
+TYPES: Final[dict[EventTopic, str]] = {
     "segment-changes": "io.ebbtide.segment-change.v1",
     "customer-profiles": "io.ebbtide.customer-profile.v1",
     "reactivation-triggers": "io.ebbtide.reactivation-trigger.v1",
@@ -32,7 +33,7 @@ _CONTENT_TYPE: Final[Header] = ("content-type", CONTENT_TYPE.encode())
 class CloudEventHeaders:
     """Makes the headers of one output topic's records; `namespace` tells installations apart."""
 
-    def __init__(self, topic: OutputTopic, namespace: str) -> None:
+    def __init__(self, topic: EventTopic, namespace: str) -> None:
         self.topic: Final = topic
         self.source: Final = f"/ebbtide/{quote(namespace, safe='')}/{topic}"
         """A URI reference, such as `/ebbtide/production/segment-changes`; with `ce_id` it is unique."""

@@ -8,6 +8,8 @@ from typing import Annotated, Final, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from schemas.topics import InputTopic
+
 Reason = Literal[
     "Malformed",
     "OutOfRange",
@@ -106,7 +108,7 @@ class DeadLetterLine(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
     topic: Annotated[
-        Literal["purchases", "engagements", "consents"],
+        InputTopic,
         Field(description="The input that held the record, without the optional prefix."),
     ]
     reason: Annotated[Reason, Field(description="Which rule of acceptance the record broke.")]

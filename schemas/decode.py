@@ -19,9 +19,10 @@ from schemas.dead_letters import (
     Rejection,
     rejection,
 )
-from schemas.events import Event, Topic
-from schemas.plain import EVENT_OF, NOT_PLAIN
-from schemas.wire import RECORD_TYPES
+from schemas.events import Event
+from schemas.fast_path import EVENT_OF, NOT_PLAIN
+from schemas.input_models import RECORD_TYPES
+from schemas.topics import InputTopic
 
 MAX_VALUE_BYTES: Final = 1_048_576
 
@@ -42,13 +43,13 @@ _WORDS: Final[Mapping[str, str]] = {
 """For the messages of pydantic that name Python's types instead of JSON's."""
 
 
-def decode(topic: Topic, value: bytes | None, key: bytes | NoKey | None = NO_KEY) -> Event | Rejection:
+def decode(topic: InputTopic, value: bytes | None, key: bytes | NoKey | None = NO_KEY) -> Event | Rejection:
     """The event in a record's value, or a `Rejection`; no bytes make it raise.
 
     1. Size: larger than 1 MiB is `OutOfRange`, and is not parsed.
     2. JSON: an object in UTF-8, of at most 1,024 levels. A number that no finite double can hold is refused
        wherever it is, in ignored fields too. Of duplicate keys the last wins.
-    3. Fields, as `schemas.wire` describes them. Where several are wrong, a `Malformed` one is reported
+    3. Fields, as `schemas.input_models` describes them. Where several are wrong, a `Malformed` one is reported
        before any other, and then the first in the order of the model.
     4. Key: `KeyMismatch` unless it is the customer id in UTF-8; not checked with `NO_KEY`.
 
@@ -80,7 +81,7 @@ def decode(topic: Topic, value: bytes | None, key: bytes | NoKey | None = NO_KEY
     return event
 
 
-def validate(topic: Topic, document: object) -> Event | Rejection:
+def validate(topic: InputTopic, document: object) -> Event | Rejection:
     """The event in a JSON document, or a `Rejection` that names the field: the long way, which knows every rule."""
     try:
         return RECORD_TYPES[topic].model_validate(document).event()

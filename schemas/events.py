@@ -1,7 +1,7 @@
 """What input records say: purchases, engagements and consents.
 
 Events are immutable, and names carry units (`occurred_at_us`, `total_micros`). `schemas.decode` makes them from bytes;
-`schemas.wire` says what a record must be like, and what each field means.
+`schemas.input_models` says what a record must be like, and what each field means.
 """
 
 from __future__ import annotations
@@ -19,9 +19,6 @@ OF_AN_ERASURE: Final = ("event_id", "customer_id", "occurred_at", "kind")
 """What is read of an erasure: it is never refused for what stands beside that."""
 RESERVED_CHANNELS: Final = frozenset({"automated", "none"})
 """What stands in counts where there is no channel: no channel may be named so."""
-
-Topic = Literal["purchases", "engagements", "consents"]
-TOPICS: Final[tuple[Topic, ...]] = ("purchases", "engagements", "consents")
 
 Scalar = str | bool | int | float
 """A value of `declared`; an integer beyond 64 bits arrives as a float."""

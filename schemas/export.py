@@ -17,9 +17,9 @@ from schemas.changes import SegmentChange
 from schemas.dead_letters import REASONS, DeadLetterLine
 from schemas.decode import MAX_VALUE_BYTES
 from schemas.events import MAX_NAME_CHARACTERS, OF_AN_ERASURE
+from schemas.input_models import Consent, Engagement, Purchase
 from schemas.profiles import CustomerProfile
 from schemas.triggers import ReactivationTrigger
-from schemas.wire import Consent, Engagement, Purchase
 
 VERSION: Final = "1.0.0"
 """Of the schemas, not of the package; the first number is in every `$id` and `ce_type`."""

@@ -20,16 +20,16 @@ from typing import Any
 import faust
 from faust.web import Request, Response, View
 
-from streams.client_logs import throttle_client_logs
-from streams.doctor import check_erasure_key, check_kafka, check_redis, require
-from streams.ending import EndingWorker
-from streams.exposition import Exposition
+from streams.console.terminal import say
 from streams.garbage import expect_long_lives
-from streams.kafka_connection import check_security
+from streams.kafka.client_logs import throttle_client_logs
+from streams.kafka.connection import check_security
+from streams.operations.doctor import check_erasure_key, check_kafka, check_redis, require
+from streams.operations.web_port import require_free
 from streams.settings import CONFIG_VARIABLE, SECRET_FILE_VARIABLES, Settings, load_settings
-from streams.terminal import say
-from streams.web_port import require_free
-from streams.worker import Worker
+from streams.worker.ending import EndingWorker
+from streams.worker.exposition import Exposition
+from streams.worker.worker import Worker
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import hypothesis
 import pytest
 
-from streams.embedded import EmbeddedBroker
+from streams.demo.embedded import EmbeddedBroker
 from tests import services
 from tests.faults.table import print_table
 from tests.once import Once

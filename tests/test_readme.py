@@ -10,7 +10,7 @@ import pytest
 
 from schemas.decode import decode
 from schemas.events import Consent, Engagement, Purchase
-from streams.cli import main
+from streams.cli.commands import main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")

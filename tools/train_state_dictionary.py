@@ -5,7 +5,7 @@
 The states are those of synthetic customers with up to a year of orders, engagement and consents, with ids of several
 styles, so that the dictionary holds what customers of any business share. The same seed gives the same bytes.
 States are read with the dictionary that they were written with: a new one needs a new format in
-`streams/state_codec.py`.
+`streams/state/codec.py`.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from uuid import UUID
 import orjson
 import zstandard
 
-from enrichment.acceptance import Topic
-from enrichment.customer import Customer, CustomerState, empty_state
+from enrichment.customer.customer import Customer, CustomerState, empty_state
 from enrichment.days import day_of
+from enrichment.deciding.results import Results
 from enrichment.enricher import Enricher
 from enrichment.model import load_model
-from enrichment.results import Results
 from schemas.dead_letters import Rejection
 from schemas.decode import decode
-from streams.state_codec import packed
+from schemas.topics import InputTopic
+from streams.state.codec import packed
 
 DICTIONARY_BYTES = 16_384
 CUSTOMERS = 2_500
@@ -79,13 +79,13 @@ def consent(rng: random.Random) -> Record:
     return {"kind": "consent", "purpose": rng.choice(("email", "sms", "push")), "granted": rng.random() < 0.8}
 
 
-def history(rng: random.Random) -> Iterator[tuple[Topic, Record]]:
+def history(rng: random.Random) -> Iterator[tuple[InputTopic, Record]]:
     """One customer's records, by time."""
     style, currency = rng.choice(ID_STYLES), rng.choice(("USD", "USD", "EUR", "GBP"))
     seconds = sorted(rng.randrange(DAYS * 86_400) for _ in range(rng.randint(1, MOST_EVENTS)))
     for second in seconds:
         drawn = rng.random()
-        topic: Topic = "purchases" if drawn < 0.3 else "engagements" if drawn < 0.95 else "consents"
+        topic: InputTopic = "purchases" if drawn < 0.3 else "engagements" if drawn < 0.95 else "consents"
         record = {
             "purchases": lambda: order(rng, lambda: style(rng), currency),
             "engagements": lambda: engagement(rng),

@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 
 from bench.per_event import Arrival, PerEvent
 from bench.state_codec import redis_key
-from enrichment.acceptance import TOPICS, Topic
+from schemas.topics import INPUT_TOPICS, InputTopic
 from streams.garbage import expect_long_lives
 from streams.settings import Settings, load_settings
 
@@ -43,7 +43,7 @@ def make_app(settings: Settings, midnight_day: int, data: Path) -> faust.App:
         consumer_auto_offset_reset="earliest",
         producer_linger=0.02,
     )
-    inputs: dict[str, Topic] = {settings.topic(topic): topic for topic in TOPICS}
+    inputs: dict[str, InputTopic] = {settings.topic(topic): topic for topic in INPUT_TOPICS}
     outputs = {name: _topic(app, settings.topic(name)) for name in OUTPUTS}
     core = PerEvent(settings, midnight_day)
     redis: Any = Redis.from_url(settings.redis_url)

@@ -17,11 +17,11 @@ from quixstreams.models import Serializer, Topic
 
 from bench.per_event import Arrival, PerEvent
 from bench.state_codec import STATE_KEY
-from enrichment.acceptance import TOPICS
-from enrichment.acceptance import Topic as Input
+from schemas.topics import INPUT_TOPICS
+from schemas.topics import InputTopic as Input
 from streams.garbage import expect_long_lives
+from streams.outbox import OutputRecord
 from streams.settings import Settings, load_settings
-from streams.step import OutputRecord
 
 SESSION_TIMEOUT_MS = 180_000
 """The benchmark stops the process for a while, and the group must not notice."""
@@ -57,7 +57,7 @@ def make_application(settings: Settings, state: Path, commit_every: int) -> Appl
 
 def build(application: Application, settings: Settings, midnight_day: int) -> None:
     """Inputs → one state per customer → outputs."""
-    inputs: dict[str, Input] = {settings.topic(topic): topic for topic in TOPICS}
+    inputs: dict[str, Input] = {settings.topic(topic): topic for topic in INPUT_TOPICS}
     outputs: dict[str, Topic] = {
         name: application.topic(settings.topic(name), value_serializer=_ValueOf(), key_serializer="bytes")
         for name in OUTPUTS

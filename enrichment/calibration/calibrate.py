@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from enrichment.calibration.capacity import fit_tiers
 from enrichment.calibration.drift import drift
 from enrichment.calibration.engagement_weights import reweighted, with_weights
 from enrichment.calibration.lifetime import fit_lifetime_value
@@ -17,7 +16,8 @@ from enrichment.calibration.stability import stability
 from enrichment.calibration.validation import validate
 from enrichment.days import format_day
 from enrichment.model import Model, TimeUnit
-from enrichment.scores import score
+from enrichment.scoring.scores import score
+from enrichment.tiers.capacity import fit_tiers
 
 Document = dict[str, Any]
 

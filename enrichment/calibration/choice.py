@@ -20,7 +20,7 @@ from enrichment.calibration.holdout import (
     predictions,
 )
 from enrichment.calibration.snapshot import Histories, Snapshot
-from enrichment.lifetime_value import BGNBD, Floats, ParetoNBD, Predictor
+from enrichment.lifetime.lifetime_value import BGNBD, Floats, ParetoNBD, Predictor
 
 Family = Literal["pareto_nbd", "bg_nbd", "empirical"]
 FAMILIES: tuple[Family, ...] = ("pareto_nbd", "bg_nbd", "empirical")

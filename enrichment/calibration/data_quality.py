@@ -11,9 +11,9 @@ import numpy.typing as npt
 from scipy import stats
 
 from enrichment.calibration.snapshot import Snapshot
-from enrichment.features import NO_DAY, Features
 from enrichment.model import METRICS, Model
-from enrichment.scores import score
+from enrichment.scoring.features import NO_DAY, Features
+from enrichment.scoring.scores import score
 
 Floats = npt.NDArray[np.float64]
 Document = dict[str, Any]

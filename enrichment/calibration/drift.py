@@ -11,7 +11,7 @@ from scipy import stats
 from enrichment.calibration.snapshot import Snapshot
 from enrichment.days import format_day
 from enrichment.model import METRICS, Model, Reference
-from enrichment.scores import score
+from enrichment.scoring.scores import score
 
 Floats = npt.NDArray[np.float64]
 Document = dict[str, Any]

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy.optimize import isotonic_regression
 
 from enrichment.calibration.snapshot import Snapshot
-from enrichment.empirical_hazard import EmpiricalHazard
+from enrichment.lifetime.empirical_hazard import EmpiricalHazard
 
 Floats = npt.NDArray[np.float64]
 

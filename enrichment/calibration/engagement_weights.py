@@ -11,8 +11,8 @@ import numpy.typing as npt
 from scipy import stats
 
 from enrichment.calibration.snapshot import Snapshot, between
-from enrichment.customer import engaged_of
-from enrichment.engagement import COUNT_WINDOW_DAYS
+from enrichment.customer.customer import engaged_of
+from enrichment.customer.engagement import COUNT_WINDOW_DAYS
 from enrichment.model import Model
 
 Floats = npt.NDArray[np.float64]

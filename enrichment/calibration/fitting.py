@@ -3,7 +3,7 @@
 Parameters are searched as logarithms, within bounds, from several fixed starts: on a part of the histories where there
 are very many, then on all of them from the best. Equal histories are computed once and weighted, and sorted first, so
 the same histories give the same fit in whatever order they come. The likelihoods are those of
-`enrichment.lifetime_value`, which names their sources.
+`enrichment.lifetime.lifetime_value`, which names their sources.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 
 from enrichment.calibration.snapshot import Histories
-from enrichment.lifetime_value import BGNBD, GammaGamma, ParetoNBD
+from enrichment.lifetime.lifetime_value import BGNBD, GammaGamma, ParetoNBD
 
 Floats = npt.NDArray[np.float64]
 Parameters = ParetoNBD | BGNBD | GammaGamma

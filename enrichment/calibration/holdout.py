@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy.stats import rankdata
 
 from enrichment.calibration.snapshot import Histories, Snapshot, between
-from enrichment.lifetime_value import Predictor, predict
+from enrichment.lifetime.lifetime_value import Predictor, predict
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]

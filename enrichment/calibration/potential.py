@@ -10,8 +10,8 @@ from scipy import stats
 
 from enrichment.calibration.snapshot import Later, Snapshot, between
 from enrichment.model import Model
-from enrichment.scores import Scored, score
-from enrichment.standing import EMERGING, LOW, SEGMENT, SEGMENT_PROSPECT, candidates
+from enrichment.scoring.scores import Scored, score
+from enrichment.scoring.standing import EMERGING, LOW, SEGMENT, SEGMENT_PROSPECT, candidates
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]

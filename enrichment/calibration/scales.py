@@ -18,7 +18,7 @@ from enrichment.calibration.snapshot import Snapshot
 from enrichment.calibration.thresholds import MIN_CUSTOMERS, fit_thresholds
 from enrichment.days import format_day
 from enrichment.model import METRICS, Model
-from enrichment.scores import RATIO_CAP, Scored, score
+from enrichment.scoring.scores import RATIO_CAP, Scored, score
 
 Floats = npt.NDArray[np.float64]
 Document = dict[str, Any]

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from enrichment.acceptance import Horizons, topic_of
-from enrichment.customer import Customer, View, empty_state
+from enrichment.customer.customer import Customer, View, empty_state
+from enrichment.customer.validation import Horizons, topic_of
 from enrichment.days import day_of
-from enrichment.features import Features, build_features
 from enrichment.model import Model
+from enrichment.scoring.features import Features, build_features
 from schemas.dead_letters import Rejection
 from schemas.events import Event
 

@@ -16,7 +16,7 @@ from scipy.stats import spearmanr
 
 from enrichment.calibration.fitting import Fit, fit_gamma_gamma
 from enrichment.calibration.snapshot import Histories, Snapshot
-from enrichment.lifetime_value import GammaGamma
+from enrichment.lifetime.lifetime_value import GammaGamma
 
 Floats = npt.NDArray[np.float64]
 

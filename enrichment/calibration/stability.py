@@ -11,8 +11,8 @@ import numpy.typing as npt
 from enrichment.calibration.snapshot import Snapshot
 from enrichment.days import format_day
 from enrichment.model import Model
-from enrichment.scores import score
-from enrichment.standing import STANDINGS, Candidates, candidates, next_standing
+from enrichment.scoring.scores import score
+from enrichment.scoring.standing import STANDINGS, Candidates, candidates, next_standing
 from schemas.profiles import DIMENSIONS
 
 Ranks = npt.NDArray[np.int64]

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from enrichment.calibration.snapshot import Later, Snapshot, between
-from enrichment.features import Features
 from enrichment.model import Model
-from enrichment.scores import Scored
-from enrichment.standing import STANDINGS, candidates
+from enrichment.scoring.features import Features
+from enrichment.scoring.scores import Scored
+from enrichment.scoring.standing import STANDINGS, candidates
 from schemas.profiles import DIMENSIONS
 
 Bools = npt.NDArray[np.bool_]

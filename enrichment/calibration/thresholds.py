@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from enrichment.customer import Customer, empty_state
-from enrichment.features import Features, build_features
+from enrichment.customer.customer import Customer, empty_state
+from enrichment.customer.orders import DayMoney, Folded, MoneyHistory
 from enrichment.model import Model
-from enrichment.orders import DayMoney, Folded, MoneyHistory
-from enrichment.scores import Scored, score
+from enrichment.scoring.features import Features, build_features
+from enrichment.scoring.scores import Scored, score
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]

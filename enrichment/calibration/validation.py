@@ -13,14 +13,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from enrichment import lifetime_value
 from enrichment.calibration.holdout import area_under_curve
 from enrichment.calibration.snapshot import Histories, Later, Snapshot, between
 from enrichment.calibration.standing_outcomes import standing_outcomes
 from enrichment.days import format_day
-from enrichment.features import Features
+from enrichment.lifetime import lifetime_value
 from enrichment.model import Model
-from enrichment.scores import Scored, score
+from enrichment.scoring.features import Features
+from enrichment.scoring.scores import Scored, score
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

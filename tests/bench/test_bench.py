@@ -18,7 +18,7 @@ from bench.latency import Rates
 from bench.pipeline import Logs, Sizes, make_logs
 from bench.scale import Scales
 from enrichment.days import DAY_US, day_of, midnight_us
-from streams.clock_check import wall_clock_us
+from streams.worker.clock_check import wall_clock_us
 from tests.bench.outcomes import Outcome, outcome_of
 from tests.integration.harness import Document, aggregates, check_sequences
 from tests.services import KafkaService, start_own_redis

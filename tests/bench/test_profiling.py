@@ -11,8 +11,9 @@ from bench.profiling import OTHER, NoSamplesError, Stacks, sampling, stacks_of, 
 
 LOOP = "run (streams/app.py:40);_run_once (asyncio/base_events.py:1922);_run (asyncio/events.py:80)"
 LINES = [
-    f"{LOOP};_step (streams/partition_task.py:3);process (enrichment/enricher.py:6);score (enrichment/scores.py:5) 6",
-    f"{LOOP};_step (streams/partition_task.py:3);decode (schemas/decode.py:9);__init__ (inspect.py:1) 3",
+    f"{LOOP};_step (streams/worker/partition_task.py:3);process (enrichment/enricher.py:6);"
+    "score (enrichment/scoring/scores.py:5) 6",
+    f"{LOOP};_step (streams/worker/partition_task.py:3);decode (schemas/decode.py:9);__init__ (inspect.py:1) 3",
     f"{LOOP};send (aiokafka/conn.py:3) 1",
     f"{LOOP};getmany (aiokafka/consumer/consumer.py:3) 2",
     "_run_once (asyncio/base_events.py:1922) 8",

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from bench.workload import DUPLICATE_SHARE, SHARES, Shape, make_workload, spread
-from enrichment.acceptance import check_against_model
+from enrichment.customer.validation import check_against_model
 from enrichment.days import midnight_us
 from enrichment.model import load_model
 from schemas.dead_letters import Rejection

@@ -13,7 +13,7 @@ import click
 import pytest
 import yaml
 
-from streams.cli import cli
+from streams.cli.commands import cli
 from streams.settings import load_settings
 
 ROOT = Path(__file__).parents[2]

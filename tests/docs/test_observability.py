@@ -15,14 +15,14 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from streams.clients import RealClients
-from streams.clock import EventClock
-from streams.exposition import Exposition
-from streams.first_load import LoadProgress
-from streams.partition_task import PartitionTask, Status
+from streams.checkpoint import FirstLoad, Mark
 from streams.settings import Settings
-from streams.step import FirstLoad, Mark
-from streams.worker import Worker
+from streams.worker.clients import RealClients
+from streams.worker.clock import EventClock
+from streams.worker.exposition import Exposition
+from streams.worker.first_load import LoadProgress
+from streams.worker.partition_task import PartitionTask, Status
+from streams.worker.worker import Worker
 
 ROOT = Path(__file__).parents[2]
 DASHBOARD = ROOT / "ops" / "grafana" / "ebbtide.json"

@@ -11,15 +11,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import repeat
 from typing import Any
 
-from enrichment.acceptance import Horizons, topic_of
-from enrichment.customer import Customer, empty_state
+from enrichment.customer.customer import Customer, empty_state
+from enrichment.customer.validation import Horizons, topic_of
 from enrichment.days import day_of, midnight_us
+from enrichment.deciding.results import Results
 from enrichment.enricher import Enricher
 from enrichment.model import Model
-from enrichment.results import Results
 from schemas.events import Event
 from schemas.profiles import DIMENSIONS
-from streams.state_codec import decode, encode
+from streams.state.codec import decode, encode
 from tests.enrichment.records import day, event_of
 from tests.oracles.seeded_log import DAY_US, MOST_DELAY_DAYS, TOPICS, SeededLog
 

@@ -13,8 +13,9 @@ from enrichment.days import day_of
 from enrichment.model import Model
 from schemas.dead_letters import Rejection
 from schemas.decode import decode
-from schemas.events import Event, Topic
+from schemas.events import Event
 from schemas.timestamps import parse_timestamp
+from schemas.topics import InputTopic
 from tests.oracles.seeded_log import MODEL_OVERRIDES
 
 Record = dict[str, Any]
@@ -40,7 +41,7 @@ def model(**overrides: Any) -> Model:
 
 def event_of(topic: str, record: Record) -> Event:
     """A record as `decode` gives it; it must be well-formed."""
-    event = decode(cast(Topic, topic), json.dumps(record).encode())
+    event = decode(cast(InputTopic, topic), json.dumps(record).encode())
     assert not isinstance(event, Rejection), event
     return event
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from enrichment.acceptance import Horizons, check_against_model, check_time, digest_of
+from enrichment.customer.validation import Horizons, check_against_model, check_time, digest_of
 from enrichment.days import DAY_US, HOUR_US
 from tests.enrichment.driver import Partition
 from tests.enrichment.records import consent, engagement, erasure, model, order

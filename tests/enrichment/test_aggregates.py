@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from enrichment.acceptance import Horizons
+from enrichment.customer.validation import Horizons
 from enrichment.days import day_of, midnight_us
 from enrichment.model import Model
 from schemas.events import Event

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from enrichment import look_ahead
-from enrichment.customer import Customer
+from enrichment.customer.customer import Customer
 from enrichment.days import day_of
+from enrichment.deciding import timers as look_ahead
 from enrichment.model import Model
 from tests.enrichment.driver import Item, Partition, in_arrival_order, in_replay_order, with_midnights
 from tests.enrichment.records import SEEDED_MODEL

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from enrichment import drivers
 from enrichment.days import format_day
+from enrichment.deciding import drivers
 from enrichment.identity import change_id
 from enrichment.model import Model
 from schemas.changes import LEVELS, SegmentChange

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from scipy.integrate import quad
 
-from enrichment.scores import Scored, score
+from enrichment.scoring.scores import Scored, score
 from tests.enrichment.calibration.histories import orders, snapshots
 from tests.enrichment.records import model
 

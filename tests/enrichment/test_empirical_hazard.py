@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from enrichment.empirical_hazard import EmpiricalHazard
-from enrichment.lifetime_value import Floats, predict
+from enrichment.lifetime.empirical_hazard import EmpiricalHazard
+from enrichment.lifetime.lifetime_value import Floats, predict
 from tests.enrichment.driver import Partition
 from tests.enrichment.records import model, order
 

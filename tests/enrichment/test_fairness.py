@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from enrichment.fairness import audit, ratio_interval, wilson
+from enrichment.insight.fairness import audit, ratio_interval, wilson
 
 Document = dict[str, Any]
 

@@ -8,15 +8,15 @@ from typing import Any
 import orjson
 import pytest
 
-from enrichment.acceptance import TOPICS, Topic
-from enrichment.customer import Customer, empty_state
+from enrichment.customer.customer import Customer, empty_state
+from enrichment.customer.decision import NO_DWELL_DAY
 from enrichment.days import day_of, format_time, midnight_us
-from enrichment.decision import NO_DWELL_DAY
+from enrichment.deciding.results import Results
 from enrichment.enricher import UNDECIDED_DAY, Enricher
 from enrichment.model import Model
-from enrichment.results import Results
 from schemas.events import Event
-from streams.replay import NAMESPACE, replay
+from schemas.topics import INPUT_TOPICS, InputTopic
+from streams.replay.replay import NAMESPACE, replay
 from tests.enrichment.records import SEEDED_MODEL, event_of
 from tests.oracles.seeded_log import SeededLog, make_log
 
@@ -26,11 +26,11 @@ PLAIN = Model.model_validate({**SEEDED_MODEL, "hysteresis": NO_HYSTERESIS})
 
 
 def loaded(
-    log: dict[Topic, list[dict[str, Any]]], midnight_day: int, slices: int = 1
+    log: dict[InputTopic, list[dict[str, Any]]], midnight_day: int, slices: int = 1
 ) -> tuple[dict[str, Customer], Results]:
     """Everyone after the load of these records, and what it brings; decided on in so many slices."""
     enricher, results = Enricher(MODEL, NAMESPACE), Results(MODEL)
-    events: list[Event] = [event_of(topic, record) for topic in TOPICS for record in log[topic]]
+    events: list[Event] = [event_of(topic, record) for topic in INPUT_TOPICS for record in log[topic]]
     customers = {event.customer_id: Customer(event.customer_id, empty_state(), MODEL) for event in events}
     enricher.load(events, customers, midnight_day, results)
     known = [customer for customer in customers.values() if customer.is_known]
@@ -41,11 +41,13 @@ def loaded(
     return customers, results.finish()
 
 
-def expected(log: dict[Topic, list[dict[str, Any]]], name: str, midnight_day: int) -> dict[str, Any] | None:
+def expected(
+    log: dict[InputTopic, list[dict[str, Any]]], name: str, midnight_day: int
+) -> dict[str, Any] | None:
     """Where the plain rules put a customer, by a replay of their records alone; None where nothing is known."""
     values = [
         (topic, orjson.dumps(record))
-        for topic in TOPICS
+        for topic in INPUT_TOPICS
         for record in log[topic]
         if record["customer_id"] == name
     ]
@@ -57,7 +59,7 @@ def expected(log: dict[Topic, list[dict[str, Any]]], name: str, midnight_day: in
     return {"as_of": format_time(as_of_us), "life": customer.decision.life, **profile["standing"]}  # type: ignore[dict-item]
 
 
-def without_profiling(log: SeededLog) -> dict[Topic, list[dict[str, Any]]]:
+def without_profiling(log: SeededLog) -> dict[InputTopic, list[dict[str, Any]]]:
     """What a word on profiling deletes depends on what came first: those are looked at elsewhere."""
     kept = [record for record in log["consents"] if record.get("purpose") != "profiling"]
     return {"purchases": log["purchases"], "engagements": log["engagements"], "consents": kept}
@@ -70,7 +72,7 @@ def test_everyone_enters_once_where_the_plain_rules_put_them(random_seed: int, d
         make_log(random_seed, customers=15, days=120, events=600, disorder=disorder, late_money=False)
     )
     last_day = max(
-        day_of(event_of(topic, record).occurred_at_us) for topic in TOPICS for record in log[topic]
+        day_of(event_of(topic, record).occurred_at_us) for topic in INPUT_TOPICS for record in log[topic]
     )
     customers, results = loaded(log, last_day - 2, slices=3)
     found: dict[str, dict[str, Any]] = {}
@@ -94,7 +96,7 @@ def test_everyone_enters_once_where_the_plain_rules_put_them(random_seed: int, d
     }
 
 
-def record(topic: Topic, event_id: str, when: str, **more: Any) -> dict[str, Any]:
+def record(topic: InputTopic, event_id: str, when: str, **more: Any) -> dict[str, Any]:
     kinds = {"purchases": "order", "engagements": "opened", "consents": "consent"}
     order = {"order_id": event_id, "currency": "USD", "total": "10"} if topic == "purchases" else {}
     return {
@@ -122,7 +124,7 @@ def test_an_erasure_takes_what_is_dated_up_to_it_whenever_that_came(random_seed:
     midnight_day = 20_200
     for number in range(20):
         consents = random.Random(f"{random_seed}/{number}").sample(CONSENTS, len(CONSENTS))
-        log: dict[Topic, list[dict[str, Any]]] = {
+        log: dict[InputTopic, list[dict[str, Any]]] = {
             "consents": [*consents, CONSENTS[1]],
             "purchases": [record("purchases", "o1", "2025-01-03"), record("purchases", "o2", "2025-01-07")],
             "engagements": [
@@ -145,7 +147,7 @@ def test_an_erasure_takes_what_is_dated_up_to_it_whenever_that_came(random_seed:
 
 def test_who_may_not_be_profiled_at_the_end_of_it_enters_nowhere() -> None:
     """They get a profile without standing, and what they engaged in is not kept."""
-    log: dict[Topic, list[dict[str, Any]]] = {
+    log: dict[InputTopic, list[dict[str, Any]]] = {
         "consents": [record("consents", "p", "2025-01-09", purpose="profiling", granted=False)],
         "purchases": [record("purchases", "o1", "2025-01-03")],
         "engagements": [record("engagements", "e1", "2025-01-04")],
@@ -160,7 +162,7 @@ def test_who_may_not_be_profiled_at_the_end_of_it_enters_nowhere() -> None:
 
 
 def test_who_was_erased_and_came_no_more_leaves_a_life_only() -> None:
-    log: dict[Topic, list[dict[str, Any]]] = {
+    log: dict[InputTopic, list[dict[str, Any]]] = {
         "consents": [record("consents", "x", "2025-01-09", kind="erasure")],
         "purchases": [record("purchases", "o1", "2025-01-03")],
         "engagements": [],

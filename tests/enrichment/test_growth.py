@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from enrichment.model import METRICS
-from enrichment.scores import score
+from enrichment.scoring.scores import score
 from tests.enrichment.calibration.snapshots import snapshots
 from tests.enrichment.records import model, order
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import rankdata
 
-from enrichment.lifetime_value import BGNBD, Floats, GammaGamma, ParetoNBD, PurchaseModel, predict
+from enrichment.lifetime.lifetime_value import BGNBD, Floats, GammaGamma, ParetoNBD, PurchaseModel, predict
 
 CDNOW = Path(__file__).parents[1] / "data" / "cdnow"
 HOLDOUT_WEEKS = 39.0

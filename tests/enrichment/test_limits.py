@@ -9,15 +9,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from enrichment import orders
-from enrichment.acceptance import check_against_model
-from enrichment.customer import Customer, empty_state
-from enrichment.holding import MAX_HELD_BYTES
-from enrichment.orders import Refund
-from enrichment.results import Results
-from streams.decisions import decision_records
-from streams.output import OutputWriter
-from streams.state_codec import decode, encode
+from enrichment.customer import orders
+from enrichment.customer.customer import Customer, empty_state
+from enrichment.customer.orders import Refund
+from enrichment.customer.size_limits import MAX_HELD_BYTES
+from enrichment.customer.validation import check_against_model
+from enrichment.deciding.results import Results
+from streams.state.changelog import decision_records
+from streams.state.codec import decode, encode
+from streams.worker.outputs import OutputWriter
 from tests.enrichment.driver import Partition
 from tests.enrichment.records import consent, day, engagement, event_of, model, order, purchase, refund
 from tests.oracles.recount import read_log, recount

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from enrichment import look_ahead
-from enrichment.features import build_features
-from enrichment.long_silence import LEAST_DAYS
+from enrichment.deciding import timers as look_ahead
+from enrichment.deciding.long_silence import LEAST_DAYS
 from enrichment.model import Model
+from enrichment.scoring.features import build_features
 from tests.enrichment.driver import Partition, in_replay_order, with_midnights
 from tests.enrichment.records import SEEDED_MODEL, consent, day, engagement, model, order
 from tests.oracles.seeded_log import make_log

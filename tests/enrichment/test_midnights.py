@@ -13,13 +13,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from enrichment.changes import Cause
-from enrichment.customer import Customer
+from enrichment.customer.customer import Customer
 from enrichment.days import day_of, midnight_us
+from enrichment.deciding.changes import Cause
+from enrichment.deciding.results import Results, Table
 from enrichment.model import Model
-from enrichment.results import Results, Table
 from schemas.events import Event
-from streams.state_codec import encode
+from streams.state.codec import encode
 from tests.enrichment.driver import Document, Partition
 from tests.enrichment.records import consent, day, engagement, erasure, model, order
 from tests.enrichment.test_batches import LIVELY

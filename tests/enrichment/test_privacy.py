@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from enrichment.customer import empty_state
+from enrichment.customer.customer import empty_state
+from enrichment.customer.engagement import EngagementState
 from enrichment.days import midnight_us
-from enrichment.engagement import EngagementState
 from schemas.profiles import SCORE_NAMES, TRAIT_NAMES
 from tests.enrichment.driver import Partition, through_storage
 from tests.enrichment.records import consent, day, engagement, erasure, model, order

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from enrichment.days import format_day
+from enrichment.deciding.reactivation import group_of
 from enrichment.model import Model
-from enrichment.reactivation import group_of
 from schemas.events import Event
 from schemas.triggers import ReactivationTrigger
 from tests.enrichment.driver import Partition, through_storage

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from enrichment.days import midnight_us
+from enrichment.insight.segment_worth import expected_worth, later_worth, with_differences
 from enrichment.model import Calibration, SegmentWorth
-from enrichment.segment_worth import expected_worth, later_worth, with_differences
 from tests.enrichment.driver import Partition
 from tests.enrichment.records import consent, day, engagement, model, order
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from enrichment.features import Features
 from enrichment.model import METRICS, Model
-from enrichment.scores import SCORES, Scored
-from enrichment.standing import (
+from enrichment.scoring.features import Features
+from enrichment.scoring.scores import SCORES, Scored
+from enrichment.scoring.standing import (
     ACTIVE,
     AT_RISK,
     LAPSED,

@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from enrichment.days import DAY_US, format_day, midnight_us
+from enrichment.insight.recourse import ways_up
 from enrichment.model import Model
-from enrichment.standing import LIFECYCLE, SEGMENT, TIER
-from enrichment.ways_up import ways_up
+from enrichment.scoring.standing import LIFECYCLE, SEGMENT, TIER
 from schemas.events import Event
 from schemas.profiles import DIMENSIONS, Dimension
 from tests.enrichment.driver import Document, Partition

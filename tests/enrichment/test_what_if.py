@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from enrichment.calibration.capacity import CapacityError
+from enrichment.insight.what_if import TIERS, WhatIf, what_if, what_if_document, with_capacities
 from enrichment.model import Model
-from enrichment.roster import UNKNOWN_AGE, Roster, roster_of
-from enrichment.standing import TIER
-from enrichment.what_if import TIERS, WhatIf, what_if, what_if_document, with_capacities
+from enrichment.scoring.standing import TIER
+from enrichment.tiers.capacity import CapacityError
+from enrichment.tiers.population import UNKNOWN_AGE, Roster, roster_of
 from tests.enrichment.driver import Document, Partition
 from tests.enrichment.records import consent, day, engagement, model, order
 

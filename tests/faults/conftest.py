@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from streams.replay import NAMESPACE
+from streams.replay.replay import NAMESPACE
 from tests.faults.case import FaultCase
 from tests.faults.table import ROW
 from tests.faults.workload import DEEP, FULL, SHORT, Size, Workload, crowd

@@ -9,9 +9,9 @@ import redis
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
-from enrichment.acceptance import TOPICS
-from streams.redis_keys import PartitionKeys
+from schemas.topics import INPUT_TOPICS
 from streams.settings import Settings
+from streams.state.keys import PartitionKeys
 
 
 class Progress:
@@ -82,7 +82,7 @@ class Progress:
         self.problem = None
         for tp, offset in offsets.items():
             name = tp.topic.removeprefix(self._settings.topic_prefix)
-            if name in TOPICS and offset.metadata:
+            if name in INPUT_TOPICS and offset.metadata:
                 self._offsets[name, tp.partition] = offset.offset
                 self._steps[tp.partition] = json.loads(offset.metadata)["step"]
 

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import pytest
 
-from streams.embedded import HOST
+from streams.demo.embedded import HOST
 from tests.faults.case import FaultCase
 from tests.faults.conftest import MakeCase
 from tests.integration.harness import WorkerProcess, paused, worker_process

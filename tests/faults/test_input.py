@@ -14,7 +14,7 @@ import orjson
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from enrichment.acceptance import TOPICS
+from schemas.topics import INPUT_TOPICS
 from tests.faults.case import FaultCase
 from tests.faults.conftest import MakeCase
 from tests.faults.verdict import chain_breaks
@@ -265,7 +265,7 @@ def stands(worker: WorkerProcess) -> bool:
     if len(worker.partitions()) < PARTITIONS:
         return False
     stood_s = scrape(worker.settings).by("ebbtide_open_transaction_seconds", "topic", "partition")
-    return sum(for_s >= STANDS_S for for_s in stood_s.values()) == PARTITIONS * len(TOPICS)
+    return sum(for_s >= STANDS_S for for_s in stood_s.values()) == PARTITIONS * len(INPUT_TOPICS)
 
 
 async def run_before_an_open_transaction(case: FaultCase, start: int, middle: int, end: int) -> None:

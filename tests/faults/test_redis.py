@@ -12,8 +12,8 @@ from importlib import resources
 
 import pytest
 
-from streams.redis_keys import PartitionKeys
-from streams.take_over import OWNER_MARK
+from streams.state.keys import PartitionKeys
+from streams.worker.recovery import OWNER_MARK
 from tests.faults.case import FaultCase
 from tests.faults.conftest import MakeCase
 from tests.integration.harness import WorkerProcess
@@ -209,7 +209,7 @@ def test_a_step_that_was_persisted_without_anybody_hearing_of_it_is_published_on
     make_case: MakeCase, kafka: KafkaService, own_redis: OwnRedis
 ) -> None:
     """The script runs, and its connection is reset before the answer: the next take-over finds the step in Redis."""
-    script = resources.files("streams").joinpath("scripts", "persist.lua").read_bytes()
+    script = resources.files("streams.state").joinpath("scripts", "persist.lua").read_bytes()
     called = hashlib.sha1(script).hexdigest().encode()
     with case_by_proxy(make_case, kafka, own_redis) as (case, proxy):
         case.begin()

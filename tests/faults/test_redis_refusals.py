@@ -8,7 +8,7 @@ from importlib import resources
 import pytest
 import redis
 
-from streams.embedded import HOST
+from streams.demo.embedded import HOST
 from tests.faults.case import FaultCase
 from tests.faults.conftest import MakeCase
 from tests.faults.test_redis import case_by_proxy
@@ -116,7 +116,7 @@ def unknown_scripts(client: redis.Redis) -> int:
 @pytest.mark.fault_case("Redis", "SCRIPT FLUSH again and again")
 def test_scripts_that_redis_forgets_are_given_to_it_again(case: FaultCase, own_redis: OwnRedis) -> None:
     """As after each restart, but while a step is on its way."""
-    script = resources.files("streams").joinpath("scripts", "persist.lua").read_bytes()
+    script = resources.files("streams.state").joinpath("scripts", "persist.lua").read_bytes()
     called = hashlib.sha1(script).hexdigest()
     case.begin()
     with case.worker() as worker, own_redis.client() as client:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from enrichment.model import load_model
-from streams.replay import replay
+from streams.replay.replay import replay
 from tests.faults.case import recovered_s
 from tests.faults.reader import Seen
 from tests.faults.table import Row, as_markdown, as_text

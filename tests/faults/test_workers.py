@@ -16,9 +16,9 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import ProducerFenced
 from redis import Redis
 
-from streams.decisions import FACTS, FACTS_KEY, GROUP_HEADER, KIND_HEADER
-from streams.redis_keys import PartitionKeys
 from streams.settings import Settings
+from streams.state.changelog import FACTS, FACTS_KEY, GROUP_HEADER, KIND_HEADER
+from streams.state.keys import PartitionKeys
 from tests.faults.case import FaultCase
 from tests.faults.workload import PARTITIONS
 from tests.integration.harness import WorkerProcess

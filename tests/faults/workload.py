@@ -9,11 +9,11 @@ from functools import cached_property
 
 import orjson
 
-from enrichment.acceptance import TOPICS
 from enrichment.days import day_of, midnight_us
 from enrichment.model import load_model
 from schemas.timestamps import parse_timestamp
-from streams.replay import replay
+from schemas.topics import INPUT_TOPICS
+from streams.replay.replay import replay
 from tests.integration.crowd import make_crowd
 from tests.integration.harness import Document, Record, aggregates, partition_of
 from tests.once import Once
@@ -105,7 +105,9 @@ class Workload:
     def input_ends(self) -> dict[tuple[str, int], int]:
         """How many records each input partition gets."""
         counts = Counter((record.topic, record.partition) for record in self.records)
-        return {(topic, place): counts[topic, place] for topic in TOPICS for place in range(self.partitions)}
+        return {
+            (topic, place): counts[topic, place] for topic in INPUT_TOPICS for place in range(self.partitions)
+        }
 
     def _dead_letters(self) -> Iterable[Source]:
         offsets: Counter[tuple[str, int]] = Counter()

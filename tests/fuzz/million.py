@@ -20,8 +20,8 @@ from typing import Any
 import msgspec
 import redis
 
-from streams.redis_keys import PartitionKeys
 from streams.settings import Settings
+from streams.state.keys import PartitionKeys
 from tests.fuzz.batches import Sent, any_damage, fill, producers
 from tests.integration.harness import WorkerProcess, make_settings, make_topics, read_topic, worker_process
 from tests.integration.log_files import LogFile

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from streams.replay import NAMESPACE
+from streams.replay.replay import NAMESPACE
 from streams.settings import Settings
 from tests.enrichment.records import SEEDED_MODEL
 from tests.integration.harness import make_settings, write_model

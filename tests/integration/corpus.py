@@ -12,18 +12,18 @@ from typing import Any
 
 import orjson
 
-from enrichment.acceptance import Topic
+from schemas.topics import InputTopic
 from tests.integration.harness import Record
 
 Document = dict[str, Any]
 
-OF_EACH_TOPIC: dict[Topic, Document] = {
+OF_EACH_TOPIC: dict[InputTopic, Document] = {
     "purchases": {"kind": "order", "order_id": "o-example", "currency": "USD", "total": "5.00"},
     "engagements": {"kind": "opened", "channel": "email"},
     "consents": {"kind": "consent", "purpose": "sms", "granted": True},
 }
 """Valid records, which an example spoils in one place."""
-AFTERWARDS: dict[Topic, Document] = {
+AFTERWARDS: dict[InputTopic, Document] = {
     "purchases": {"kind": "order", "order_id": "o-after", "currency": "USD", "total": "10.00"},
     "engagements": {"kind": "clicked", "channel": "web"},
     "consents": {"kind": "consent", "purpose": "push", "granted": True},
@@ -39,7 +39,7 @@ class Example:
     """One record and what becomes of it: `reason` and `path` of its dead letter, or no reason if there is none."""
 
     name: str
-    topic: Topic
+    topic: InputTopic
     value: bytes | None
     reason: str | None = None
     path: str = "$"
@@ -64,7 +64,7 @@ class Example:
         return [*past, Record(self.topic, own_key, self.value), Record(self.topic, key, orjson.dumps(after))]
 
 
-def document_of(topic: Topic, customer_id: str, fields: Document, event_id: str = "example") -> Document:
+def document_of(topic: InputTopic, customer_id: str, fields: Document, event_id: str = "example") -> Document:
     """A record of 9 January 2025, unless the fields say otherwise."""
     return {
         "event_id": event_id,
@@ -74,7 +74,9 @@ def document_of(topic: Topic, customer_id: str, fields: Document, event_id: str 
     }
 
 
-def spoilt(name: str, topic: Topic, changed: Document, reason: str | None, path: str, **more: Any) -> Example:
+def spoilt(
+    name: str, topic: InputTopic, changed: Document, reason: str | None, path: str, **more: Any
+) -> Example:
     """A valid record with other fields; a field of Ellipsis is left out."""
     document = document_of(topic, more.get("customer_id") or f"of {name}", OF_EACH_TOPIC[topic])
     document.update(changed)
@@ -83,7 +85,7 @@ def spoilt(name: str, topic: Topic, changed: Document, reason: str | None, path:
 
 
 def with_text(
-    name: str, topic: Topic, field_name: str, text: bytes, path: str, reason: str = "Malformed"
+    name: str, topic: InputTopic, field_name: str, text: bytes, path: str, reason: str = "Malformed"
 ) -> Example:
     """A valid record with one field written as these bytes, which no writer of JSON would write."""
     document = document_of(topic, f"of {name}", {**OF_EACH_TOPIC[topic], field_name: "@@"})
@@ -94,12 +96,12 @@ def _now(**offset: float) -> str:
     return (datetime.now(UTC) + timedelta(**offset)).isoformat()
 
 
-def _repeat(name: str, topic: Topic) -> Example:
+def _repeat(name: str, topic: InputTopic) -> Example:
     document = document_of(topic, f"of {name}", OF_EACH_TOPIC[topic])
     return Example(name, topic, orjson.dumps(document), before=(document,), outcome="duplicate")
 
 
-def _late(name: str, topic: Topic, occurred_at: str, reason: str | None) -> Example:
+def _late(name: str, topic: InputTopic, occurred_at: str, reason: str | None) -> Example:
     """A record after a newer one, of 9 January 2025, at noon."""
     before = document_of(topic, f"of {name}", OF_EACH_TOPIC[topic], "newest")
     if topic == "purchases":

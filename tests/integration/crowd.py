@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from enrichment.acceptance import Topic
+from schemas.topics import InputTopic
 from tests.integration.harness import Record, partition_of
 
 START = datetime(2025, 3, 3, tzinfo=UTC)
@@ -28,7 +28,7 @@ def make_crowd(seed: int, events: int, customers: int, days: int, partitions: in
         yield Record(topic, names[at].encode(), (head + rest).encode(), places[at])
 
 
-def _body(rng: random.Random, number: int) -> tuple[Topic, str]:
+def _body(rng: random.Random, number: int) -> tuple[InputTopic, str]:
     kind = rng.random()
     if kind < 0.35:
         total = f"{rng.lognormvariate(3.5, 1.0):.2f}"

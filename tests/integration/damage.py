@@ -11,11 +11,13 @@ from unittest import mock
 from kafka import KafkaAdminClient, TopicPartition
 from redis import Redis
 
-from streams.publisher import TransactionalPublisher
-from streams.redis_keys import PartitionKeys
+from schemas.topics import OutputTopic
+from streams.checkpoint import Mark
+from streams.kafka.size_limits import StoppedError
+from streams.outbox import OutputRecord
 from streams.settings import Settings
-from streams.size_limits import StoppedError
-from streams.step import Mark, OutputRecord, OutputTopic
+from streams.state.keys import PartitionKeys
+from streams.worker.publisher import TransactionalPublisher
 
 Snapshot = dict[bytes, bytes]
 

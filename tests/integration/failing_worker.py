@@ -14,11 +14,11 @@ from typing import Any
 from aiokafka import TopicPartition
 from aiokafka.errors import GroupAuthorizationFailedError
 
-from streams import ending, partition_task, watch, worker
-from streams.cli import main
-from streams.clients import RealClients
-from streams.partition_task import PartitionTask
-from streams.worker import Worker
+from streams.cli.commands import main
+from streams.worker import ending, partition_task, watch, worker
+from streams.worker.clients import RealClients
+from streams.worker.partition_task import PartitionTask
+from streams.worker.worker import Worker
 
 GRACE_S = 3.0
 HANGS = "this worker hangs now"

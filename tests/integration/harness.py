@@ -25,13 +25,13 @@ import yaml
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 
-from enrichment.acceptance import TOPICS, Topic
-from streams.clients import RealClients
-from streams.fetching import ExaminingConsumer
-from streams.profiles import export_profiles
+from schemas.topics import INPUT_TOPICS, InputTopic
+from streams.insight.profiles import export_profiles
+from streams.kafka.fetching import ExaminingConsumer
+from streams.kafka.topics import create_topics
 from streams.settings import Settings, load_settings
-from streams.topics import create_topics
-from streams.worker import Worker
+from streams.worker.clients import RealClients
+from streams.worker.worker import Worker
 from tests.services.ports import lasting_port
 
 Document = dict[str, Any]
@@ -45,7 +45,7 @@ _PR_SET_PDEATHSIG = 1
 class Record(NamedTuple):
     """One input record; `topic` is without prefix."""
 
-    topic: Topic
+    topic: InputTopic
     key: bytes | None
     value: bytes | None
     partition: int = 0
@@ -83,7 +83,7 @@ def write_model(path: Path, document: Mapping[str, Any]) -> Path:
 # ---------------------------------------------------------------- records in
 
 
-def record_of(topic: Topic, document: Mapping[str, Any], partitions: int = 1) -> Record:
+def record_of(topic: InputTopic, document: Mapping[str, Any], partitions: int = 1) -> Record:
     """A well-formed record with its customer as key, in the partition that the key's CRC-32 names."""
     key = str(document["customer_id"]).encode()
     return Record(topic, key, orjson.dumps(document), partition_of(key, partitions))
@@ -104,7 +104,7 @@ def order_of_now(customer: str, event_id: str) -> Document:
 
 def records_of(log: Mapping[str, Iterable[Mapping[str, Any]]], partitions: int = 1) -> list[Record]:
     """The records of a made-up log, one topic after the other."""
-    return [record_of(topic, record, partitions) for topic in TOPICS for record in log[topic]]
+    return [record_of(topic, record, partitions) for topic in INPUT_TOPICS for record in log[topic]]
 
 
 def partition_of(key: bytes, partitions: int) -> int:
@@ -202,11 +202,11 @@ async def changes_of(settings: Settings) -> list[Document]:
     return await read_documents(settings, "segment-changes")
 
 
-async def input_ends(settings: Settings) -> dict[tuple[Topic, int], int]:
+async def input_ends(settings: Settings) -> dict[tuple[InputTopic, int], int]:
     """The end offset of every input partition."""
     async with AIOKafkaConsumer(bootstrap_servers=settings.kafka_bootstrap_servers) as consumer:
         ends = {}
-        for topic in TOPICS:
+        for topic in INPUT_TOPICS:
             partitions = await _partitions(consumer, settings.topic(topic))
             found = await consumer.end_offsets(partitions)
             ends.update({(topic, tp.partition): found[tp] for tp in partitions})

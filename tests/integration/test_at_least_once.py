@@ -8,13 +8,13 @@ from typing import Any
 import orjson
 import pytest
 
-from enrichment.acceptance import TOPICS
-from streams.embedded import EmbeddedBroker
-from streams.partition_task import Status
-from streams.publisher import AtLeastOncePublisher
-from streams.redis_keys import PartitionKeys
-from streams.replay import NAMESPACE, replay
+from schemas.topics import INPUT_TOPICS
+from streams.demo.embedded import EmbeddedBroker
+from streams.replay.replay import NAMESPACE, replay
 from streams.settings import Settings
+from streams.state.keys import PartitionKeys
+from streams.worker.partition_task import Status
+from streams.worker.publisher import AtLeastOncePublisher
 from tests.integration.damage import PowerCutError
 from tests.integration.harness import (
     Document,
@@ -51,7 +51,7 @@ def settings(embedded_broker: EmbeddedBroker, redis_server: RedisService, unique
 def log(random_seed: int) -> SeededLog:
     """In dollars only, for the built-in model; in order, so that replay is the oracle."""
     made = make_log(random_seed, customers=20, days=150, events=400, disorder=False, late_money=False)
-    for topic in TOPICS:
+    for topic in INPUT_TOPICS:
         for record in made[topic]:
             if "currency" in record:
                 record["currency"] = "USD"
@@ -65,7 +65,8 @@ def unique(changes: list[Document]) -> list[Document]:
 
 def expected(log: SeededLog, settings: Settings) -> Any:
     return replay(
-        ((topic, orjson.dumps(record)) for topic in TOPICS for record in log[topic]), settings.load_model()
+        ((topic, orjson.dumps(record)) for topic in INPUT_TOPICS for record in log[topic]),
+        settings.load_model(),
     )
 
 
@@ -94,7 +95,7 @@ async def test_a_crash_loses_no_change_and_repeats_have_the_same_id(
 ) -> None:
     """A step that is not known to be published is, whether or not it had been; dropping repeats gives replay's."""
     await make_topics(settings)
-    await produce(settings, [record_of(topic, record) for topic in TOPICS for record in log[topic]])
+    await produce(settings, [record_of(topic, record) for topic in INPUT_TOPICS for record in log[topic]])
     publish = AtLeastOncePublisher.publish
 
     async def power_cut(self: AtLeastOncePublisher, records: Any, mark: Any) -> None:
@@ -118,7 +119,7 @@ async def test_a_crash_loses_no_change_and_repeats_have_the_same_id(
 async def test_a_restart_in_good_order_repeats_nothing(settings: Settings, log: SeededLog) -> None:
     """Redis alone knows how far the worker was, and that Kafka has acknowledged every record of the last step."""
     await make_topics(settings)
-    await produce(settings, [record_of(topic, record) for topic in TOPICS for record in log[topic]])
+    await produce(settings, [record_of(topic, record) for topic in INPUT_TOPICS for record in log[topic]])
     await run_to_the_end(settings)
     before = await changes_of(settings)
     async with running(settings) as worker:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 
-from streams.size_limits import TRUNCATED_HEADER
+from streams.kafka.size_limits import TRUNCATED_HEADER
 from tests.integration.corpus import AFTERWARDS, EXAMPLES, TAKEN, Example, document_of
 from tests.integration.harness import (
     Document,

@@ -10,10 +10,10 @@ from contextlib import asynccontextmanager
 import pytest
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from streams.clients import RealClients
-from streams.clock_check import wall_clock_us
-from streams.publisher import Publisher, make_publisher
 from streams.settings import Settings
+from streams.worker.clients import RealClients
+from streams.worker.clock_check import wall_clock_us
+from streams.worker.publisher import Publisher, make_publisher
 from tests.integration.damage import admin
 from tests.integration.harness import make_topics, read_topic
 

@@ -8,9 +8,9 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from redis import Redis
 
-from streams.dead_letters import Chosen, dead_letters
+from streams.kafka.topics import TopicDefinition
+from streams.operations.dead_letters import Chosen, dead_letters
 from streams.settings import Settings
-from streams.topics import TopicDefinition
 from tests.integration.corpus import AFTERWARDS, document_of
 from tests.integration.damage import empty
 from tests.integration.harness import (

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from streams.ending import ENDED_BY_FORCE
 from streams.settings import Settings
-from streams.worker import METADATA_MAX_AGE_S, PARTITION_CHECK_S
+from streams.worker.ending import ENDED_BY_FORCE
+from streams.worker.worker import METADATA_MAX_AGE_S, PARTITION_CHECK_S
 from tests.integration.damage import admin
 from tests.integration.failing_worker import HANGS
 from tests.integration.harness import (

@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 import yaml
 
-from enrichment.acceptance import TOPICS, Topic
 from enrichment.days import midnight_us
 from enrichment.model import Model
 from schemas.timestamps import parse_timestamp
-from streams.calibrate import Outputs, Wanted, run_calibration
-from streams.demo import load_events
-from streams.replay import NAMESPACE, Replayed, replay
+from schemas.topics import INPUT_TOPICS, InputTopic
+from streams.demo.demo import load_events
+from streams.insight.calibrate import Outputs, Wanted, run_calibration
+from streams.replay.replay import NAMESPACE, Replayed, replay
 from streams.settings import Settings
 from tests.enrichment.records import SEEDED_MODEL
 from tests.integration.harness import (
@@ -45,7 +45,7 @@ from tests.services import KafkaService, RedisService
 PARTITIONS = 4
 IN_TIME_S = 600.0
 """For the whole demo, on a slow machine that does other things beside it."""
-Log = dict[Topic, list[bytes]]
+Log = dict[InputTopic, list[bytes]]
 
 pytestmark = pytest.mark.real_kafka
 
@@ -58,16 +58,16 @@ DEMO_SHARES = pytest.mark.parametrize(
 def demo_log(percent_of_households: int) -> Log:
     """The Complete Journey as the demo sends it, or a share of its households."""
     events = load_events(percent_of_households)
-    return {topic: [value for of, _, _, value in events if of == topic] for topic in TOPICS}
+    return {topic: [value for of, _, _, value in events if of == topic] for topic in INPUT_TOPICS}
 
 
 def seeded_log(seed: int, **options: Any) -> Log:
     """A made-up log with every difficulty."""
     made = make_log(seed, **options)
-    return {topic: [orjson.dumps(record) for record in made[topic]] for topic in TOPICS}
+    return {topic: [orjson.dumps(record) for record in made[topic]] for topic in INPUT_TOPICS}
 
 
-def records_of(log: Mapping[Topic, Iterable[bytes]], *topics: Topic) -> Iterator[Record]:
+def records_of(log: Mapping[InputTopic, Iterable[bytes]], *topics: InputTopic) -> Iterator[Record]:
     """The inputs' records, one topic after the other, each customer's in one partition."""
     for topic in topics:
         for value in log[topic]:
@@ -76,7 +76,7 @@ def records_of(log: Mapping[Topic, Iterable[bytes]], *topics: Topic) -> Iterator
 
 
 def replayed(log: Log, model: Model) -> Replayed:
-    return replay(((topic, value) for topic in TOPICS for value in log[topic]), model)
+    return replay(((topic, value) for topic in INPUT_TOPICS for value in log[topic]), model)
 
 
 @pytest.fixture(params=["seeded", "demo", pytest.param("whole demo", marks=pytest.mark.deep)])
@@ -108,7 +108,7 @@ async def test_one_topic_after_another_by_the_wall_clock_gives_replays_aggregate
     """All consents, then all purchases, then all engagement: the aggregates of every customer are replay's."""
     await make_topics(settings, PARTITIONS)
     async with running(settings) as worker:
-        for topic in TOPICS:
+        for topic in INPUT_TOPICS:
             await produce(settings, records_of(log, topic))
             await until_idle(settings, worker, IN_TIME_S)
     oracle = replayed(log, settings.load_model())
@@ -127,7 +127,7 @@ async def test_by_the_event_clock_changes_and_triggers_are_replays(
     log = seeded_log(random_seed, customers=80, events=5_000, disorder=False)
     settings = settings.model_copy(update={"clock": "event"})
     await make_topics(settings, PARTITIONS)
-    await produce(settings, records_of(log, *TOPICS))
+    await produce(settings, records_of(log, *INPUT_TOPICS))
     async with running(settings) as worker:
         await until_idle(settings, worker, IN_TIME_S)
         marks = [state.mark for state in worker.states().values()]
@@ -161,7 +161,7 @@ async def test_the_split_into_steps_changes_nothing_but_left_out_profiles(
         update={"clock": "event", "batch_max_records": 7, "step_max_customers": 3, "cache_customers": 2}
     )
     await make_topics(settings, PARTITIONS)
-    await produce(settings, records_of(log, *TOPICS))
+    await produce(settings, records_of(log, *INPUT_TOPICS))
     await run_to_the_end(settings, IN_TIME_S)
     changes = await changes_of(settings)
     check_sequences(changes)
@@ -183,19 +183,19 @@ async def test_a_demo_fitted_model_scores_alike_live_in_replay_and_in_one_pandas
 ) -> None:
     """Every customer of the demo, by the model that `ebbtide calibrate` fits to them, to a millionth."""
     log = demo_log(percent_of_households)
-    files = {topic: [tmp_path / f"{topic}.jsonl"] for topic in TOPICS}
-    for topic in TOPICS:
+    files = {topic: [tmp_path / f"{topic}.jsonl"] for topic in INPUT_TOPICS}
+    for topic in INPUT_TOPICS:
         files[topic][0].write_bytes(b"".join(line + b"\n" for line in log[topic]))
     path = tmp_path / "fitted.yaml"
     run_calibration(files, settings.load_model(), None, Wanted(), Outputs(path))
     settings = settings.model_copy(update={"clock": "event", "model": path})
     await make_topics(settings, PARTITIONS)
-    await produce(settings, records_of(log, *TOPICS))
+    await produce(settings, records_of(log, *INPUT_TOPICS))
     await run_to_the_end(settings, IN_TIME_S)
     of_replay = replayed(log, settings.load_model())
     live = await stored_profiles(settings, of_replay.end_us)
     oracle = rescore(
-        read_log(**{topic: files[topic][0] for topic in TOPICS}), yaml.safe_load(path.read_text())
+        read_log(**{topic: files[topic][0] for topic in INPUT_TOPICS}), yaml.safe_load(path.read_text())
     )
     assert len(oracle) > 20 * percent_of_households
     for profiles in (live.values(), of_replay.profiles):

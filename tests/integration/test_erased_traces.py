@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from streams.embedded import EmbeddedBroker
-from streams.erasure import erase
-from streams.publisher import AtLeastOncePublisher, TransactionalPublisher
-from streams.redis_keys import PartitionKeys
+from streams.demo.embedded import EmbeddedBroker
+from streams.operations.erasure import erase
 from streams.settings import Settings
+from streams.state.keys import PartitionKeys
+from streams.worker.publisher import AtLeastOncePublisher, TransactionalPublisher
 from tests.integration.damage import PowerCutError, power_cut
 from tests.integration.harness import (
     make_settings,

@@ -8,12 +8,12 @@ import pytest
 from pydantic import SecretStr
 from redis import Redis
 
-from streams.doctor import check_erasure_key, check_partitions
-from streams.erasure import erase
 from streams.errors import EbbtideError
-from streams.partition_task import Status
-from streams.redis_keys import PartitionKeys
+from streams.operations.doctor import check_erasure_key, check_partitions
+from streams.operations.erasure import erase
 from streams.settings import DEFAULT_ERASURE_KEY, Settings
+from streams.state.keys import PartitionKeys
+from streams.worker.partition_task import Status
 from tests.integration.damage import empty, snapshot
 from tests.integration.harness import (
     Document,

@@ -15,7 +15,7 @@ from kafka import KafkaAdminClient
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from streams.embedded import HOST
+from streams.demo.embedded import HOST
 from tests.integration.harness import Record, make_settings, make_topics, produce, read_topic
 from tests.services import JournaledRedis, KafkaCluster, OwnRedis, ReplicatedRedis, TcpProxy, start_proxy
 from tests.services.kafka_cluster import NODES

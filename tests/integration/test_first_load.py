@@ -14,23 +14,24 @@ import pytest
 from aiokafka import TopicPartition
 from redis import Redis
 
-from enrichment.acceptance import TOPICS, Topic
 from enrichment.days import DAY_US, day_of, format_time, midnight_us
 from enrichment.model import Model
 from schemas.timestamps import parse_timestamp
-from streams import fetching, partition_task
-from streams.batches import Unreadable
-from streams.demo import load_events
+from schemas.topics import INPUT_TOPICS, InputTopic
+from streams.checkpoint import FirstLoad
+from streams.demo.demo import load_events
 from streams.errors import EbbtideError
-from streams.fetching import UnreadableError
-from streams.partition_survey import survey
-from streams.partition_task import PartitionState, Status
-from streams.redis_keys import PartitionKeys
-from streams.replay import replay
+from streams.kafka import fetching
+from streams.kafka.batches import Unreadable
+from streams.kafka.fetching import UnreadableError
+from streams.operations.partition_survey import survey
+from streams.replay.replay import replay
 from streams.settings import Settings
-from streams.step import FirstLoad
-from streams.take_over import read_committed_mark
-from streams.worker import Worker
+from streams.state.keys import PartitionKeys
+from streams.worker import partition_task
+from streams.worker.partition_task import PartitionState, Status
+from streams.worker.recovery import read_committed_mark
+from streams.worker.worker import Worker
 from tests.enrichment.records import DEFAULT_MODEL
 from tests.integration.harness import (
     Document,
@@ -57,7 +58,7 @@ pytestmark = pytest.mark.real_kafka
 
 PARTITIONS = 4
 STANDING = ("segment", "tier", "lifecycle")
-Log = dict[Topic, list[Document]]
+Log = dict[InputTopic, list[Document]]
 
 
 class History(NamedTuple):
@@ -262,7 +263,7 @@ SMALL: Log = {
 
 
 def records(log: Log) -> list[Record]:
-    return [record_of(topic, document) for topic in TOPICS for document in log[topic]]
+    return [record_of(topic, document) for topic in INPUT_TOPICS for document in log[topic]]
 
 
 def state_of(worker: Worker) -> PartitionState | None:
@@ -315,8 +316,8 @@ async def test_the_start_notes_what_it_loads(settings: Settings) -> None:
     committed = await asyncio.to_thread(read_committed_mark, settings, 0)
     assert committed is not None
     assert committed.load == FirstLoad(
-        dict.fromkeys(TOPICS, 0),
-        {topic: len(SMALL[topic]) for topic in TOPICS},
+        dict.fromkeys(INPUT_TOPICS, 0),
+        {topic: len(SMALL[topic]) for topic in INPUT_TOPICS},
         day_of(time.time_ns() // 1_000),
         is_over=True,
     )
@@ -506,7 +507,7 @@ async def test_a_batch_that_cannot_be_read_at_first_costs_the_other_inputs_nothi
         outcomes = worker.states()[0].outcomes
         profiles = await stored_profiles(settings)
     assert failed == [10]
-    assert outcomes == {(topic, "accepted"): 30 for topic in TOPICS}
+    assert outcomes == {(topic, "accepted"): 30 for topic in INPUT_TOPICS}
     assert len(profiles) == 30
     assert {profile["aggregates"]["order_count"] for profile in profiles.values()} == {1}
     assert await read_topic(settings, "dead-letters") == []

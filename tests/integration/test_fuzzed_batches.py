@@ -6,8 +6,9 @@ import random
 
 import pytest
 
-from streams import partition_task, stuck
 from streams.settings import Settings
+from streams.state import stuck
+from streams.worker import partition_task
 from tests.fuzz.batches import Sent, any_damage, fill, producers
 from tests.integration.harness import make_topics, read_topic, running, stored_profiles, until_idle
 from tests.integration.log_files import LogFile

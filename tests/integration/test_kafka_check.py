@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from streams.doctor import check_kafka
+from streams.kafka.topics import create_topics
+from streams.operations.doctor import check_kafka
 from streams.settings import Settings
-from streams.topics import create_topics
 from tests.integration.harness import make_settings
 from tests.services import KafkaService, OwnRedis
 

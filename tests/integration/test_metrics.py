@@ -13,17 +13,17 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from redis import Redis
 
-from enrichment.acceptance import TOPICS
 from enrichment.days import DAY_US, day_of
-from streams import exposition as exposition_module
-from streams import partition_task
-from streams.decisions import FACTS, KIND_HEADER
-from streams.exposition import Exposition
-from streams.partition_task import Status
-from streams.publisher import TransactionalPublisher
-from streams.redis_keys import PartitionKeys
+from schemas.topics import INPUT_TOPICS
+from streams.outbox import OutputRecord
 from streams.settings import Settings
-from streams.step import OutputRecord
+from streams.state.changelog import FACTS, KIND_HEADER
+from streams.state.keys import PartitionKeys
+from streams.worker import exposition as exposition_module
+from streams.worker import partition_task
+from streams.worker.exposition import Exposition
+from streams.worker.partition_task import Status
+from streams.worker.publisher import TransactionalPublisher
 from tests.integration.damage import empty
 from tests.integration.harness import (
     Record,
@@ -118,7 +118,7 @@ async def test_counters_agree_with_what_the_topics_hold(
     for phase in ("fetch", "compute", "persist", "publish"):
         assert said.sum("ebbtide_step_duration_seconds_count", phase=phase) == steps
         assert said.sum("ebbtide_step_duration_seconds_sum", phase=phase) > 0
-    customers = {record["customer_id"] for topic in TOPICS for record in log[topic]}
+    customers = {record["customer_id"] for topic in INPUT_TOPICS for record in log[topic]}
     assert said.sum("ebbtide_cache_lookups_total", result="miss") >= len(customers)
     assert said.sum("ebbtide_cache_lookups_total", result="hit") > 0
 
@@ -212,7 +212,7 @@ async def test_customers_whom_a_midnight_has_yet_to_reach_are_counted(
     await make_topics(settings)
     await produce(settings, records_of(log))
     await run_to_the_end(settings)
-    customers = len({record["customer_id"] for topic in TOPICS for record in log[topic]})
+    customers = len({record["customer_id"] for topic in INPUT_TOPICS for record in log[topic]})
     model = settings.load_model().model_copy(update={"version": "another"})
     monkeypatch.setattr(Settings, "load_model", lambda self: model)
     held_up, go_on = asyncio.Event(), asyncio.Event()

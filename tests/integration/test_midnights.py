@@ -15,13 +15,13 @@ from redis.asyncio import Redis
 
 from enrichment.days import DAY_US, day_of
 from schemas.timestamps import parse_timestamp
-from streams.clients import RedisClient
-from streams.clock_check import ClockCheck
-from streams.inputs import Inputs
-from streams.publisher import Publisher
-from streams.redis_keys import PartitionKeys
 from streams.settings import Settings
-from streams.worker import Worker
+from streams.state.keys import PartitionKeys
+from streams.state.redis_client import RedisClient
+from streams.worker.clock_check import ClockCheck
+from streams.worker.inputs import Inputs
+from streams.worker.publisher import Publisher
+from streams.worker.worker import Worker
 from tests.enrichment.driver import Partition
 from tests.enrichment.records import DEFAULT_MODEL, event_of
 from tests.integration.harness import (

@@ -11,9 +11,9 @@ from aiokafka.errors import ProducerFenced
 from redis import Redis
 
 from enrichment.identity import change_id
-from streams.partition_task import Status
-from streams.redis_keys import PartitionKeys
 from streams.settings import Settings
+from streams.state.keys import PartitionKeys
+from streams.worker.partition_task import Status
 from tests.integration.damage import empty
 from tests.integration.harness import (
     Document,

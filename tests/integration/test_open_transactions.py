@@ -14,14 +14,15 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from enrichment.days import DAY_US, day_of
-from streams import open_transactions, partition_task
-from streams.clients import RedisClient
-from streams.clock_check import ClockCheck
-from streams.doctor import check_open_transactions
-from streams.exposition import Exposition
-from streams.publisher import Publisher
+from streams.operations import open_transactions
+from streams.operations.doctor import check_open_transactions
 from streams.settings import Settings
-from streams.worker import Worker
+from streams.state.redis_client import RedisClient
+from streams.worker import partition_task
+from streams.worker.clock_check import ClockCheck
+from streams.worker.exposition import Exposition
+from streams.worker.publisher import Publisher
+from streams.worker.worker import Worker
 from tests.integration.harness import Document, Scrape, changes_of, make_topics, running, until
 from tests.integration.test_midnights import midnight_of, order
 

@@ -15,12 +15,12 @@ from aiokafka.partitioner import DefaultPartitioner
 from kafka import KafkaAdminClient
 
 from schemas.dead_letters import Rejection, headers
-from streams import dead_letters
-from streams.cli import main
-from streams.dead_letters import REDRIVEN_HEADER
+from streams.cli.commands import main
+from streams.kafka.size_limits import TRUNCATED_HEADER
+from streams.kafka.topics import INPUT_MAX_MESSAGE_BYTES
+from streams.operations import dead_letters
+from streams.operations.dead_letters import REDRIVEN_HEADER
 from streams.settings import Settings
-from streams.size_limits import TRUNCATED_HEADER
-from streams.topics import INPUT_MAX_MESSAGE_BYTES
 from tests.enrichment.records import DEFAULT_MODEL
 from tests.integration.harness import (
     Document,

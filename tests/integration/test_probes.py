@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from streams.partition_survey import survey
-from streams.redis_keys import PartitionKeys
+from streams.operations.partition_survey import survey
 from streams.settings import Settings
+from streams.state.keys import PartitionKeys
 from tests.integration.harness import (
     WorkerProcess,
     make_settings,

@@ -10,9 +10,9 @@ import orjson
 import pytest
 
 from enrichment.model import load_model
-from streams.replay import NAMESPACE, Replayed, replay
+from streams.replay.replay import NAMESPACE, Replayed, replay
 from streams.settings import Settings
-from streams.take_over import read_committed_mark
+from streams.worker.recovery import read_committed_mark
 from tests.integration.crowd import make_crowd
 from tests.integration.harness import (
     Document,

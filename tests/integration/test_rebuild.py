@@ -13,16 +13,16 @@ import pytest
 from aiokafka import TopicPartition
 from redis import Redis
 
-from enrichment.acceptance import TOPICS
 from enrichment.model import Model
 from schemas.timestamps import parse_timestamp
-from streams.clients import RealClients
-from streams.partition_task import Status
-from streams.rebuild import SLICE_RECORDS, read_between
-from streams.redis_keys import PartitionKeys
-from streams.replay import Replayed, replay
+from schemas.topics import INPUT_TOPICS
+from streams.replay.replay import Replayed, replay
 from streams.settings import Settings
-from streams.state_store import StateStore
+from streams.state.keys import PartitionKeys
+from streams.state.store import StateStore
+from streams.worker.clients import RealClients
+from streams.worker.partition_task import Status
+from streams.worker.restore import SLICE_RECORDS, read_between
 from tests.integration.damage import PowerCutError, delete_records, empty, restore, snapshot
 from tests.integration.harness import (
     Document,
@@ -61,10 +61,10 @@ def settings(seeded_settings: Settings) -> Settings:
 
 def in_parts(log: SeededLog, *shares: float) -> list[list[Record]]:
     """The records in parts by time, which end after these shares of all; each part comes behind the last."""
-    times = sorted(parse_timestamp(record["occurred_at"]) for topic in TOPICS for record in log[topic])
+    times = sorted(parse_timestamp(record["occurred_at"]) for topic in INPUT_TOPICS for record in log[topic])
     ends = [times[int(len(times) * share)] for share in shares]
     parts: list[list[Record]] = [[] for _ in (*shares, 1.0)]
-    for topic in TOPICS:
+    for topic in INPUT_TOPICS:
         for record in log[topic]:
             at_us = parse_timestamp(record["occurred_at"])
             parts[sum(at_us > end for end in ends)].append(record_of(topic, record))
@@ -72,7 +72,7 @@ def in_parts(log: SeededLog, *shares: float) -> list[list[Record]]:
 
 
 def replayed(log: SeededLog, model: Model) -> Replayed:
-    return replay(((topic, orjson.dumps(record)) for topic in TOPICS for record in log[topic]), model)
+    return replay(((topic, orjson.dumps(record)) for topic in INPUT_TOPICS for record in log[topic]), model)
 
 
 def lost_everything(redis: Redis, settings: Settings) -> None:
@@ -156,7 +156,7 @@ async def test_by_the_wall_clock_a_rebuild_keeps_profiles_and_publishes_nothing(
     settings = seeded_settings
     await make_topics(settings)
     async with running(settings) as worker:
-        for topic in TOPICS:
+        for topic in INPUT_TOPICS:
             await produce(settings, [record_of(topic, record) for record in log[topic]])
             await until_idle(settings, worker)
     profiles, changes = await stored_profiles(settings), await _values(settings, "segment-changes")

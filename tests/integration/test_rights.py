@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from streams.redis_check import rights
 from streams.settings import Settings
+from streams.state.redis_check import rights
 from tests.integration.damage import empty
 from tests.integration.harness import (
     changes_of,

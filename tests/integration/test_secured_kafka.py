@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from streams.cli import main
-from streams.clients import read_committed_offsets
-from streams.doctor import Finding, check_kafka
+from streams.cli.commands import main
 from streams.errors import EbbtideError
-from streams.kafka_access import require_access
+from streams.kafka.access import require_access
+from streams.kafka.clients import read_committed_offsets
+from streams.operations.doctor import Finding, check_kafka
 from streams.settings import Settings
 from tests import services
 from tests.integration.harness import (

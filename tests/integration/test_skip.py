@@ -10,14 +10,16 @@ from aiokafka import ConsumerRecord
 from redis import Redis
 
 from enrichment.enricher import Enricher
-from streams import fetching, partition_task, stuck
-from streams import inputs as inputs_module
-from streams.cli import main
-from streams.partition_survey import survey
-from streams.redis_keys import PartitionKeys
+from streams.cli.commands import main
+from streams.kafka import fetching
+from streams.operations.partition_survey import survey
 from streams.settings import Settings
-from streams.stuck import SkipRequest
-from streams.worker import Worker
+from streams.state import stuck
+from streams.state.keys import PartitionKeys
+from streams.state.stuck import SkipRequest
+from streams.worker import inputs as inputs_module
+from streams.worker import partition_task
+from streams.worker.worker import Worker
 from tests.integration.damage import empty
 from tests.integration.harness import (
     make_topics,

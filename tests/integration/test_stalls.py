@@ -14,15 +14,15 @@ import pytest
 from aiokafka.errors import NodeNotReadyError
 from aiokafka.protocol.fetch import FetchRequest
 
-from streams import inputs as inputs_module
-from streams import partition_task
-from streams.clients import RealClients
-from streams.inputs import Inputs
-from streams.partition_task import PartitionTask
+from streams.checkpoint import Mark
 from streams.settings import Settings
-from streams.step import Mark
-from streams.take_over import TakeOver
-from streams.worker import Worker
+from streams.worker import inputs as inputs_module
+from streams.worker import partition_task
+from streams.worker.clients import RealClients
+from streams.worker.inputs import Inputs
+from streams.worker.partition_task import PartitionTask
+from streams.worker.recovery import TakeOver
+from streams.worker.worker import Worker
 from tests.integration.harness import (
     Record,
     make_topics,

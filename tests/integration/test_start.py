@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.embedded import free_port
+from streams.demo.embedded import free_port
 from streams.settings import Settings
 from tests.integration.damage import admin
 from tests.integration.harness import (

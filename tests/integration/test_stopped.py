@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from streams.partition_survey import Standing, survey
-from streams.partition_task import Status
-from streams.publisher import TransactionalPublisher
-from streams.redis_keys import PartitionKeys
+from streams.checkpoint import Mark
+from streams.kafka.size_limits import StoppedError
+from streams.operations.partition_survey import Standing, survey
+from streams.outbox import OutputRecord
 from streams.settings import Settings
-from streams.size_limits import StoppedError
-from streams.step import Mark, OutputRecord
+from streams.state.keys import PartitionKeys
+from streams.worker.partition_task import Status
+from streams.worker.publisher import TransactionalPublisher
 from tests.integration.damage import delete_records, empty, forget_offsets, power_cut, snapshot
 from tests.integration.harness import (
     ROOT,

@@ -8,15 +8,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from enrichment.decision import Decision
-from streams import inputs, partition_task
-from streams.clock import Segment
-from streams.computation import Computation
-from streams.decisions import DECISION, KIND_HEADER
-from streams.inputs import Inputs
-from streams.partition_task import FETCH_TIMEOUT_MS
+from enrichment.customer.decision import Decision
 from streams.settings import Settings
-from streams.sweep_pace import SweepPace
+from streams.state.changelog import DECISION, KIND_HEADER
+from streams.worker import inputs, partition_task
+from streams.worker.batch_processor import Computation
+from streams.worker.clock import Segment
+from streams.worker.inputs import Inputs
+from streams.worker.partition_task import FETCH_TIMEOUT_MS
+from streams.worker.sweep_pace import SweepPace
 from tests.enrichment.records import DEFAULT_MODEL
 from tests.integration.harness import (
     Document,

@@ -13,17 +13,17 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from redis import Redis
 
-from enrichment.acceptance import TOPICS, Topic
 from enrichment.model import Model
+from schemas.topics import INPUT_TOPICS, InputTopic
 from streams.app import readiness
-from streams.clock import EventClock
-from streams.partition_task import PartitionTask, Status
-from streams.publisher import TransactionalPublisher, transactional_id
-from streams.redis_keys import PartitionKeys
-from streams.replay import Replayed, replay
+from streams.replay.replay import Replayed, replay
 from streams.settings import Settings
-from streams.state_store import StateStore
-from streams.take_over import read_committed_mark
+from streams.state.keys import PartitionKeys
+from streams.state.store import StateStore
+from streams.worker.clock import EventClock
+from streams.worker.partition_task import PartitionTask, Status
+from streams.worker.publisher import TransactionalPublisher, transactional_id
+from streams.worker.recovery import read_committed_mark
 from tests.integration.damage import (
     PowerCutError,
     delete_records,
@@ -66,7 +66,7 @@ def log(random_seed: int) -> SeededLog:
 
 
 def replayed(log: SeededLog, model: Model) -> Replayed:
-    return replay(((topic, orjson.dumps(record)) for topic in TOPICS for record in log[topic]), model)
+    return replay(((topic, orjson.dumps(record)) for topic in INPUT_TOPICS for record in log[topic]), model)
 
 
 def before_the_last_midnight(changes: Sequence[Document]) -> dict[str, Document]:
@@ -381,7 +381,7 @@ async def test_offsets_records_and_mark_are_of_the_same_step(settings: Settings,
         mark = worker.states()[0].mark
     assert await asyncio.to_thread(read_committed_mark, settings, 0) == mark
     assert mark is not None
-    expected: dict[Topic, int] = {topic: len(log[topic]) for topic in TOPICS}
+    expected: dict[InputTopic, int] = {topic: len(log[topic]) for topic in INPUT_TOPICS}
     assert mark.offsets == expected
 
 

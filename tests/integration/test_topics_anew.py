@@ -7,10 +7,10 @@ import asyncio
 import pytest
 from redis import Redis
 
-from streams.partition_survey import Standing, survey
-from streams.partition_task import Status
-from streams.redis_keys import PartitionKeys
+from streams.operations.partition_survey import Standing, survey
 from streams.settings import Settings
+from streams.state.keys import PartitionKeys
+from streams.worker.partition_task import Status
 from tests.integration.damage import admin
 from tests.integration.harness import (
     changes_of,

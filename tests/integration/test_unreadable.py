@@ -8,13 +8,14 @@ import pytest
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 from redis import Redis
 
-from streams import partition_task, stuck
-from streams.dead_letters import Chosen, dead_letters, redrive
 from streams.errors import EbbtideError
-from streams.partition_task import Status
-from streams.redis_keys import PartitionKeys
+from streams.operations.dead_letters import Chosen, dead_letters, redrive
 from streams.settings import Settings
-from streams.worker import Worker
+from streams.state import stuck
+from streams.state.keys import PartitionKeys
+from streams.worker import partition_task
+from streams.worker.partition_task import Status
+from streams.worker.worker import Worker
 from tests.integration.corpus import AFTERWARDS, document_of
 from tests.integration.damage import empty, power_cut
 from tests.integration.harness import (

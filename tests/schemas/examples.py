@@ -8,7 +8,8 @@ import orjson
 
 from schemas.dead_letters import Rejection
 from schemas.decode import NO_KEY, NoKey, decode
-from schemas.events import Event, Topic
+from schemas.events import Event
+from schemas.topics import InputTopic
 
 PURCHASE: dict[str, Any] = {
     "event_id": "e-1",
@@ -55,7 +56,7 @@ ERASURE: dict[str, Any] = {
     "occurred_at": "2025-01-09T12:30:00Z",
     "kind": "erasure",
 }
-RECORDS: dict[Topic, dict[str, Any]] = {
+RECORDS: dict[InputTopic, dict[str, Any]] = {
     "purchases": PURCHASE,
     "engagements": ENGAGEMENT,
     "consents": CONSENT,
@@ -67,12 +68,12 @@ def without(record: dict[str, Any], *names: str) -> dict[str, Any]:
 
 
 def decode_object(
-    topic: Topic, record: dict[str, Any], key: bytes | NoKey | None = NO_KEY
+    topic: InputTopic, record: dict[str, Any], key: bytes | NoKey | None = NO_KEY
 ) -> Event | Rejection:
     return decode(topic, orjson.dumps(record), key)
 
 
-def accepted(topic: Topic, record: dict[str, Any]) -> Any:
+def accepted(topic: InputTopic, record: dict[str, Any]) -> Any:
     event = decode_object(topic, record)
     assert not isinstance(event, Rejection), event
     return event

@@ -10,7 +10,8 @@ import pytest
 
 from schemas.dead_letters import Rejection
 from schemas.decode import MAX_VALUE_BYTES, decode
-from schemas.events import Consent, Engagement, Item, Purchase, Topic
+from schemas.events import Consent, Engagement, Item, Purchase
+from schemas.topics import InputTopic
 from tests.schemas.examples import (
     CONSENT,
     ENGAGEMENT,
@@ -150,7 +151,7 @@ def test_an_erasure_needs_to_say_whom_and_when(name: str) -> None:
         ),
     ],
 )
-def test_a_message_makes_the_cause_plain(topic: Topic, change: dict[str, Any], message: str) -> None:
+def test_a_message_makes_the_cause_plain(topic: InputTopic, change: dict[str, Any], message: str) -> None:
     """It names what was written where that is a kind, and which kinds there are."""
     event = decode_object(topic, RECORDS[topic] | change)
     assert isinstance(event, Rejection)
@@ -158,7 +159,7 @@ def test_a_message_makes_the_cause_plain(topic: Topic, change: dict[str, Any], m
 
 
 @pytest.mark.parametrize("topic", RECORDS)
-def test_null_in_an_optional_field_is_the_same_as_its_absence(topic: Topic) -> None:
+def test_null_in_an_optional_field_is_the_same_as_its_absence(topic: InputTopic) -> None:
     """An optional field may be null, in an item too."""
     required = {"event_id", "customer_id", "occurred_at", "kind"} | {
         "purchases": {"order_id", "currency", "total"},
@@ -284,7 +285,7 @@ def test_nesting_within_the_limit_is_a_wrong_type_in_a_known_field(name: str) ->
 )
 @pytest.mark.parametrize("topic", RECORDS)
 def test_a_value_that_is_no_json_object_is_refused_as_a_whole(
-    topic: Topic, value: bytes | None, reason: str
+    topic: InputTopic, value: bytes | None, reason: str
 ) -> None:
     """Size comes before parsing; nothing in the bytes, not even in unknown fields, ends the process."""
     assert refused(decode(topic, value)) == (reason, "$")
@@ -300,7 +301,7 @@ def test_what_json_does_not_allow_is_refused_in_unknown_fields_too(constant: byt
 @pytest.mark.parametrize("topic", RECORDS)
 @pytest.mark.parametrize("name", ["event_id", "customer_id"])
 @pytest.mark.parametrize("bad", ["", "x" * 129, "🦊" * 129, 7, None, True, ["a"], {"a": "b"}])
-def test_an_id_is_text_of_1_to_128_characters(topic: Topic, name: str, bad: Any) -> None:
+def test_an_id_is_text_of_1_to_128_characters(topic: InputTopic, name: str, bad: Any) -> None:
     """Numbers are not turned into text."""
     assert refused(decode_object(topic, RECORDS[topic] | {name: bad})) == ("Malformed", name)
 
@@ -322,14 +323,14 @@ def test_an_id_is_text_of_1_to_128_characters(topic: Topic, name: str, bad: Any)
         ("9999-12-31T23:59:59-01:00", "OutOfRange"),
     ],
 )
-def test_occurred_at_is_a_time_with_an_offset(topic: Topic, bad: Any, reason: str) -> None:
+def test_occurred_at_is_a_time_with_an_offset(topic: InputTopic, bad: Any, reason: str) -> None:
     """A naive time is refused, never guessed at."""
     assert refused(decode_object(topic, RECORDS[topic] | {"occurred_at": bad})) == (reason, "occurred_at")
 
 
 @pytest.mark.parametrize("topic", RECORDS)
 @pytest.mark.parametrize("name", ["event_id", "customer_id", "occurred_at", "kind"])
-def test_a_missing_field_is_named(topic: Topic, name: str) -> None:
+def test_a_missing_field_is_named(topic: InputTopic, name: str) -> None:
     """The path is that of the field that is not there."""
     assert refused(decode_object(topic, without(RECORDS[topic], name))) == ("Malformed", name)
 
@@ -421,7 +422,7 @@ CONSENT_FAULTS: list[tuple[dict[str, Any], str, str]] = [
     ({"expires_at": 1_767_916_800}, "Malformed", "expires_at"),
     ({"expires_at": "10000-01-01T00:00:00Z"}, "OutOfRange", "expires_at"),
 ]
-FAULTS: list[tuple[Topic, dict[str, Any], str, str]] = [
+FAULTS: list[tuple[InputTopic, dict[str, Any], str, str]] = [
     *(("purchases", *fault) for fault in PURCHASE_FAULTS),
     *(("engagements", *fault) for fault in ENGAGEMENT_FAULTS),
     *(("consents", *fault) for fault in CONSENT_FAULTS),
@@ -430,7 +431,7 @@ FAULTS: list[tuple[Topic, dict[str, Any], str, str]] = [
 
 @pytest.mark.parametrize(("topic", "change", "reason", "path"), FAULTS, ids=lambda part: str(part)[:40])
 def test_a_fault_has_its_reason_and_path(
-    topic: Topic, change: dict[str, Any], reason: str, path: str
+    topic: InputTopic, change: dict[str, Any], reason: str, path: str
 ) -> None:
     """One field of a valid record is changed."""
     assert refused(decode_object(topic, RECORDS[topic] | change)) == (reason, path)
@@ -463,7 +464,7 @@ def test_an_engagement_kind_that_no_model_lists_yet_is_left_to_the_model() -> No
 
 @pytest.mark.parametrize("topic", RECORDS)
 @pytest.mark.parametrize("key", [None, b"", b"c-2", b"c-1 ", b"\xff"])
-def test_a_key_that_is_not_the_customer_id_is_a_mismatch(topic: Topic, key: bytes | None) -> None:
+def test_a_key_that_is_not_the_customer_id_is_a_mismatch(topic: InputTopic, key: bytes | None) -> None:
     """A missing key is one too."""
     assert refused(decode_object(topic, RECORDS[topic], key=key))[0] == "KeyMismatch"
     assert not isinstance(decode_object(topic, RECORDS[topic], key=b"c-1"), Rejection)

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from schemas.dead_letters import REASONS, Rejection
 from schemas.decode import decode
-from schemas.events import TOPICS, Consent, Engagement, Purchase, Topic
-from schemas.wire import RECORD_TYPES
+from schemas.events import Consent, Engagement, Purchase
+from schemas.input_models import RECORD_TYPES
+from schemas.topics import INPUT_TOPICS, InputTopic
 from tests.schemas.examples import RECORDS
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -48,7 +49,7 @@ def time_us(moment: datetime) -> int:
     return calendar.timegm(moment.timetuple()) * 1_000_000 + moment.microsecond
 
 
-def check_never_raises(topic: Topic, value: bytes, key: bytes | None) -> None:
+def check_never_raises(topic: InputTopic, value: bytes, key: bytes | None) -> None:
     event = decode(topic, value, key)
     if isinstance(event, Rejection):
         assert event.reason in REASONS
@@ -59,20 +60,20 @@ def check_never_raises(topic: Topic, value: bytes, key: bytes | None) -> None:
         assert key == event.customer_id.encode()
 
 
-@given(st.sampled_from(TOPICS), st.binary(max_size=200), st.one_of(st.none(), st.binary(max_size=8)))
-def test_arbitrary_bytes_never_raise(topic: Topic, value: bytes, key: bytes | None) -> None:
+@given(st.sampled_from(INPUT_TOPICS), st.binary(max_size=200), st.one_of(st.none(), st.binary(max_size=8)))
+def test_arbitrary_bytes_never_raise(topic: InputTopic, value: bytes, key: bytes | None) -> None:
     """They are refused with a printable message."""
     check_never_raises(topic, value, key)
 
 
-@given(st.sampled_from(TOPICS), st.dictionaries(st.sampled_from(WIRE_NAMES), JSON, max_size=4))
-def test_arbitrary_values_in_a_valid_record_never_raise(topic: Topic, changes: dict[str, Any]) -> None:
+@given(st.sampled_from(INPUT_TOPICS), st.dictionaries(st.sampled_from(WIRE_NAMES), JSON, max_size=4))
+def test_arbitrary_values_in_a_valid_record_never_raise(topic: InputTopic, changes: dict[str, Any]) -> None:
     """Any JSON value may stand where another is expected."""
     check_never_raises(topic, orjson.dumps(RECORDS[topic] | changes), b"c-1")
 
 
-@given(st.sampled_from(TOPICS), st.data())
-def test_a_changed_byte_never_raises(topic: Topic, data: st.DataObject) -> None:
+@given(st.sampled_from(INPUT_TOPICS), st.data())
+def test_a_changed_byte_never_raises(topic: InputTopic, data: st.DataObject) -> None:
     """A valid record with one byte replaced is an event or refused."""
     value = bytearray(orjson.dumps(RECORDS[topic]))
     value[data.draw(st.integers(0, len(value) - 1))] = data.draw(st.integers(0, 255))

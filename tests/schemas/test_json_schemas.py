@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, ValidationError
 
 from schemas.dead_letters import Rejection, rejection
-from schemas.events import TOPICS, Topic
 from schemas.export import MODELS, json_schema
+from schemas.topics import INPUT_TOPICS, InputTopic
 from tests.schemas.examples import CONSENT, ENGAGEMENT, ERASURE, PURCHASE, RECORDS, decode_object, without
 from tests.schemas.test_decode import FAULTS
 from tests.schemas.test_decode_properties import JSON, WIRE_NAMES
 
-VALIDATORS: dict[Topic, Draft202012Validator] = {
-    topic: Draft202012Validator(json_schema(topic.removesuffix("s"))) for topic in TOPICS
+VALIDATORS: dict[InputTopic, Draft202012Validator] = {
+    topic: Draft202012Validator(json_schema(topic.removesuffix("s"))) for topic in INPUT_TOPICS
 }
-ACCEPTED: list[tuple[Topic, dict[str, Any]]] = [
+ACCEPTED: list[tuple[InputTopic, dict[str, Any]]] = [
     *RECORDS.items(),
     ("consents", ERASURE),
     ("consents", ERASURE | {"purpose": 7, "granted": "yes", "expires_at": [], "attributes": {"region": 1}}),
@@ -70,7 +70,7 @@ def test_every_field_is_described(name: str) -> None:
 
 
 @pytest.mark.parametrize(("topic", "record"), ACCEPTED)
-def test_what_the_decoder_takes_the_schema_takes(topic: Topic, record: dict[str, Any]) -> None:
+def test_what_the_decoder_takes_the_schema_takes(topic: InputTopic, record: dict[str, Any]) -> None:
     """Wire names, lengths, null and defaults are those of the decoder."""
     assert not isinstance(decode_object(topic, record), Rejection)
     VALIDATORS[topic].validate(record)
@@ -78,7 +78,7 @@ def test_what_the_decoder_takes_the_schema_takes(topic: Topic, record: dict[str,
 
 @pytest.mark.parametrize(("topic", "change", "reason", "path"), FAULTS, ids=lambda part: str(part)[:40])
 def test_what_the_decoder_refuses_the_schema_refuses(
-    topic: Topic, change: dict[str, Any], reason: str, path: str
+    topic: InputTopic, change: dict[str, Any], reason: str, path: str
 ) -> None:
     """At the same path, except where the calendar or the range of years is at fault."""
     record = RECORDS[topic] | change
@@ -88,8 +88,8 @@ def test_what_the_decoder_refuses_the_schema_refuses(
         assert path in set(paths(VALIDATORS[topic].iter_errors(record)))
 
 
-@given(st.sampled_from(TOPICS), st.dictionaries(st.sampled_from(WIRE_NAMES), JSON, max_size=3))
-def test_schema_and_decoder_agree_on_arbitrary_fields(topic: Topic, changes: dict[str, Any]) -> None:
+@given(st.sampled_from(INPUT_TOPICS), st.dictionaries(st.sampled_from(WIRE_NAMES), JSON, max_size=3))
+def test_schema_and_decoder_agree_on_arbitrary_fields(topic: InputTopic, changes: dict[str, Any]) -> None:
     """What one takes the other takes, whatever JSON stands in whichever field."""
     record = RECORDS[topic] | changes
     event = decode_object(topic, record)
@@ -101,14 +101,14 @@ def test_schema_and_decoder_agree_on_arbitrary_fields(topic: Topic, changes: dic
 @pytest.mark.parametrize(
     ("topic", "record"),
     [
-        *((topic, without(RECORDS[topic], name)) for topic in TOPICS for name in ("event_id", "kind")),
+        *((topic, without(RECORDS[topic], name)) for topic in INPUT_TOPICS for name in ("event_id", "kind")),
         ("purchases", without(PURCHASE, "total")),
         ("engagements", without(ENGAGEMENT, "currency")),
         ("consents", without(CONSENT, "purpose")),
         ("consents", without(CONSENT, "granted")),
     ],
 )
-def test_a_missing_field_is_refused_by_both(topic: Topic, record: dict[str, Any]) -> None:
+def test_a_missing_field_is_refused_by_both(topic: InputTopic, record: dict[str, Any]) -> None:
     """Conditions between two fields are in the schema."""
     assert isinstance(decode_object(topic, record), Rejection)
     assert not VALIDATORS[topic].is_valid(record)

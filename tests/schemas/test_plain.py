@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from schemas.dead_letters import Rejection
 from schemas.decode import validate
-from schemas.events import TOPICS, Event, Topic
-from schemas.plain import EVENT_OF, NOT_PLAIN
-from schemas.wire import RECORD_TYPES
+from schemas.events import Event
+from schemas.fast_path import EVENT_OF, NOT_PLAIN
+from schemas.input_models import RECORD_TYPES
+from schemas.topics import INPUT_TOPICS, InputTopic
 from tests.schemas.examples import ERASURE, RECORDS
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
@@ -103,9 +104,9 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
 
 
 @st.composite
-def documents(draw: st.DrawFn) -> tuple[Topic, dict[str, Any]]:
+def documents(draw: st.DrawFn) -> tuple[InputTopic, dict[str, Any]]:
     """A valid record of which some fields are other than they were: fitting, unfitting, null, or not there."""
-    topic = draw(st.sampled_from(TOPICS))
+    topic = draw(st.sampled_from(INPUT_TOPICS))
     document = dict(
         draw(st.sampled_from([RECORDS[topic], ERASURE])) if topic == "consents" else RECORDS[topic]
     )
@@ -121,7 +122,7 @@ def documents(draw: st.DrawFn) -> tuple[Topic, dict[str, Any]]:
     return topic, document
 
 
-def by_the_short_way(topic: Topic, document: object) -> Event | None:
+def by_the_short_way(topic: InputTopic, document: object) -> Event | None:
     try:
         return EVENT_OF[topic](document)
     except NOT_PLAIN:
@@ -130,7 +131,7 @@ def by_the_short_way(topic: Topic, document: object) -> Event | None:
 
 @given(documents())
 def test_what_the_short_way_takes_is_the_event_of_the_long_way(
-    topic_and_document: tuple[Topic, dict[str, Any]],
+    topic_and_document: tuple[InputTopic, dict[str, Any]],
 ) -> None:
     """To the type of every value: `repr` tells 1 from 1.0 and True, and 0.0 from -0.0."""
     topic, written = topic_and_document
@@ -143,7 +144,7 @@ def test_what_the_short_way_takes_is_the_event_of_the_long_way(
 
 
 @given(documents())
-def test_the_short_way_takes_all_that_is_valid(topic_and_document: tuple[Topic, dict[str, Any]]) -> None:
+def test_the_short_way_takes_all_that_is_valid(topic_and_document: tuple[InputTopic, dict[str, Any]]) -> None:
     """Only what is refused has to go the long way."""
     topic, written = topic_and_document
     document = orjson.loads(orjson.dumps(written))
@@ -151,21 +152,21 @@ def test_the_short_way_takes_all_that_is_valid(topic_and_document: tuple[Topic, 
         assert by_the_short_way(topic, document) is not None
 
 
-@given(st.sampled_from(TOPICS), ANYTHING)
-def test_a_document_that_is_no_record_is_not_taken(topic: Topic, document: object) -> None:
+@given(st.sampled_from(INPUT_TOPICS), ANYTHING)
+def test_a_document_that_is_no_record_is_not_taken(topic: InputTopic, document: object) -> None:
     """It is not even an object, or has no field of a record."""
     assert by_the_short_way(topic, document) is None
 
 
-@pytest.mark.parametrize("topic", TOPICS)
-def test_plain_records_take_the_short_way(topic: Topic) -> None:
+@pytest.mark.parametrize("topic", INPUT_TOPICS)
+def test_plain_records_take_the_short_way(topic: InputTopic) -> None:
     """Whatever they have of optional fields."""
     assert by_the_short_way(topic, RECORDS[topic]) == validate(topic, RECORDS[topic])
     assert by_the_short_way("consents", ERASURE) == validate("consents", ERASURE)
 
 
-@pytest.mark.parametrize("topic", TOPICS)
-def test_an_event_cannot_be_changed(topic: Topic) -> None:
+@pytest.mark.parametrize("topic", INPUT_TOPICS)
+def test_an_event_cannot_be_changed(topic: InputTopic) -> None:
     """Views of customers hold parts of it."""
     event = by_the_short_way(topic, RECORDS[topic])
     with pytest.raises(AttributeError, match="immutable"):

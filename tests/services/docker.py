@@ -9,7 +9,7 @@ import subprocess
 
 from testcontainers.core.container import DockerContainer
 
-from streams.embedded import free_port
+from streams.demo.embedded import free_port
 
 KAFKA_IMAGE = "apache/kafka:4.1.1"
 REDIS_IMAGE = "redis:7-alpine"

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from streams.embedded import (
+from streams.demo.embedded import (
     HOST,
     EmbeddedBroker,
     EmbeddedServiceError,

@@ -16,7 +16,7 @@ from typing import Any
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
-from streams.embedded import HOST, EmbeddedServiceError, OwnedProcess, answers_kafka, wait_until_ready
+from streams.demo.embedded import HOST, EmbeddedServiceError, OwnedProcess, answers_kafka, wait_until_ready
 from tests.services import maven
 from tests.services.kafka import format_storage
 from tests.services.ports import lasting_port

@@ -7,7 +7,7 @@ import random
 import socket
 from pathlib import Path
 
-from streams.embedded import HOST
+from streams.demo.embedded import HOST
 
 _FIRST_PORT = 15_000
 _LOCAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")

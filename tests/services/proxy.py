@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TypeVar
 
-from streams.embedded import HOST
+from streams.demo.embedded import HOST
 from tests.services.ports import lasting_port
 
 _CHUNK_BYTES = 256 * 1024

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import redis
 
-from streams.embedded import (
+from streams.demo.embedded import (
     HOST,
     EmbeddedRedis,
     EmbeddedServiceError,

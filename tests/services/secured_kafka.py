@@ -22,7 +22,7 @@ from kafka.admin import (
     UserScramCredentialUpsertion,
 )
 
-from streams.embedded import HOST, OwnedProcess, answers_kafka, wait_until_ready
+from streams.demo.embedded import HOST, OwnedProcess, answers_kafka, wait_until_ready
 from tests.services import maven
 from tests.services.certificates import Authority
 from tests.services.kafka import SINGLE_NODE, format_storage

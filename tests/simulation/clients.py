@@ -24,12 +24,12 @@ from aiokafka.errors import (
 from aiokafka.structs import OffsetAndMetadata
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from enrichment.acceptance import TOPICS
-from streams.clients import CommittedOffsets
-from streams.inputs import LOG_APPEND_TIME
+from schemas.topics import INPUT_TOPICS
+from streams.kafka.clients import CommittedOffsets
+from streams.kafka.topics import TopicReport
+from streams.kafka.transactions import CommitUnknownError
 from streams.settings import Settings
-from streams.topics import TopicReport
-from streams.transactions import CommitUnknownError
+from streams.worker.inputs import LOG_APPEND_TIME
 from tests.simulation.kafka import Kafka
 from tests.simulation.process import Kind, Process
 from tests.simulation.redis import RedisServer
@@ -103,7 +103,7 @@ class Servers:
 
 
 class SimulatedConsumer:
-    """Of `streams.clients.Consumer`: reads committed records, or holds a place in a group."""
+    """Of `streams.worker.clients.Consumer`: reads committed records, or holds a place in a group."""
 
     def __init__(self, wires: Wires, partitions: int, **settings: Any) -> None:
         self._wires = wires
@@ -287,7 +287,7 @@ class Stamped(NamedTuple):
 
 
 class SimulatedProducer:
-    """Of `streams.clients.Producer`, with transactions."""
+    """Of `streams.worker.clients.Producer`, with transactions."""
 
     def __init__(self, wires: Wires, **settings: Any) -> None:
         self._wires = wires
@@ -346,7 +346,7 @@ class SimulatedProducer:
         await self._end(commit=False)
 
     async def _end(self, *, commit: bool) -> None:
-        """Flush, whatever became of the batches, and end; a lost answer is an error by `streams.transactions`."""
+        """Flush, whatever became of the batches, and end; a lost answer is an error by `streams.kafka.transactions`."""
         await asyncio.gather(*self._sending, return_exceptions=True)
         if not self._has_taken_part:
             return
@@ -397,7 +397,7 @@ class SimulatedProducer:
 
 
 class SimulatedRedis:
-    """Of `streams.clients.RedisClient`."""
+    """Of `streams.worker.clients.RedisClient`."""
 
     def __init__(self, wires: Wires, now_us: Callable[[], int]) -> None:
         self._wires = wires
@@ -443,7 +443,7 @@ class SimulatedRedis:
 
 
 class SimulatedClients:
-    """Of `streams.clients.Clients`: those of one process."""
+    """Of `streams.worker.clients.Clients`: those of one process."""
 
     def __init__(self, wires: Wires, settings: Settings, partitions: int, now_us: Callable[[], int]) -> None:
         self.redis = SimulatedRedis(wires, now_us)
@@ -459,14 +459,14 @@ class SimulatedClients:
 
     async def committed_offsets(self, partition: int) -> CommittedOffsets:
         """Asked for until no transaction is pending."""
-        tps = [TopicPartition(self._settings.topic(topic), partition) for topic in TOPICS]
+        tps = [TopicPartition(self._settings.topic(topic), partition) for topic in INPUT_TOPICS]
         kafka, group_id = self._wires.kafka, self._settings.group_id
         while True:
             found = await self._wires.ask_kafka_until(
                 Kind.READ, "committed offsets", lambda: kafka.stable_offsets(group_id, tps)
             )
             if found is not None:
-                return dict(zip(TOPICS, found, strict=True))
+                return dict(zip(INPUT_TOPICS, found, strict=True))
             await asyncio.sleep(RETRY_S)
 
     async def check_topics(self) -> TopicReport:

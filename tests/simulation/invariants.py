@@ -13,19 +13,19 @@ import msgspec
 import orjson
 from aiokafka import TopicPartition
 
-from enrichment.acceptance import TOPICS, Topic
-from enrichment.customer import Customer
+from enrichment.customer.customer import Customer
+from enrichment.customer.decision import Decision
 from enrichment.days import format_time, midnight_us
-from enrichment.decision import Decision
 from enrichment.enricher import Enricher
 from enrichment.model import Model
 from schemas.timestamps import parse_timestamp
-from streams.decisions import DecisionTable
-from streams.redis_keys import PartitionKeys
-from streams.replay import NAMESPACE, Replayed, replay
-from streams.state_store import StateStore
-from streams.step import Mark
-from streams.take_over import mark_of
+from schemas.topics import INPUT_TOPICS, InputTopic
+from streams.checkpoint import Mark
+from streams.replay.replay import NAMESPACE, Replayed, replay
+from streams.state.changelog import DecisionTable
+from streams.state.keys import PartitionKeys
+from streams.state.store import StateStore
+from streams.worker.recovery import mark_of
 from tests.integration.harness import Document, aggregates, check_sequences
 from tests.simulation.clients import Servers, SimulatedRedis, Wires
 from tests.simulation.kafka import Entry
@@ -85,7 +85,7 @@ class _View:
     def _marks(self, partition: int) -> Iterator[tuple[Mark, int]]:
         """What each committed transaction says of the partition, and when."""
         settings = self.outcome.settings
-        tps = {topic: TopicPartition(settings.topic(topic), partition) for topic in TOPICS}
+        tps = {topic: TopicPartition(settings.topic(topic), partition) for topic in INPUT_TOPICS}
         for commit in self.outcome.kafka.commits:
             found = {topic: commit.offsets.get(tp) for topic, tp in tps.items()}
             mark = mark_of(found, settings.group_id, partition)
@@ -111,11 +111,11 @@ def _steps_follow_each_other(view: _View) -> Iterator[str]:
             yield f"partition {partition}: steps {steps}"
         for (before, _), (after, _) in pairwise(said):
             if after.midnight_day < before.midnight_day or any(
-                after.offsets[topic] < before.offsets[topic] for topic in TOPICS
+                after.offsets[topic] < before.offsets[topic] for topic in INPUT_TOPICS
             ):
                 yield f"partition {partition}: {after} after {before}"
     numbers = {commit.number for commit in view.outcome.kafka.commits if commit.offsets}
-    inputs = {view.outcome.settings.topic(topic) for topic in TOPICS}
+    inputs = {view.outcome.settings.topic(topic) for topic in INPUT_TOPICS}
     for tp, log in view.outcome.kafka.logs.items():
         if tp.topic in inputs:
             continue  # others write there, some of them in transactions
@@ -136,7 +136,7 @@ def _midnights_come_behind_their_backlog(view: _View) -> Iterator[str]:
             passed_us = midnight_us(after.midnight_day)
             if passed_us > at_us + unnoticed_us:
                 yield f"partition {partition}: {after} passes a midnight too early"
-            for topic in TOPICS:
+            for topic in INPUT_TOPICS:
                 late = [
                     entry.offset
                     for entry in view.entries(topic, partition)
@@ -168,7 +168,7 @@ def _each_bad_record_is_a_dead_letter_once(view: _View) -> Iterator[str]:
     for partition in range(PARTITIONS):
         bad = Counter(
             (entry.key, entry.value)
-            for topic in TOPICS
+            for topic in INPUT_TOPICS
             for entry in view.entries(topic, partition)
             if entry.key == b"poison"
         )
@@ -290,8 +290,8 @@ def _placed_by_plain_rules(view: _View, partition: int) -> dict[str, dict[str, A
     hysteresis = {"score_margin": 0, "churn_risk_margin": 0, "dwell_days": 0}
     model = Model.model_validate({**outcome.model.model_dump(mode="json"), "hysteresis": hysteresis})
     poison = {record.value for record in outcome.inputs if record.is_poison}
-    by_customer: dict[str, list[tuple[Topic, bytes]]] = {}
-    for topic in TOPICS:
+    by_customer: dict[str, list[tuple[InputTopic, bytes]]] = {}
+    for topic in INPUT_TOPICS:
         for entry in view.entries(topic, partition):
             if entry.offset < load.ends[topic] and entry.value is not None and entry.value not in poison:
                 by_customer.setdefault((entry.key or b"").decode(), []).append((topic, entry.value))

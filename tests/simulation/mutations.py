@@ -10,17 +10,21 @@ from unittest import mock
 
 import msgspec
 
-from enrichment.decision import Decision
-from streams import rebuild, state_store, take_over
-from streams.clock import WallClock
-from streams.computation import Computation
-from streams.decisions import Remembered
-from streams.inputs import Inputs
-from streams.partition_task import PartitionTask
-from streams.publisher import Publisher, TransactionalPublisher, offsets_with_mark
-from streams.state_store import StateStore
-from streams.step import Mark, OutputRecord, Step
-from streams.take_over import Finding, TakeOver
+from enrichment.customer.decision import Decision
+from streams.checkpoint import Mark
+from streams.micro_batch import Step
+from streams.outbox import OutputRecord
+from streams.state import store as state_store
+from streams.state.changelog import Remembered
+from streams.state.store import StateStore
+from streams.worker import recovery as take_over
+from streams.worker import restore as rebuild
+from streams.worker.batch_processor import Computation
+from streams.worker.clock import WallClock
+from streams.worker.inputs import Inputs
+from streams.worker.partition_task import PartitionTask
+from streams.worker.publisher import Publisher, TransactionalPublisher, offsets_with_mark
+from streams.worker.recovery import Finding, TakeOver
 from tests.simulation.clients import SimulatedClients, SimulatedProducer
 
 

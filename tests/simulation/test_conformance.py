@@ -11,11 +11,12 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
-from enrichment.acceptance import TOPICS
-from streams.clients import Clients, Producer, RealClients
-from streams.rebuild import read_between
+from schemas.topics import INPUT_TOPICS
+from streams.kafka.clients import Producer
+from streams.kafka.topics import TOPICS as ALL_TOPICS
 from streams.settings import Settings
-from streams.topics import TOPICS as ALL_TOPICS
+from streams.worker.clients import Clients, RealClients
+from streams.worker.restore import read_between
 from tests.integration.harness import make_settings, make_topics
 from tests.services import KafkaService
 from tests.simulation.clients import Servers, SimulatedClients, Wires
@@ -46,7 +47,8 @@ async def send(producer: Producer, settings: Settings, value: bytes) -> None:
 async def commit_offsets(producer: Producer, settings: Settings, offset: int, metadata: str) -> None:
     """An offset for each input in the transaction that is open."""
     offsets = {
-        TopicPartition(settings.topic(topic), 0): OffsetAndMetadata(offset, metadata) for topic in TOPICS
+        TopicPartition(settings.topic(topic), 0): OffsetAndMetadata(offset, metadata)
+        for topic in INPUT_TOPICS
     }
     await producer.send_offsets_to_transaction(offsets, settings.group_id)
 
@@ -71,7 +73,9 @@ async def visible(clients: Clients, settings: Settings) -> list[bytes | None]:
 async def committed(clients: Clients) -> list[tuple[int, str] | None]:
     """The group's stable offsets."""
     found = await clients.committed_offsets(0)
-    return [None if (said := found[topic]) is None else (said.offset, said.metadata) for topic in TOPICS]
+    return [
+        None if (said := found[topic]) is None else (said.offset, said.metadata) for topic in INPUT_TOPICS
+    ]
 
 
 async def outcome_of(doing: Awaitable[Any]) -> str:

@@ -9,9 +9,9 @@ from functools import cache
 
 import orjson
 
-from enrichment.acceptance import TOPICS, Topic
 from enrichment.model import Model
 from schemas.timestamps import parse_timestamp
+from schemas.topics import INPUT_TOPICS, InputTopic
 from tests.enrichment.records import DEFAULT_MODEL, SEEDED_MODEL
 from tests.oracles.seeded_log import make_log
 
@@ -23,7 +23,7 @@ POISON = (b"{", b"[]", None, b'{"event_id": "x"}')
 class Input:
     """One record to produce. `occurred_at_us` is 0 where it says nothing."""
 
-    topic: Topic
+    topic: InputTopic
     partition: int
     key: bytes | None
     value: bytes | None
@@ -76,7 +76,7 @@ def make_inputs(
         disorder=not is_ordered,
     )
     inputs = []
-    topics = rng.sample(TOPICS, len(TOPICS)) if topic_by_topic else TOPICS
+    topics = rng.sample(INPUT_TOPICS, len(INPUT_TOPICS)) if topic_by_topic else INPUT_TOPICS
     for topic in topics:
         arrived_us = 0
         for document in log[topic]:
@@ -89,6 +89,6 @@ def make_inputs(
         inputs.sort(key=lambda entry: entry[0])
     made = [entry for _, entry in inputs]
     for _ in range(rng.choice((0, 0, 3))):
-        poison = Input(rng.choice(TOPICS), rng.randrange(partitions), b"poison", rng.choice(POISON), 0)
+        poison = Input(rng.choice(INPUT_TOPICS), rng.randrange(partitions), b"poison", rng.choice(POISON), 0)
         made.insert(rng.randrange(len(made) + 1), poison)
     return made

@@ -13,16 +13,16 @@ from unittest import mock
 
 from aiokafka import TopicPartition
 
-from enrichment.acceptance import TOPICS
 from enrichment.days import DAY_US
 from enrichment.model import Model
 from schemas.timestamps import parse_timestamp
-from streams import first_load, partition_task
-from streams.partition_task import Status
-from streams.replay import NAMESPACE
+from schemas.topics import INPUT_TOPICS
+from streams.kafka.topics import TOPICS as ALL_TOPICS
+from streams.replay.replay import NAMESPACE
 from streams.settings import Settings
-from streams.topics import TOPICS as ALL_TOPICS
-from streams.worker import Worker
+from streams.worker import first_load, partition_task
+from streams.worker.partition_task import Status
+from streams.worker.worker import Worker
 from tests.simulation import workload
 from tests.simulation.clients import Servers, SimulatedClients, Wires
 from tests.simulation.faults import Faults
@@ -337,10 +337,10 @@ class World:
                 left.append(f"partition {partition} has {len(states)} owners")
             elif states[0].status is not Status.STOPPED:
                 mark = states[0].mark
-                ends = {topic: len(self._log(topic, partition).entries) for topic in TOPICS}
+                ends = {topic: len(self._log(topic, partition).entries) for topic in INPUT_TOPICS}
                 if not states[0].is_idle or mark is None:
                     left.append(f"partition {partition} is {states[0].status.value}: {states[0].reason}")
-                elif any(self._has_records(topic, partition, mark.offsets[topic]) for topic in TOPICS):
+                elif any(self._has_records(topic, partition, mark.offsets[topic]) for topic in INPUT_TOPICS):
                     left.append(f"partition {partition} is at {mark.offsets} of {ends}")
         return left
 

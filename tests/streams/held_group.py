@@ -9,15 +9,15 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from enrichment.customer import Customer
+from enrichment.customer.customer import Customer
 from enrichment.days import day_of
 from enrichment.model import Model
-from streams.demo import Events, demo_settings, load_events
-from streams.redis_keys import PartitionKeys
-from streams.replay import Replayed, replay
+from streams.checkpoint import Mark
+from streams.demo.demo import Events, demo_settings, load_events
+from streams.replay.replay import Replayed, replay
 from streams.settings import Settings
-from streams.state_store import StateStore, stored_state
-from streams.step import Mark
+from streams.state.keys import PartitionKeys
+from streams.state.store import StateStore, stored_state
 
 NOWHERE = "127.0.0.1:1"
 """Reading what is held needs no broker."""

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-import streams.profiles
-from streams.cli import main
+import streams.insight.profiles
+from streams.cli.commands import main
+from streams.console.refusals import Refusals
 from streams.errors import EbbtideError, UsageError
-from streams.refusals import Refusals
 from streams.settings import Settings, load_settings
 from tests.streams.some_profiles import profile, write_profiles
 
@@ -158,7 +158,7 @@ def test_without_a_file_the_profiles_are_those_of_redis(
         return 84
 
     expected = audited(capsys, "--by", "region", "--profiles", profiles)
-    monkeypatch.setattr(streams.profiles, "export_profiles", export)
+    monkeypatch.setattr(streams.insight.profiles, "export_profiles", export)
     assert audited(capsys, "--by", "region") == expected
     assert [path.exists() for path in written] == [False]
 

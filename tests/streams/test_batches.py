@@ -11,8 +11,8 @@ from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBat
 from aiokafka.record.legacy_records import LegacyRecordBatch, LegacyRecordBatchBuilder
 from aiokafka.record.util import calc_crc32c
 
-from streams import batches
-from streams.batches import Unreadable, examine, is_compressed, offsets_text
+from streams.kafka import batches
+from streams.kafka.batches import Unreadable, examine, is_compressed, offsets_text
 
 LIMIT_BYTES = 1_000_000
 CODECS = (0, 1, 2, 3, 4)

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import pytest
 
 from enrichment.model import Model, load_model
-from streams.cli import main
+from streams.cli.commands import main
 from tests.once import Once
 
 CDNOW = Path(__file__).parents[1] / "data" / "cdnow" / "CDNOW_sample.txt"

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-import streams.replay_files
-from streams import topics
-from streams.cli import main
-from streams.embedded import EmbeddedBroker, free_port
+import streams.replay.files
+from streams.cli.commands import main
+from streams.demo.embedded import EmbeddedBroker, free_port
 from streams.errors import EbbtideError
+from streams.kafka import topics
 
 ROOT = Path(__file__).parents[2]
 
@@ -85,7 +85,9 @@ def test_python_m_streams_is_ebbtide() -> None:
 def test_help_loads_none_of_the_heavy_packages() -> None:
     """Help is quick, since each command imports what it needs when it runs."""
     heavy = ["numpy", "pandas", "faust", "aiokafka", "kafka", "redis", "pydantic", "rich"]
-    done = run_python("-c", f"import sys, streams.cli; print([m for m in {heavy} if m in sys.modules])")
+    done = run_python(
+        "-c", f"import sys, streams.cli.commands; print([m for m in {heavy} if m in sys.modules])"
+    )
     assert done.stdout.strip() == "[]"
 
 
@@ -213,7 +215,7 @@ def test_debug_shows_the_stack_trace(
     def fails(**_: Any) -> None:
         raise EbbtideError("the sea is rough")
 
-    monkeypatch.setattr(streams.replay_files, "run_replay", fails)
+    monkeypatch.setattr(streams.replay.files, "run_replay", fails)
     files = ["--purchases", str(orders), "--out", str(tmp_path)]
     assert failure(capsys, "replay", *files) == (1, "the sea is rough")
     assert main([*arguments, *files]) == 1
@@ -230,7 +232,7 @@ def test_a_defect_is_one_line_that_says_how_to_see_more(
     def fails(**_: Any) -> None:
         raise KeyError("tide")
 
-    monkeypatch.setattr(streams.replay_files, "run_replay", fails)
+    monkeypatch.setattr(streams.replay.files, "run_replay", fails)
     line = failure(capsys, "replay", "--purchases", orders, "--out", tmp_path)
     assert line == (1, "KeyError: 'tide' (--debug shows where)")
 
@@ -243,7 +245,7 @@ def test_an_interrupt_ends_quietly_with_130(
     def interrupted(**_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(streams.replay_files, "run_replay", interrupted)
+    monkeypatch.setattr(streams.replay.files, "run_replay", interrupted)
     assert main(["replay", "--purchases", str(orders), "--out", str(tmp_path)]) == 130
     assert capsys.readouterr().err.strip() == ""
 

@@ -8,7 +8,7 @@ from itertools import product
 
 import pytest
 
-from streams.client_logs import EVERY_S, MOST_CAUSES, ThrottlingHandler, throttle_client_logs
+from streams.kafka.client_logs import EVERY_S, MOST_CAUSES, ThrottlingHandler, throttle_client_logs
 
 
 class SetClock:

@@ -8,15 +8,15 @@ from aiokafka import ConsumerRecord
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enrichment.acceptance import TOPICS, Topic
 from enrichment.days import DAY_US, day_of, midnight_us
 from enrichment.model import load_model
 from schemas.dead_letters import MALFORMED, Rejection
 from schemas.events import Engagement, Event
-from streams import clock as clocks
-from streams.clock import Clock, EventClock, WallClock
-from streams.inputs import Arrived, Inputs
+from schemas.topics import INPUT_TOPICS, InputTopic
 from streams.settings import Settings
+from streams.worker import clock as clocks
+from streams.worker.clock import Clock, EventClock, WallClock
+from streams.worker.inputs import Arrived, Inputs
 
 NOW_US = 2 * DAY_US + 5
 MOMENTS_US = [0, 1, 2, DAY_US - 1, DAY_US, DAY_US + 1, 2 * DAY_US, 2 * DAY_US + 1, 3 * DAY_US]
@@ -46,7 +46,7 @@ class _Clients:
         return _Consumer(100)
 
 
-def arrived(topic: Topic, offset: int, said: Said) -> Arrived:
+def arrived(topic: InputTopic, offset: int, said: Said) -> Arrived:
     value = b"x" * said.value_bytes
     record = ConsumerRecord(topic, 0, offset, 0, 1, b"", value, None, 0, len(value), ())
     event: Event | Rejection = (
@@ -59,7 +59,9 @@ def arrived(topic: Topic, offset: int, said: Said) -> Arrived:
     return Arrived(topic, record, event, said.broker_timestamp_us)
 
 
-def inputs_of(log: dict[Topic, list[Said]], is_at_end: dict[Topic, bool], high_asked_at_us: int) -> Inputs:
+def inputs_of(
+    log: dict[InputTopic, list[Said]], is_at_end: dict[InputTopic, bool], high_asked_at_us: int
+) -> Inputs:
     """Buffers that hold a log, of inputs that reach up to their end or not."""
     inputs = Inputs(Settings(), cast(Any, _Clients()), 0, MODEL)
     for topic, records in log.items():
@@ -105,7 +107,7 @@ def first_by_events(inputs: Inputs, day: int, has_taken: bool) -> Arrived | None
     best: tuple[int, int, Arrived] | None = None
     for rank, head in heads_of(inputs):
         if head is None:
-            if not inputs.is_behind_nothing(TOPICS[rank]):
+            if not inputs.is_behind_nothing(INPUT_TOPICS[rank]):
                 return None
         elif isinstance(head.event, Rejection):
             return head
@@ -119,7 +121,7 @@ def first_by_events(inputs: Inputs, day: int, has_taken: bool) -> Arrived | None
 def heads_of(inputs: Inputs) -> list[tuple[int, Arrived | None]]:
     return [
         (rank, inputs.buffers[topic][0] if inputs.buffers[topic] else None)
-        for rank, topic in enumerate(TOPICS)
+        for rank, topic in enumerate(INPUT_TOPICS)
     ]
 
 
@@ -142,7 +144,7 @@ LOGS = st.fixed_dictionaries(
             ),
             max_size=12,
         )
-        for topic in TOPICS
+        for topic in INPUT_TOPICS
     }
 )
 
@@ -151,15 +153,15 @@ LOGS = st.fixed_dictionaries(
     clock=st.sampled_from([WallClock(), EventClock()]),
     log=LOGS,
     in_order=st.booleans(),
-    is_at_end=st.fixed_dictionaries({topic: st.booleans() for topic in TOPICS}),
+    is_at_end=st.fixed_dictionaries({topic: st.booleans() for topic in INPUT_TOPICS}),
     high_asked_at_us=st.sampled_from([-1, DAY_US, NOW_US]),
     limit=st.integers(1, 12),
 )
 def test_taking_runs_is_taking_record_by_record(
     clock: Clock,
-    log: dict[Topic, list[Said]],
+    log: dict[InputTopic, list[Said]],
     in_order: bool,
-    is_at_end: dict[Topic, bool],
+    is_at_end: dict[InputTopic, bool],
     high_asked_at_us: int,
     limit: int,
 ) -> None:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.clients import RedisClient
-from streams.clock_check import ASK_KAFKA_AGAIN_AFTER_US, ClockCheck
-from streams.publisher import Publisher
+from streams.state.redis_client import RedisClient
+from streams.worker.clock_check import ASK_KAFKA_AGAIN_AFTER_US, ClockCheck
+from streams.worker.publisher import Publisher
 
 SECOND_US = 1_000_000
 YEAR_US = 365 * 86_400 * SECOND_US

@@ -7,8 +7,8 @@ from contextlib import suppress
 
 import pytest
 
-from streams.deadlines import stop_within, within
 from streams.errors import EbbtideError
+from streams.timeouts import stop_within, within
 
 
 class Client:

@@ -11,7 +11,7 @@ from contextlib import suppress
 import pytest
 from aiokafka.codec import gzip_encode, lz4_encode, snappy_encode, zstd_encode
 
-from streams.decompression import DecompressionError, TooLargeError, decompress
+from streams.kafka.decompression import DecompressionError, TooLargeError, decompress
 
 Encode = Callable[[bytes], bytes]
 ENCODERS: dict[str, tuple[int, Encode]] = {

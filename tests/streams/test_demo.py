@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from schemas.changes import LEVELS
-from streams.demo import (
+from streams.demo.demo import (
     PARTITIONS,
     compare_with_replay,
     demo_settings,
@@ -22,10 +22,10 @@ from streams.demo import (
     running_worker,
     wait_until_done,
 )
-from streams.demo_report import Compared, Published, sentence, silent_weeks, trigger_sentence
-from streams.embedded import EmbeddedBroker
+from streams.demo.embedded import EmbeddedBroker
+from streams.demo.report import Compared, Published, sentence, silent_weeks, trigger_sentence
 from streams.errors import EbbtideError
-from streams.replay import Replayed, replay
+from streams.replay.replay import Replayed, replay
 from tests.services import OwnRedis
 
 pytestmark = pytest.mark.xdist_group("demo")

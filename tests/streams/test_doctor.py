@@ -7,8 +7,11 @@ import time
 import pytest
 import redis
 
-from streams import topics
-from streams.doctor import (
+from streams.demo.embedded import EmbeddedBroker, free_port
+from streams.errors import EbbtideError
+from streams.kafka import topics
+from streams.kafka.topics import create_topics
+from streams.operations.doctor import (
     Finding,
     check_clock,
     check_erasure_key,
@@ -20,10 +23,7 @@ from streams.doctor import (
     require,
     run_checks,
 )
-from streams.embedded import EmbeddedBroker, free_port
-from streams.errors import EbbtideError
 from streams.settings import Settings
-from streams.topics import create_topics
 from tests.services import KafkaService, OwnRedis, RedisService
 from tests.services.ports import lasting_port
 

@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from kafka import KafkaAdminClient
 from kafka.admin import NewTopic
 
-from streams.embedded import (
+from streams.demo.embedded import (
     EmbeddedBroker,
     EmbeddedRedis,
     EmbeddedServiceError,
@@ -28,7 +28,7 @@ from streams.embedded import (
 
 STARTS_BOTH_AND_WAITS = """
 import sys, time
-from streams.embedded import EmbeddedBroker, EmbeddedRedis
+from streams.demo.embedded import EmbeddedBroker, EmbeddedRedis
 with EmbeddedBroker() as broker, EmbeddedRedis() as server:
     print(broker.process.pid, server.process.pid, flush=True)
     print(broker.process.log_path.parent, server.process.log_path.parent, sep="\\n", flush=True)

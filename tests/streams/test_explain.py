@@ -10,9 +10,9 @@ import pytest
 from enrichment.model import METRICS
 from schemas.changes import LEVELS
 from schemas.profiles import SCORE_NAMES
-from streams.cli import main
+from streams.cli.commands import main
 from streams.errors import EbbtideError
-from streams.explain import explain, explanation
+from streams.insight.explain import explain, explanation
 from tests.services import RedisService
 from tests.streams.held_group import HeldGroup, hold, hold_group
 

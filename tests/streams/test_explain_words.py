@@ -10,11 +10,11 @@ import pytest
 from enrichment.days import day_of, midnight_us
 from enrichment.model import METRICS, Calibration, Model, Reference, SegmentWorth
 from schemas.profiles import DIMENSIONS
-from streams.demo import load_events
-from streams.explain import explanation, outlook
-from streams.explain_text import explanation_text
-from streams.explain_words import METRIC_WORDS, words
-from streams.replay import replay
+from streams.demo.demo import load_events
+from streams.insight.explain import explanation, outlook
+from streams.insight.explain_text import explanation_text
+from streams.insight.explain_words import METRIC_WORDS, words
+from streams.replay.replay import replay
 from tests.enrichment.driver import Partition
 from tests.enrichment.records import consent, day, engagement, model, order
 

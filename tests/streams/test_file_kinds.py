@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from streams.cli import main
-from streams.file_kinds import BYTE_ORDER_MARK, other_kind
+from streams.cli.commands import main
+from streams.replay.file_kinds import BYTE_ORDER_MARK, other_kind
 
 ORDER: dict[str, Any] = {
     "event_id": "e1",

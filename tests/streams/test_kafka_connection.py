@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaError
 from kafka.errors import KafkaError as KafkaPythonError
 
 from streams.errors import UsageError
-from streams.kafka_connection import aiokafka_settings, check_security, kafka_python_settings
+from streams.kafka.connection import aiokafka_settings, check_security, kafka_python_settings
 from streams.settings import Settings, load_settings
 from tests.services.certificates import Authority
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
-from streams import log_writer
 from streams.errors import EbbtideError
-from streams.log_writer import InputRecord, LogWriter
+from streams.kafka import log_writer
+from streams.kafka.log_writer import InputRecord, LogWriter
 from streams.settings import Settings
 
 RECORD = InputRecord("consents", 0, b"k", b"v")

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from streams.cli import main
+from streams.cli.commands import main
 from streams.errors import EbbtideError
-from streams.profile_lines import read_profiles
+from streams.insight.profile_lines import read_profiles
 from tests.streams.some_profiles import profile
 
 COMMANDS = (("audit", "--by", "region"), ("whatif", "--tier", "named=50%"))

@@ -10,10 +10,10 @@ import pytest
 
 from enrichment.days import format_time, midnight_us
 from schemas.timestamps import parse_timestamp
-from streams import profiles
-from streams.embedded import free_port
+from streams.demo.embedded import free_port
 from streams.errors import EbbtideError
-from streams.profiles import export_profiles
+from streams.insight import profiles
+from streams.insight.profiles import export_profiles
 from tests.services import RedisService
 from tests.streams.held_group import NOWHERE, HeldGroup, hold, hold_group
 
@@ -87,7 +87,7 @@ def test_a_group_that_holds_nothing_is_named(group: HeldGroup, tmp_path: Path) -
 
 def test_a_partition_being_rebuilt_is_not_exported(redis_server: RedisService, tmp_path: Path) -> None:
     """Half of its customers would be missing without a word."""
-    from streams.demo import demo_settings
+    from streams.demo.demo import demo_settings
 
     settings = demo_settings(NOWHERE, redis_server.url).model_copy(update={"group_id": "rebuilding"})
     hold(settings, settings.load_model(), 2, 17_000, [], is_rebuilding=True)

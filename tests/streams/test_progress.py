@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from streams.progress import reporting
+from streams.console.progress import reporting
 
 
 class Terminal(io.StringIO):

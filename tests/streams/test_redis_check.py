@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from streams.doctor import check_redis
-from streams.redis_check import rights
+from streams.operations.doctor import check_redis
 from streams.settings import Settings
+from streams.state.redis_check import rights
 from tests.integration.harness import until
 from tests.services import OwnRedis, RedisService, ReplicatedRedis, start_cluster_redis
 

@@ -8,7 +8,7 @@ import pytest
 from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import SSLConnection
 
-from streams.redis_url import RedisUrlError, check_redis_url, shown_redis_url
+from streams.settings.redis_url import RedisUrlError, check_redis_url, shown_redis_url
 
 TAKEN = [
     ("redis://host", "redis://host"),

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from streams.cli import main
-from streams.demo import bundled_lines, count_refused, load_events
-from streams.demo_report import Published
+from streams.cli.commands import main
+from streams.console.refusals import Example, Refusals
+from streams.demo.demo import bundled_lines, count_refused, load_events
+from streams.demo.report import Published
 from streams.errors import EbbtideError
-from streams.profiles import export_profiles
-from streams.redis_keys import PartitionKeys
-from streams.refusals import Example, Refusals
+from streams.insight.profiles import export_profiles
+from streams.state.keys import PartitionKeys
 from tests.services import RedisService
 from tests.streams.held_group import HeldGroup, hold_group
 from tests.streams.some_profiles import profile, write_profiles

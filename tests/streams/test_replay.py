@@ -21,16 +21,16 @@ from typing import Any, NamedTuple
 import pytest
 from pydantic import BaseModel
 
-from enrichment.acceptance import Horizons
+from enrichment.customer.validation import Horizons
 from enrichment.model import Model, load_model
 from schemas.changes import SegmentChange
 from schemas.dead_letters import DeadLetterLine
 from schemas.profiles import DIMENSIONS, CustomerProfile
 from schemas.timestamps import parse_timestamp
 from schemas.triggers import ReactivationTrigger
-from streams.cli import main
+from streams.cli.commands import main
 from streams.errors import EbbtideError
-from streams.replay_files import run_replay
+from streams.replay.files import run_replay
 from tests.enrichment.records import DEFAULT_MODEL, SEEDED_MODEL
 from tests.once import Once
 from tests.oracles.recount import end_us, read_log, recount, time_us

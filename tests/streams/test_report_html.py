@@ -18,10 +18,10 @@ from enrichment.calibration.snapshot import Snapshot
 from enrichment.calibration.stability import stability
 from enrichment.calibration.validation import validate
 from enrichment.model import METRICS, Calibration, Model, Reference, load_model
-from enrichment.scores import score
-from streams import report_plots
-from streams.report_html import page_of, warnings_of, write_html
-from streams.report_parts import MAX_ROWS, Markup, number, table
+from enrichment.scoring.scores import score
+from streams.reports import plots as report_plots
+from streams.reports.page import page_of, warnings_of, write_html
+from streams.reports.parts import MAX_ROWS, Markup, number, table
 from tests.enrichment.calibration.snapshots import cdnow, snapshots
 from tests.enrichment.records import order
 

@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from streams.errors import UsageError
-from streams.publisher import transactional_id
-from streams.redis_keys import PartitionKeys
 from streams.settings import Settings, load_settings
+from streams.state.keys import PartitionKeys
+from streams.worker.publisher import transactional_id
 
 
 def write(path: Path, text: str) -> Path:

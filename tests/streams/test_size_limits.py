@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streams.size_limits import (
+from streams.kafka.size_limits import (
     BATCH_OVERHEAD_BYTES,
     DEFAULT_MAX_BYTES,
     KEY_TRUNCATED_HEADER,
@@ -13,7 +13,7 @@ from streams.size_limits import (
     SizeLimits,
     StoppedError,
 )
-from streams.step import OutputRecord
+from streams.outbox import OutputRecord
 
 
 def letter(size: int) -> OutputRecord:

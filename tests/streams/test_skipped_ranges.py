@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 import pytest
 
-from streams.decisions import DecisionTable, skip_records
-from streams.rebuild import kept_ranges
-from streams.size_limits import StoppedError
-from streams.step import Skipped
+from streams.checkpoint import Skipped
+from streams.kafka.size_limits import StoppedError
+from streams.state.changelog import DecisionTable, skip_records
+from streams.worker.restore import kept_ranges
 
 
 def ranges(*pairs: tuple[int, int]) -> list[Skipped]:

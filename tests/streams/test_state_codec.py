@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from enrichment.customer import CustomerState
+from enrichment.customer.customer import CustomerState
 from enrichment.model import Model
-from streams import state_codec
+from streams.state import codec as state_codec
 from tests.enrichment.driver import Partition, in_replay_order
 from tests.enrichment.records import SEEDED_MODEL, order
 from tests.oracles.seeded_log import make_log

@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 from redis.asyncio import Redis
 
-from enrichment.customer import Customer, empty_state
+from enrichment.customer.customer import Customer, empty_state
 from enrichment.model import load_model
-from streams.erasure_keys import ErasureKeys
-from streams.redis_keys import PartitionKeys
-from streams.state_store import FencedError, StateStore, stored_state
-from streams.step import Mark, Skipped, Step, StoredState
-from streams.stuck import SkipRequest, Stuck
+from streams.checkpoint import Mark, Skipped
+from streams.micro_batch import Step, StoredState
+from streams.settings.erasure_keys import ErasureKeys
+from streams.state.keys import PartitionKeys
+from streams.state.store import FencedError, StateStore, stored_state
+from streams.state.stuck import SkipRequest, Stuck
 from tests.services import RedisService
 
 MODEL = load_model()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from enrichment.acceptance import Topic
-from streams.batches import Unreadable
-from streams.stuck import Suspects
+from schemas.topics import InputTopic
+from streams.kafka.batches import Unreadable
+from streams.state.stuck import Suspects
 
 BATCH = Unreadable(5, 9, "its checksum (CRC) is wrong", b"")
-TOPIC: Topic = "purchases"
+TOPIC: InputTopic = "purchases"
 
 
 def looked_at(*seconds: float) -> Suspects:

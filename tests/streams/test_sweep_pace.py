@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from streams import sweep_pace
-from streams.sweep_pace import ASK_AGAIN_S, REST, SweepPace
+from streams.worker import sweep_pace
+from streams.worker.sweep_pace import ASK_AGAIN_S, REST, SweepPace
 
 
 class Hand:

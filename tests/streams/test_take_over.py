@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.size_limits import StoppedError
-from streams.state_store import StoredMark
-from streams.step import Mark
-from streams.take_over import Finding, compare
+from streams.checkpoint import Mark
+from streams.kafka.size_limits import StoppedError
+from streams.state.store import StoredMark
+from streams.worker.recovery import Finding, compare
 
 Before = tuple[int, str] | None
 

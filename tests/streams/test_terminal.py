@@ -11,11 +11,11 @@ from pathlib import Path
 import orjson
 import pytest
 
-from enrichment.customer import Customer, empty_state
-from streams.cli import main
-from streams.profiles import export_profiles
+from enrichment.customer.customer import Customer, empty_state
+from streams.cli.commands import main
+from streams.console.terminal import visible, visible_document, visible_json
+from streams.insight.profiles import export_profiles
 from streams.settings import Settings
-from streams.terminal import visible, visible_document, visible_json
 from tests.streams.held_group import NOWHERE, hold
 from tests.streams.some_profiles import profile
 

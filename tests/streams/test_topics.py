@@ -11,11 +11,11 @@ import pytest
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from streams import topics
-from streams.embedded import EmbeddedBroker, free_port
+from streams.demo.embedded import EmbeddedBroker, free_port
 from streams.errors import EbbtideError, UsageError
+from streams.kafka import topics
+from streams.kafka.topics import TOPICS, TopicReport, TopicStatus, check_topics, create_topics, judge_topics
 from streams.settings import Settings
-from streams.topics import TOPICS, TopicReport, TopicStatus, check_topics, create_topics, judge_topics
 from tests.services import KafkaService
 
 NAMES = [

@@ -18,9 +18,9 @@ from aiokafka.protocol.transaction import (
     EndTxnResponse_v0,
 )
 
-from streams import transactions
 from streams.errors import EbbtideError
-from streams.transactions import PAUSES_S, hasten_beginnings
+from streams.kafka import transactions
+from streams.kafka.transactions import PAUSES_S, hasten_beginnings
 
 TOO_EARLY = ConcurrentTransactions.errno
 FENCED = InvalidProducerEpoch.errno

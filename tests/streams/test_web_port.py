@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from streams import web_port
-from streams.doctor import Finding, check_web_port
+from streams.operations import web_port
+from streams.operations.doctor import Finding, check_web_port
 from streams.settings import Settings
 from tests.services.ports import lasting_port
 

@@ -13,15 +13,15 @@ import orjson
 import pytest
 import yaml
 
-from enrichment.customer import Customer
+from enrichment.customer.customer import Customer
 from enrichment.days import day_of
 from enrichment.model import load_model
-from enrichment.standing import TIER
-from streams.cli import main
-from streams.demo import load_events
-from streams.held_state import HeldPartition
-from streams.replay import Replayed, replay
-from streams.step import Mark
+from enrichment.scoring.standing import TIER
+from streams.checkpoint import Mark
+from streams.cli.commands import main
+from streams.demo.demo import load_events
+from streams.replay.replay import Replayed, replay
+from streams.state.held_state import HeldPartition
 
 ASKED = ("--tier", "strategic=12", "--tier", "named=25%", "--tier", "field=25%")
 
@@ -160,8 +160,8 @@ def test_of_what_is_held_dwell_is_known(
     async def held_partitions(*_: Any) -> AsyncIterator[list[Any]]:
         yield [partition]
 
-    monkeypatch.setattr("streams.what_if.held_partitions", held_partitions)
-    monkeypatch.setattr("streams.what_if.PAGE_CUSTOMERS", 10)
+    monkeypatch.setattr("streams.insight.what_if.held_partitions", held_partitions)
+    monkeypatch.setattr("streams.insight.what_if.PAGE_CUSTOMERS", 10)
     slow = model_file(tmp_path, hysteresis={"dwell_days": 60})
     held = json.loads(told(capsys, *ASKED, "--model", slow, "--json"))
     filed = json.loads(told(capsys, *ASKED, "--model", slow, "--json", "--profiles", profiles))

@@ -7,9 +7,9 @@ import logging
 import pytest
 from aiokafka import TopicPartition
 
-from enrichment.acceptance import TOPICS
+from schemas.topics import INPUT_TOPICS
 from streams.settings import Settings
-from streams.worker import Worker
+from streams.worker.worker import Worker
 
 
 async def test_a_foreign_assignor_fails_the_worker_and_the_log_says_so(
@@ -19,9 +19,9 @@ async def test_a_foreign_assignor_fails_the_worker_and_the_log_says_so(
     settings = Settings()
     worker = Worker(settings)
     with caplog.at_level(logging.CRITICAL, "streams"):
-        worker.note_assignment([TopicPartition(settings.topic(topic), 0) for topic in TOPICS])
+        worker.note_assignment([TopicPartition(settings.topic(topic), 0) for topic in INPUT_TOPICS])
         before = worker.failure
-        worker.note_assignment([TopicPartition(settings.topic(topic), 0) for topic in list(TOPICS)[1:]])
+        worker.note_assignment([TopicPartition(settings.topic(topic), 0) for topic in list(INPUT_TOPICS)[1:]])
     assert before is None
     assert worker.failure is not None
     assert "all members must be Ebbtide" in worker.failure

@@ -7,7 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enrichment.calibration.capacity import (
+from enrichment.model import TierThresholds
+from enrichment.scoring.scores import round6
+from enrichment.scoring.standing import tier_ranks
+from enrichment.tiers.capacity import (
     SIZED_TIERS,
     CapacityError,
     capacity_drift,
@@ -15,10 +18,7 @@ from enrichment.calibration.capacity import (
     fit_tiers,
     places,
 )
-from enrichment.model import TierThresholds
-from enrichment.roster import Roster
-from enrichment.scores import round6
-from enrichment.standing import tier_ranks
+from enrichment.tiers.population import Roster
 from tests.enrichment.records import model
 
 PRESENT = model().tiers.by_value

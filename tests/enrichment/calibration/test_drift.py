@@ -11,7 +11,7 @@ import pytest
 from enrichment.calibration.drift import drift, population_stability_index
 from enrichment.calibration.snapshot import Snapshot
 from enrichment.model import METRICS, Calibration, Model, Reference, load_model
-from enrichment.scores import score
+from enrichment.scoring.scores import score
 from tests.enrichment.calibration.snapshots import cdnow, snapshots, written
 from tests.enrichment.records import consent, order
 

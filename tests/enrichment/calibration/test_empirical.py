@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from enrichment.calibration.empirical import Gaps, fit_empirical_hazard
-from enrichment.empirical_hazard import EmpiricalHazard
+from enrichment.lifetime.empirical_hazard import EmpiricalHazard
 from tests.enrichment.calibration.histories import orders, snapshots
 
 

@@ -19,7 +19,7 @@ from enrichment.calibration.fitting import (
     fit_pareto_nbd,
 )
 from enrichment.calibration.snapshot import Histories
-from enrichment.lifetime_value import BGNBD, GammaGamma, ParetoNBD
+from enrichment.lifetime.lifetime_value import BGNBD, GammaGamma, ParetoNBD
 
 CDNOW = Path(__file__).parents[2] / "data" / "cdnow" / "customers_summary_weeks.csv"
 PURCHASE_FITS = pytest.mark.parametrize("fit", [fit_pareto_nbd, fit_bg_nbd])

@@ -14,7 +14,7 @@ from enrichment.calibration.holdout import (
     holdout_report,
     predictions,
 )
-from enrichment.lifetime_value import ParetoNBD
+from enrichment.lifetime.lifetime_value import ParetoNBD
 from tests.enrichment.calibration.histories import orders, snapshots
 from tests.enrichment.records import consent
 

@@ -13,10 +13,11 @@ from enrichment.calibration.choice import NAMES, fit_candidates
 from enrichment.calibration.lifetime import LifetimeValueFit, fit_lifetime_value
 from enrichment.calibration.snapshot import Snapshot, take_snapshots
 from enrichment.model import LifetimeValue, load_model
-from enrichment.scores import score
-from schemas.events import Event, Topic
+from enrichment.scoring.scores import score
+from schemas.events import Event
 from schemas.timestamps import parse_timestamp
-from streams.replay_log import ordered_log, read_records
+from schemas.topics import InputTopic
+from streams.replay.log import ordered_log, read_records
 from tests.enrichment.calibration.histories import Purchases, orders, snapshots
 from tests.enrichment.records import day, model, order, refund
 from tests.once import Once
@@ -51,7 +52,7 @@ def complete_journey(once: Once) -> LifetimeValueFit:
 
 
 def fit_complete_journey() -> LifetimeValueFit:
-    topics: tuple[Topic, ...] = "purchases", "consents"
+    topics: tuple[InputTopic, ...] = "purchases", "consents"
     records = read_records({topic: [DEMO / f"{topic}.jsonl.gz"] for topic in topics})
     log = ordered_log(records, load_model(), parse_timestamp("2017-12-31T23:59:59Z"))
     days = [day("2017-06-30"), day("2017-09-30"), day("2017-12-31")]

@@ -13,10 +13,10 @@ from scipy import stats
 from enrichment.calibration.scales import Scales, fit_scales, quantile_curve
 from enrichment.calibration.snapshot import Snapshot
 from enrichment.calibration.thresholds import newcomer_churn_risk, quintile_cuts
-from enrichment.features import Features
 from enrichment.model import METRICS, Model
-from enrichment.scores import Scored, score
-from enrichment.standing import EMERGING, HIGH, MEDIUM, candidates
+from enrichment.scoring.features import Features
+from enrichment.scoring.scores import Scored, score
+from enrichment.scoring.standing import EMERGING, HIGH, MEDIUM, candidates
 from schemas.events import Event
 from tests.enrichment.calibration.population import cdnow, document, shop, snapshots
 from tests.enrichment.driver import Partition

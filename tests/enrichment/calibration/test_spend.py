@@ -9,7 +9,7 @@ from scipy.stats import pearsonr, spearmanr
 from enrichment.calibration.fitting import fit_gamma_gamma
 from enrichment.calibration.snapshot import Histories
 from enrichment.calibration.spend import MOST_K, Spend, fit_spend, spend_frequency_correlation
-from enrichment.lifetime_value import GammaGamma
+from enrichment.lifetime.lifetime_value import GammaGamma
 from tests.enrichment.calibration.histories import orders, snapshots
 
 

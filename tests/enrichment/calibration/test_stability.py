@@ -7,8 +7,8 @@ import pytest
 
 from enrichment.calibration.stability import stability
 from enrichment.model import load_model
-from enrichment.scores import score
-from enrichment.standing import candidates
+from enrichment.scoring.scores import score
+from enrichment.scoring.standing import candidates
 from tests.enrichment.calibration.snapshots import cdnow, snapshots, written
 from tests.enrichment.records import model, order
 

@@ -11,7 +11,7 @@ from enrichment.calibration.data_quality import data_quality
 from enrichment.calibration.stability import stability
 from enrichment.calibration.validation import auc, roc, validate
 from enrichment.model import load_model
-from enrichment.scores import score
+from enrichment.scoring.scores import score
 from schemas.events import Event
 from tests.enrichment.calibration.snapshots import (
     CDNOW_CUT,

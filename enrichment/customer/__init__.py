@@ -1,0 +1,1 @@
+"""One customer: which records are taken, and what is held of them."""

@@ -1,0 +1,114 @@
+"""Long silence: when no window holds anything any more, years can pass at once.
+
+A year after a customer's last record their windows are empty, and what is left only falls or only rises: recency grows
+day by day, churn risk rises towards 1, and lifetime value goes towards nothing. (With Pareto/NBD and BG/NBD the
+likelihood of a silence is a mixture of exponentials in its length; such a mixture is log-convex, so that the risk of
+more silence rises.) So what these are at the ends of a span bounds them within it, and where the standing is the same
+by the best and by the worst of these bounds, nothing happens in the span.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from enrichment.customer.customer import Customer, View
+from enrichment.customer.engagement import COST_WINDOW_DAYS
+from enrichment.days import FOREVER_DAY, day_of
+from enrichment.deciding.decider import Decider
+from enrichment.deciding.results import Table
+from enrichment.model import METRICS, EmpiricalParameters, Metric, Model
+from enrichment.scoring.scores import SCORES, Scored
+from enrichment.scoring.standing import candidates
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+TableOf = Callable[[Sequence[View], Ints, Ints], Table]
+
+LEAST_DAYS = 1_000
+"""Shorter spans are walked day by day: with the days of many customers in one array, that is faster."""
+MARGIN = 1e-5
+"""By how much bounds are widened: more than rounding to 6 decimals moves anything."""
+_RECENCY, _LIFETIME = METRICS.index("recency_days"), METRICS.index("customer_lifetime_value_365d")
+_VALUE = SCORES.index("value")
+
+
+def quiet_until(
+    customer: Customer, first_day: int, last_day: int, table_of: TableOf, decider: Decider
+) -> int | None:
+    """The end of a span of days from `first_day` on, `last_day` at most, in which nothing can happen.
+
+    None where the customer is not silent for long enough, or no span of `LEAST_DAYS` is quiet for sure.
+    """
+    if not _only_silence_is_left(customer, first_day, decider.model):
+        return None
+    while last_day - first_day >= LEAST_DAYS:
+        if _is_quiet(customer, first_day, last_day, table_of, decider):
+            return last_day
+        last_day = first_day + (last_day - first_day) // 2
+    return None
+
+
+def _only_silence_is_left(customer: Customer, day: int, model: Model) -> bool:
+    """Whether all windows are empty from this day on, no consent ends, and nobody is to be written to."""
+    latest_us, view = customer.state.latest_us, customer.view()
+    if latest_us is None or customer.decision.pending is not None:
+        return False
+    silent_days = day - day_of(latest_us)
+    purchases = model.lifetime_value.purchases
+    if isinstance(purchases, EmpiricalParameters):
+        # Its hazards may rise from one length of silence to the next, up to the last.
+        silent_days -= round(purchases.silences[-1] * model.lifetime_value.days_per_unit)
+    if silent_days <= max(COST_WINDOW_DAYS, model.lifecycle.new_days):
+        return False
+    permissions = view.permissions
+    ends = [last_day for _, last_day in permissions.channels] + [permissions.profiling_until_day]
+    return all(end < day or end == FOREVER_DAY for end in ends)
+
+
+def _is_quiet(customer: Customer, first_day: int, last_day: int, table_of: TableOf, decider: Decider) -> bool:
+    steps = first_day + 2 ** np.arange((last_day - first_day).bit_length(), dtype=np.int64)
+    days = np.unique(np.concatenate(([first_day], steps[steps < last_day], [last_day])))
+    view = customer.view()
+    seen = table_of([view], np.zeros(len(days), dtype=np.int64), days).scored
+    if not _moves_one_way(seen):
+        return False
+    ends = table_of([view], np.zeros(2, dtype=np.int64), np.array([last_day, last_day], dtype=np.int64))
+    bounds = _bounds(seen, ends.scored, decider.model)
+    found = candidates(ends.features, bounds, decider.model)
+    return bool(decider.settled([customer.decision], Table(ends.features, bounds, found)).all())
+
+
+def _moves_one_way(seen: Scored) -> bool:
+    """Whether, of the days that were looked at, nothing but silence moves anything, and that in one direction."""
+    others = np.delete(seen.points, (_RECENCY, _LIFETIME), axis=1)
+    if (others != others[0]).any():
+        return False
+    lifetime, risk = np.diff(seen.customer_lifetime_value_365d), np.diff(seen.churn_risk)
+    return not (((lifetime > 0).any() and (lifetime < 0).any()) or (risk < 0).any())
+
+
+def _bounds(seen: Scored, ends: Scored, model: Model) -> Scored:
+    """Two rows, the best and the worst that a span can bring; `ends` has its last day twice."""
+    points, scores, risk = ends.points.copy(), ends.scores.copy(), ends.churn_risk.copy()
+    for at in (_RECENCY, _LIFETIME):
+        worst, best = _range_of_points(seen.metrics[:, at], model.metrics[METRICS[at]])
+        moved = np.array([best + MARGIN, worst - MARGIN]) - points[:, at]
+        points[:, at] += moved
+        scores[:, _VALUE] += moved * model.value_weights[at]
+    scores[:, _VALUE] += (MARGIN, -MARGIN)
+    risk[:] = seen.churn_risk.min() - MARGIN, seen.churn_risk.max() + MARGIN
+    return replace(ends, points=points, scores=scores, churn_risk=risk)
+
+
+def _range_of_points(metric: Floats, rules: Metric) -> tuple[float, float]:
+    """The fewest and the most points that a metric has between its least and its largest value."""
+    if np.isnan(metric).any():
+        return rules.missing, rules.missing
+    least, largest = float(metric.min()), float(metric.max())
+    at, points = rules.curve
+    found = [*np.interp((least, largest), at, points), *points[(at > least) & (at < largest)]]
+    return float(min(found)), float(max(found))

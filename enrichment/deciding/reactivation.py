@@ -1,0 +1,77 @@
+"""Re-activation: when a customer who slipped is due to be approached, how, and who is left alone."""
+
+from __future__ import annotations
+
+import hashlib
+
+from enrichment.customer.customer import View
+from enrichment.customer.decision import PendingTrigger
+from enrichment.customer.engagement import COUNT_WINDOW_DAYS
+from enrichment.identity import identifier
+from enrichment.model import Model
+from enrichment.scoring.standing import AT_RISK, LAPSED, LIFECYCLE, SEGMENT, STANDINGS
+
+
+def starts_trigger(
+    dimension: int, previous: int | None, current: int | None, trigger: str, model: Model
+) -> bool:
+    """Whether a change is a slip: a downgrade of segment, or of lifecycle to `at_risk` or `lapsed`."""
+    if (
+        previous is None
+        or current is None
+        or current <= previous
+        or trigger not in model.reactivation.triggers
+    ):
+        return False
+    return dimension == SEGMENT or (dimension == LIFECYCLE and current in (AT_RISK, LAPSED))
+
+
+def trigger_due(
+    change_id: str, segment: int, tenure_days: int, view: View, day: int, model: Model
+) -> PendingTrigger:
+    """A delay by segment, longer for long tenure, shorter for who engaged lately."""
+    rules = model.reactivation
+    delay_days = rules.delay_days[STANDINGS[SEGMENT][segment]]  # type: ignore[index]
+    if tenure_days >= rules.long_tenure_days:
+        delay_days += rules.long_tenure_extra_days
+    if view.last_engaged_day is not None and day - view.last_engaged_day <= rules.engaged_within_days:
+        delay_days += rules.engaged_extra_days
+    return PendingTrigger(change_id, day + max(1, delay_days))
+
+
+def trigger_id(change_id: str) -> str:
+    """One trigger per change that started it."""
+    return identifier("reactivation", change_id)
+
+
+def group_of(namespace: str, customer_id: str, model: Model) -> str:
+    """`control` for a fixed share of customers, by hash: the same customer is always in the same group."""
+    digest = hashlib.blake2b(identifier("group", namespace, customer_id).encode(), digest_size=8).digest()
+    share = int.from_bytes(digest, "big") / 2**64
+    return "control" if share < model.reactivation.control_share else "treatment"
+
+
+def preferred_channels(view: View, day: int, model: Model) -> list[str]:
+    """Channels by decayed engagement over 90 days, most first, then by name; automated ones never count."""
+    scored_kinds, half_life_days = model.scored_kinds, model.engagement.half_life_days
+    strength: dict[str, float] = {}
+    for bucket in view.engagement_days:
+        age_days = day - bucket.day
+        if not 0 <= age_days < COUNT_WINDOW_DAYS:
+            continue
+        decay = 2.0 ** (-age_days / half_life_days)
+        for key in sorted(bucket.counts):
+            channel, _, kind = key.rpartition(".")
+            weight = scored_kinds.get(kind)
+            if weight and channel not in ("automated", "none"):
+                strength[channel] = strength.get(channel, 0.0) + weight * bucket.counts[key] * decay
+    if len(strength) < 2:
+        return list(strength)
+    return sorted(strength, key=lambda channel: (-round(strength[channel], 6), channel))
+
+
+def channels_best_first(view: View, day: int, model: Model) -> list[str]:
+    """The permitted channels: those that the customer engages on first, then by name."""
+    preferred = preferred_channels(view, day, model)
+    permitted = view.permissions.granted_channels(day)
+    return sorted(permitted, key=lambda c: (preferred.index(c) if c in preferred else len(preferred), c))

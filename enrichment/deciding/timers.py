@@ -1,0 +1,156 @@
+"""Silence: what happens to customers by the passing of time alone, and when next it will.
+
+Features of a customer without new records depend on the day only. So their next days are evaluated at once,
+on arrays: midnights that have come are decided on, and the first one to come on which anything happens is
+when they are due.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from enrichment.customer.customer import Customer, View
+from enrichment.customer.decision import Decision
+from enrichment.days import day_of, midnight_us
+from enrichment.deciding.changes import Cause
+from enrichment.deciding.decider import Decider
+from enrichment.deciding.long_silence import LEAST_DAYS, quiet_until
+from enrichment.deciding.results import Results, Table
+
+Ints = npt.NDArray[np.int64]
+TableOf = Callable[[Sequence[View], Ints, Ints], Table]
+
+MAX_ROWS = 32_768
+"""Feature rows scored at once: bounds the memory of a sweep."""
+MAX_BEHIND_DAYS = 512
+"""Of midnights that have come already, so many are looked at at once."""
+MIN_DAYS, MAX_DAYS = 8, 16
+"""Days looked at ahead. A day costs a few microseconds, and a look some tens, so that looking farther saves little; but
+when very many are due at once, the days ahead of some are what the others wait for."""
+
+
+def is_due(customer: Customer, midnight_day: int) -> bool:
+    """Whether something may happen to a customer on a midnight up to this one."""
+    due_day = customer.state.due_day
+    return due_day is not None and due_day <= midnight_day
+
+
+def look_ahead(
+    due: Sequence[Customer],
+    midnight_day: int,
+    table_of: TableOf,
+    decider: Decider,
+    results: Results,
+) -> None:
+    """Evaluate due customers on their next days; decide on midnights past, file the first one to come.
+
+    Who has been silent for long, and is far behind, first passes the midnights on which nothing can happen.
+    """
+    walking = [
+        customer
+        for customer in due
+        if not _passes_silence(customer, midnight_day, table_of, decider, results)
+    ]
+    for part, lengths in _parts(walking, midnight_day):
+        starts = np.array([customer.state.due_day for customer in part], dtype=np.int64)
+        first_row = np.cumsum(lengths) - lengths
+        view_at = np.repeat(np.arange(len(part)), lengths)
+        days = starts[view_at] + np.arange(len(view_at)) - first_row[view_at]
+        table = table_of([customer.view() for customer in part], view_at, days)
+        loud = ~_quiet_rows(part, table, decider)
+        results.put_off.update({customer.id: customer for customer in part})
+        for customer, next_day in zip(part, (starts + lengths).tolist(), strict=True):
+            customer.state.due_day = next_day
+        for at in np.flatnonzero(np.logical_or.reduceat(loud, first_row)).tolist():
+            first, end = int(first_row[at]), int(first_row[at] + lengths[at])
+            rows = range(first + int(loud[first:end].argmax()), end)
+            _walk(part[at], table, rows, midnight_day, table_of, decider, results)
+
+
+def _passes_silence(
+    customer: Customer, midnight_day: int, table_of: TableOf, decider: Decider, results: Results
+) -> bool:
+    """Put a customer off to the day after a long span in which nothing can happen, if there is one."""
+    first_day = customer.state.due_day
+    assert first_day is not None
+    if midnight_day - first_day < LEAST_DAYS:
+        return False
+    quiet_day = quiet_until(customer, first_day, midnight_day, table_of, decider)
+    if quiet_day is None:
+        return False
+    customer.state.due_day = quiet_day + 1
+    results.put_off[customer.id] = customer
+    return True
+
+
+def _walk(
+    customer: Customer,
+    table: Table,
+    rows: range,
+    midnight_day: int,
+    table_of: TableOf,
+    decider: Decider,
+    results: Results,
+) -> None:
+    """Take a customer's days in order, up to the first to come on which anything happens."""
+    decision, features = customer.decision, table.features
+    for row in rows:
+        day = int(features.day[row])
+        if day > midnight_day:
+            if decider.standing_at(decision, table, row) != decision.standing or _falls_due(decision, day):
+                customer.state.due_day = day
+                return
+            continue
+        results.touched[customer.id] = customer
+        if decision.standing is not None and not features.profiling_allowed[row]:
+            # Engagement kept by the consent that ended is deleted; this row and the next would still show it.
+            customer.forget_unallowed(day)
+            customer.state.due_day = day + 1
+            bare = table_of([customer.view()], np.zeros(1, dtype=np.int64), np.array([day], dtype=np.int64))
+            decider.decide(customer, decision, bare, 0, midnight_us(day), Cause("consent"), results)
+            return
+        decider.decide(customer, decision, table, row, midnight_us(day), Cause("time"), results)
+        if _falls_due(decision, day):
+            decider.fire(customer, features.view(row), midnight_us(day), results)
+
+
+def _falls_due(decision: Decision, day: int) -> bool:
+    return decision.pending is not None and decision.pending.due_day <= day
+
+
+def _quiet_rows(customers: Sequence[Customer], table: Table, decider: Decider) -> npt.NDArray[np.bool_]:
+    """Rows on which, from the standing of now, nothing can happen."""
+    features = table.features
+    settled = decider.settled([customer.decision for customer in customers], table)
+    pending = [customer.decision.pending for customer in customers]
+    due = np.array([-1 if trigger is None else trigger.due_day for trigger in pending], dtype=np.int64)
+    due_at = due[features.view_at]
+    return np.asarray(settled & ((due_at < 0) | (features.day < due_at)), dtype=np.bool_)
+
+
+def _parts(due: Sequence[Customer], midnight_day: int) -> Iterator[tuple[list[Customer], Ints]]:
+    """Customers with how many days to look at, in parts of at most MAX_ROWS rows.
+
+    The longer a customer has been quiet the farther it pays to look: who came lately will likely come again.
+    """
+    part: list[Customer] = []
+    lengths: list[int] = []
+    rows = 0
+    for customer in due:
+        due_day, latest_us = customer.state.due_day, customer.state.latest_us
+        assert due_day is not None
+        assert latest_us is not None
+        behind_days = midnight_day - due_day + 1
+        ahead_days = min(max(due_day - day_of(latest_us), MIN_DAYS), MAX_DAYS)
+        days = max(ahead_days, min(behind_days, MAX_BEHIND_DAYS))
+        if part and rows + days > MAX_ROWS:
+            yield part, np.array(lengths, dtype=np.int64)
+            part, lengths, rows = [], [], 0
+        part.append(customer)
+        lengths.append(days)
+        rows += days
+    if part:
+        yield part, np.array(lengths, dtype=np.int64)

@@ -1,0 +1,1 @@
+"""Questions about customers that the core can answer: what would move them, and how groups fare."""

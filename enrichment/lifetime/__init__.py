@@ -1,0 +1,1 @@
+"""What customers will buy and spend: the families of lifetime value, on arrays."""

@@ -1,0 +1,181 @@
+"""Feature rows: aggregates of many customers on many days at once, as columns.
+
+A row is a view (a customer at one moment) seen on a day. All windows of N days end with that day. Money is
+exact: int64 base micro-units, of which window sums are taken as differences of running sums (exact modulo
+2^64, and one customer's sums are kept below 2^61).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from enrichment.customer.customer import ENGAGED_DAY, View
+from enrichment.customer.engagement import COST_WINDOW_DAYS, COUNT_WINDOW_DAYS
+from enrichment.customer.orders import DAY_BYTES, NUMBERS
+from enrichment.customer.orders import NO_DAY as NO_DAY
+from enrichment.model import Model
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+_DAYS_PER_VIEW = 1 << 25
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """One array per aggregate, one element per row; `NO_DAY` and NaN stand for what is not defined."""
+
+    views: Sequence[View]
+    view_at: Ints
+    day: Ints
+    profiling_allowed: Bools
+    first_order_day: Ints
+    last_order_day: Ints
+    last_engaged_day: Ints
+    order_count: Ints
+    purchase_days: Ints
+    revenue_micros: Ints
+    refunded_micros: Ints
+    margin_micros: Ints
+    repeat_spend_days: Ints
+    repeat_spend_micros: Ints
+    order_count_30d: Ints
+    order_count_90d: Ints
+    order_count_365d: Ints
+    revenue_30d_micros: Ints
+    revenue_90d_micros: Ints
+    revenue_365d_micros: Ints
+    margin_365d_micros: Ints
+    counted_365d_micros: Ints
+    cost_to_serve_365d_micros: Ints
+    cost_to_acquire_micros: Ints
+    weighted_engagement_90d: Floats
+    consent_breadth: Ints
+    declared_intent: Floats
+
+    def __len__(self) -> int:
+        return len(self.day)
+
+    def view(self, row: int) -> View:
+        """The customer that a row is about."""
+        return self.views[int(self.view_at[row])]
+
+
+def build_features(views: Sequence[View], view_at: Ints, day: Ints, model: Model) -> Features:
+    """The rows (`views[view_at[i]]` on `day[i]`) for all i at once; no day is before its view's newest."""
+    totals = _ints([view.money.packed_totals for view in views]).reshape(len(views), 9)[view_at]
+    last_engaged_day = np.array(
+        [NO_DAY if view.last_engaged_day is None else view.last_engaged_day for view in views], dtype=np.int64
+    )
+    cost_to_acquire_micros = np.array([view.cost_to_acquire_micros for view in views], dtype=np.int64)
+    profiling_until_day = np.array([view.permissions.profiling_until_day for view in views], dtype=np.int64)
+    declared = np.array(
+        [np.nan if view.declared_intent is None else view.declared_intent for view in views], dtype=np.float64
+    )
+    days = _ints([view.money.packed for view in views]).reshape(-1, NUMBERS)
+    money = _Windows(days[:, 0], [len(view.money.packed) // DAY_BYTES for view in views], view_at, day)
+    orders, counted, revenue, margin, refunds = (_running_sums(days[:, at]) for at in (1, 2, 3, 4, 6))
+    contacts = np.frombuffer(b"".join([view.engaged for view in views]), dtype=ENGAGED_DAY)
+    engaged = _Windows(
+        contacts["day"], [len(view.engaged) // ENGAGED_DAY.itemsize for view in views], view_at, day
+    )
+    return Features(
+        views=views,
+        view_at=view_at,
+        day=day,
+        profiling_allowed=day <= profiling_until_day[view_at],
+        first_order_day=totals[:, 0],
+        last_order_day=totals[:, 1],
+        last_engaged_day=last_engaged_day[view_at],
+        order_count=totals[:, 2],
+        purchase_days=totals[:, 3],
+        revenue_micros=totals[:, 4],
+        refunded_micros=totals[:, 6],
+        margin_micros=totals[:, 5],
+        repeat_spend_days=totals[:, 7],
+        repeat_spend_micros=totals[:, 8],
+        order_count_30d=money.within(30, orders),
+        order_count_90d=money.within(90, orders),
+        order_count_365d=money.within(365, orders),
+        revenue_30d_micros=money.within(30, revenue),
+        revenue_90d_micros=money.within(90, revenue),
+        revenue_365d_micros=money.within(365, revenue),
+        margin_365d_micros=money.within(365, margin),
+        counted_365d_micros=money.within(365, counted),
+        cost_to_serve_365d_micros=engaged.within(COST_WINDOW_DAYS, _running_sums(contacts["cost_micros"]))
+        + money.within(COST_WINDOW_DAYS, refunds) * model.cost_per_refund_micros,
+        cost_to_acquire_micros=cost_to_acquire_micros[view_at],
+        weighted_engagement_90d=engaged.decayed(
+            COUNT_WINDOW_DAYS, contacts["points"], model.engagement.half_life_days
+        ),
+        consent_breadth=_breadth(views, view_at, day),
+        declared_intent=declared[view_at],
+    )
+
+
+def _ints(parts: Sequence[bytes]) -> Ints:
+    return np.frombuffer(b"".join(parts), dtype=np.int64)
+
+
+def _running_sums(values: Ints) -> Ints:
+    """Running sums from before the first value on."""
+    running = np.zeros(len(values) + 1, dtype=np.int64)
+    np.cumsum(values, out=running[1:])
+    return running
+
+
+class _Windows:
+    """Day buckets of all views in one row after another, and which of them each row's windows hold.
+
+    `bucket_day` has the days of all views, ascending within each; `sizes` how many are whose.
+    """
+
+    def __init__(self, bucket_day: Ints, sizes: Sequence[int], view_at: Ints, day: Ints) -> None:
+        self._bucket_day = bucket_day
+        of_view = np.repeat(np.arange(len(sizes), dtype=np.int64), np.array(sizes, dtype=np.int64))
+        self._keys = of_view * _DAYS_PER_VIEW + self._bucket_day
+        self._row_key = view_at * _DAYS_PER_VIEW + day
+        self._day = day
+        self._end = np.searchsorted(self._keys, self._row_key, side="right")
+        self._starts: dict[int, npt.NDArray[np.intp]] = {}
+
+    def _start(self, window_days: int) -> npt.NDArray[np.intp]:
+        if window_days not in self._starts:
+            self._starts[window_days] = np.searchsorted(self._keys, self._row_key - window_days, side="right")
+        return self._starts[window_days]
+
+    def within(self, window_days: int, running: Ints) -> Ints:
+        """Per row, the sum over the days of its window, as a difference of `_running_sums`."""
+        return running[self._end] - running[self._start(window_days)]
+
+    def decayed(self, window_days: int, points: Floats, half_life_days: float) -> Floats:
+        """Per row, the sum over its window of the buckets' points, which halve every `half_life_days`.
+
+        Each row adds up its own buckets, in their order, so that no row depends on any other.
+        """
+        start = self._start(window_days)
+        counts = self._end - start
+        row = np.repeat(np.arange(len(counts)), counts)
+        within_row = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+        bucket = np.repeat(start, counts) + within_row
+        decay = np.exp2(-np.arange(window_days) / half_life_days)
+        weights = points[bucket] * decay[self._day[row] - self._bucket_day[bucket]]
+        return np.bincount(row, weights=weights, minlength=len(counts)).astype(np.float64)
+
+
+def _breadth(views: Sequence[View], view_at: Ints, day: Ints) -> Ints:
+    """How many channels may be used on each row's day."""
+    channels = [view.permissions.channels for view in views]
+    widest = max(map(len, channels), default=0)
+    if widest == 0:
+        return np.zeros(len(day), dtype=np.int64)
+    sizes = np.array(list(map(len, channels)), dtype=np.int64)
+    last_days = np.full((len(views), widest), NO_DAY)
+    held = np.arange(widest) < sizes[:, None]
+    last_days[held] = [last_day for of_view in channels for _, last_day in of_view]
+    return np.asarray((last_days[view_at] >= day[:, None]).sum(axis=1), dtype=np.int64)

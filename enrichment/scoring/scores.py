@@ -1,0 +1,230 @@
+"""Scores and traits of feature rows, on arrays: one definition for live, replay, calibration and explain.
+
+docs/scores.md gives each formula in words. Every score and fractional trait is rounded half-even to 6
+decimals before anything is decided by it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from enrichment.lifetime import lifetime_value
+from enrichment.model import GROUPS, METRICS, LifetimeValue, Model
+from enrichment.scoring.features import NO_DAY, Features
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+HORIZON_DAYS = 365
+RATIO_CAP = 10.0
+"""Cost ratios end here; a cost against nothing coming in counts as this much."""
+GROWTH_CAP = 10.0
+GROWTH_MIN_DAYS = 90
+
+SCORES: tuple[str, ...] = (*GROUPS, "value")
+"""The columns of `Scored.scores`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One row per feature row. Two-dimensional arrays have a column per metric, in the order of METRICS.
+
+    `contributions` are a metric's points times its share of value (cost inverted): a row of them adds up to
+    value.
+    """
+
+    metrics: Floats
+    points: Floats
+    contributions: Floats
+    scores: Floats
+    recency_days: Ints
+    tenure_days: Ints
+    probability_active: Floats
+    expected_orders_365d: Floats
+    customer_lifetime_value_365d: Floats
+    churn_risk: Floats
+    rfm: Ints
+
+    @property
+    def value(self) -> Floats:
+        """The score that tiers go by: 0–100 per row."""
+        return self.scores[:, SCORES.index("value")]
+
+    @property
+    def potential(self) -> Floats:
+        """The score that decides where there is no order: 0–100 per row."""
+        return self.scores[:, SCORES.index("potential")]
+
+    @property
+    def lifetime_value_score(self) -> Floats:
+        """The points of lifetime value, which segments go by: 0–100 per row."""
+        return self.points[:, METRICS.index("customer_lifetime_value_365d")]
+
+
+def round6(values: Floats) -> Floats:
+    """Half-even to 6 decimals; -0 becomes 0."""
+    return np.round(values, 6) + 0.0
+
+
+def score(features: Features, model: Model) -> Scored:
+    """Score all rows."""
+    has_order = features.order_count > 0
+    recency = np.where(has_order, features.day - features.last_order_day, NO_DAY)
+    tenure = np.where(has_order, features.day - features.first_order_day, NO_DAY)
+    active, silent, expected = _purchasing(features, has_order, recency, tenure, model.lifetime_value)
+    undiscounted = expected * _spend_per_day(features, model) * _margin_rate(features, model)
+    lifetime = round6(undiscounted * model.lifetime_value.discount_factor)
+    lifetime[~has_order] = np.nan
+    metrics = _metrics(features, has_order, recency, tenure, lifetime, model)
+    points = _points(metrics, model)
+    signed = points.copy()
+    cost_weights = model.group_weights["cost"]
+    inverted = cost_weights > 0
+    signed[:, inverted] = 100.0 - points[:, inverted]
+    contributions = signed * model.value_weights
+    columns = [_weighted_sum(points, model.group_weights[group]) for group in GROUPS]
+    columns.append(_weighted_sum(signed, model.value_weights))
+    return Scored(
+        metrics=metrics,
+        points=points,
+        contributions=contributions,
+        scores=round6(np.stack(columns, axis=1)),
+        recency_days=recency,
+        tenure_days=tenure,
+        probability_active=active,
+        expected_orders_365d=expected,
+        customer_lifetime_value_365d=lifetime,
+        churn_risk=silent,
+        rfm=_rfm(features, has_order, recency, model),
+    )
+
+
+def _weighted_sum(points: Floats, weights: Floats) -> Floats:
+    """A row's sum in a fixed order of columns, so that no row depends on how many others there are."""
+    total = np.zeros(len(points))
+    for at, weight in enumerate(weights):
+        if weight:
+            total += points[:, at] * weight
+    return total
+
+
+def _purchasing(
+    features: Features, has_order: npt.NDArray[np.bool_], recency: Ints, tenure: Ints, model: LifetimeValue
+) -> tuple[Floats, Floats, Floats]:
+    """Probability active, probability of no purchase day within the horizon, expected purchase days in it."""
+    results = [np.full(len(features), np.nan) for _ in range(3)]
+    if has_order.any():
+        unit_days = model.days_per_unit
+        predicted = lifetime_value.predict(
+            model.purchase_model,
+            (features.purchase_days[has_order] - 1).astype(np.float64),
+            (tenure - recency)[has_order] / unit_days,
+            tenure[has_order] / unit_days,
+            HORIZON_DAYS / unit_days,
+        )
+        for result, values in zip(results, predicted, strict=True):
+            result[has_order] = round6(values)
+    return results[0], results[1], results[2]
+
+
+def _spend_per_day(features: Features, model: Model) -> Floats:
+    """Expected spend per purchase day (Gamma-Gamma), base units."""
+    spend = model.lifetime_value.spend
+    days = features.repeat_spend_days
+    mean = np.divide(features.repeat_spend_micros / 1e6, days, out=np.zeros(len(features)), where=days > 0)
+    return lifetime_value.GammaGamma(spend.p, spend.q, spend.gamma).expected_spend(
+        days.astype(np.float64), mean
+    )
+
+
+def _margin_rate(features: Features, model: Model) -> Floats:
+    """Lifetime margin per revenue, between -1 and 1; the model's where nothing has come in."""
+    default = float(1 - model.cost_ratio)
+    revenue = features.revenue_micros.astype(np.float64)
+    rate = np.divide(
+        features.margin_micros.astype(np.float64),
+        revenue,
+        out=np.full(len(features), default),
+        where=revenue > 0,
+    )
+    return np.asarray(np.clip(rate, -1.0, 1.0), dtype=np.float64)
+
+
+def _metrics(
+    features: Features,
+    has_order: npt.NDArray[np.bool_],
+    recency: Ints,
+    tenure: Ints,
+    lifetime: Floats,
+    model: Model,
+) -> Floats:
+    """The raw metrics, NaN where not defined."""
+    undefined = np.full(len(features), np.nan)
+    orders = features.order_count_365d
+    average = np.divide(features.counted_365d_micros / 1e6, orders, out=undefined.copy(), where=orders > 0)
+    columns = {
+        "recency_days": np.where(has_order, recency, np.nan),
+        "order_count_365d": orders.astype(np.float64),
+        "revenue_365d": features.revenue_365d_micros / 1e6,
+        "margin_365d": features.margin_365d_micros / 1e6,
+        "average_order_value_365d": average,
+        "customer_lifetime_value_365d": lifetime,
+        "weighted_engagement_90d": features.weighted_engagement_90d,
+        "consent_breadth": features.consent_breadth.astype(np.float64),
+        "cost_to_serve_ratio": _ratio(features.cost_to_serve_365d_micros, features.revenue_365d_micros),
+        "cost_to_acquire_ratio": _ratio(features.cost_to_acquire_micros, features.margin_micros),
+        "declared_intent": features.declared_intent,
+        "engagement_ahead_of_spend": _ahead(features, model),
+        "growth": _growth(features, has_order, tenure),
+    }
+    return round6(np.stack([columns[metric] for metric in METRICS], axis=1))
+
+
+def _ratio(cost_micros: Ints, brought_micros: Ints) -> Floats:
+    """Cost against what came in, at most RATIO_CAP; 0 without cost."""
+    ratio = np.full(len(cost_micros), RATIO_CAP)
+    np.divide(cost_micros, brought_micros, out=ratio, where=brought_micros > 0)
+    return np.where(cost_micros > 0, np.minimum(ratio, RATIO_CAP), 0.0)
+
+
+def _ahead(features: Features, model: Model) -> Floats:
+    """By how many points engagement is ahead of spend: an interest that has not been met yet."""
+    engaged = np.interp(
+        round6(features.weighted_engagement_90d), *model.metrics["weighted_engagement_90d"].curve
+    )
+    spent = np.interp(features.revenue_365d_micros / 1e6, *model.metrics["revenue_365d"].curve)
+    return np.maximum(engaged - spent, 0.0)
+
+
+def _growth(features: Features, has_order: npt.NDArray[np.bool_], tenure: Ints) -> Floats:
+    """Revenue per day in the last 90 days against the year's (or the tenure's, if shorter); 1 is steady."""
+    days = np.minimum(tenure + 1, 365)
+    defined = has_order & (tenure >= GROWTH_MIN_DAYS) & (features.revenue_365d_micros > 0)
+    recent = features.revenue_90d_micros / 90.0
+    yearly = np.divide(features.revenue_365d_micros, days, out=np.ones(len(features)), where=defined)
+    growth = np.divide(recent, yearly, out=np.full(len(features), np.nan), where=defined)
+    return np.asarray(np.clip(growth, -GROWTH_CAP, GROWTH_CAP), dtype=np.float64)
+
+
+def _points(metrics: Floats, model: Model) -> Floats:
+    """0–100 points by the model's breakpoints; an undefined metric takes the model's `missing` points."""
+    points = np.empty_like(metrics)
+    for at, name in enumerate(METRICS):
+        metric = model.metrics[name]
+        column = metrics[:, at]
+        points[:, at] = np.where(np.isnan(column), metric.missing, np.interp(column, *metric.curve))
+    return round6(points)
+
+
+def _rfm(features: Features, has_order: npt.NDArray[np.bool_], recency: Ints, model: Model) -> Ints:
+    """Three digits, 5 the best, as one number; 0 where there is no counted order."""
+    cuts = model.rfm
+    recent = 5 - np.searchsorted(np.array(cuts.recency_days), recency, side="left")
+    frequent = 1 + np.searchsorted(np.array(cuts.order_count_365d), features.order_count_365d, side="left")
+    monetary = 1 + np.searchsorted(
+        np.array(cuts.revenue_365d), features.revenue_365d_micros / 1e6, side="left"
+    )
+    return np.where(has_order, 100 * recent + 10 * frequent + monetary, 0).astype(np.int64)

@@ -1,0 +1,158 @@
+"""Standings: where a customer stands in each dimension, and when they move.
+
+Every rule is evaluated three times: plainly, with all thresholds made harder by a margin, and made easier.
+A standing moves only when it lies outside the last two (hysteresis) and has lasted its dwell time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from enrichment.model import Model, TierThresholds
+from enrichment.scoring.features import Features
+from enrichment.scoring.scores import Scored
+from schemas.changes import LEVELS
+from schemas.profiles import DIMENSIONS
+
+Ints = npt.NDArray[np.int64]
+Ranks = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+SEGMENT, TIER, LIFECYCLE = range(3)
+STANDINGS: tuple[tuple[str, ...], ...] = tuple(LEVELS[dimension] for dimension in DIMENSIONS)
+"""Per dimension, the standings from the top; a rank is the position in it."""
+HIGH, MEDIUM, EMERGING, LOW, SEGMENT_PROSPECT = range(5)
+ACTIVE, NEW, AT_RISK, LAPSED, LIFECYCLE_PROSPECT = range(5)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Ranks by the plain rule and by the harder and easier ones: (rows, 3), columns as in DIMENSIONS.
+
+    `past_new` tells of customers whose first order is longer ago than `new` lasts.
+    """
+
+    plain: Ranks
+    hard: Ranks
+    easy: Ranks
+    past_new: Bools
+
+
+def candidates(features: Features, scored: Scored, model: Model) -> Candidates:
+    """Evaluate all rules on all rows."""
+    score_margin, risk_margin = model.hysteresis.score_margin, model.hysteresis.churn_risk_margin
+    return Candidates(
+        _ranks(features, scored, model, 0.0, 0.0),
+        _ranks(features, scored, model, score_margin, risk_margin),
+        _ranks(features, scored, model, -score_margin, -risk_margin),
+        scored.tenure_days > model.lifecycle.new_days,
+    )
+
+
+def next_standing(
+    current: tuple[int, int, int] | None,
+    changed_days: tuple[int, int, int],
+    day: int,
+    plain: list[int],
+    hard: list[int],
+    easy: list[int],
+    past_new: bool,
+    dwell_days: int,
+) -> tuple[int, int, int]:
+    """Where a customer stands after an evaluation on `day`.
+
+    Entering, the first and the last counted order, and the end of `new` follow the plain rule at once.
+    """
+    if current is None or (current[LIFECYCLE] == LIFECYCLE_PROSPECT) != (
+        plain[LIFECYCLE] == LIFECYCLE_PROSPECT
+    ):
+        return plain[0], plain[1], plain[2]
+    ranks = list(current)
+    for dimension in (SEGMENT, TIER, LIFECYCLE):
+        rank = current[dimension]
+        if dimension == LIFECYCLE and rank == NEW and past_new:
+            ranks[dimension] = plain[dimension]
+        elif day - changed_days[dimension] >= dwell_days:
+            ranks[dimension] = min(max(rank, easy[dimension]), hard[dimension])
+    return ranks[0], ranks[1], ranks[2]
+
+
+def keeps_standing(
+    current: Ranks, changed_days: Ranks, day: Ints, found: Candidates, dwell_days: int
+) -> Bools:
+    """Rows that `next_standing` leaves where they stand, which is not None; (rows, 3) of ranks and of days."""
+    lasts = day[:, None] - changed_days < dwell_days
+    keeps = (((current >= found.easy) & (current <= found.hard)) | lasts).all(axis=1)
+    lifecycle = current[:, LIFECYCLE]
+    keeps &= ~((lifecycle == NEW) & found.past_new)
+    keeps &= (lifecycle == LIFECYCLE_PROSPECT) == (found.plain[:, LIFECYCLE] == LIFECYCLE_PROSPECT)
+    return np.asarray(keeps, dtype=np.bool_)
+
+
+def _ranks(
+    features: Features, scored: Scored, model: Model, score_margin: float, risk_margin: float
+) -> Ranks:
+    has_order = features.order_count > 0
+    return np.stack(
+        [
+            _segment(scored, has_order, model, score_margin, risk_margin),
+            np.where(
+                has_order,
+                tier_ranks(scored.value, model.tiers.by_value, score_margin),
+                tier_ranks(scored.potential, model.tiers.by_potential, score_margin),
+            ),
+            _lifecycle(scored, has_order, model, risk_margin),
+        ],
+        axis=1,
+    )
+
+
+def moved(threshold: float, margin: float) -> float:
+    """A threshold moved by a margin, as the two are written: 0.2 and 0.1 make 0.3, not 0.30000000000000004."""
+    return round(threshold + margin, 12)
+
+
+def _segment(
+    scored: Scored, has_order: Bools, model: Model, score_margin: float, risk_margin: float
+) -> Ranks:
+    rules = model.segments
+    lifetime, potential = scored.lifetime_value_score, scored.potential
+    is_high = lifetime >= moved(rules.high, score_margin)
+    is_loyal = scored.churn_risk <= moved(rules.high_churn_risk_limit, -risk_margin)
+    is_medium = lifetime >= moved(rules.medium, score_margin)
+    is_emerging = potential >= moved(rules.emerging_potential, score_margin)
+    return np.select(
+        [has_order & is_high & is_loyal, has_order & (is_high | is_medium), is_emerging, has_order],
+        [HIGH, MEDIUM, EMERGING, LOW],
+        default=SEGMENT_PROSPECT,
+    )
+
+
+def tier_ranks(points: Floats, thresholds: TierThresholds, margin: float = 0.0) -> Ranks:
+    """Ranks of the tiers that these points come to, every threshold raised by a margin."""
+    return np.select(
+        [
+            points >= moved(threshold, margin)
+            for threshold in (thresholds.strategic, thresholds.named, thresholds.field)
+        ],
+        [0, 1, 2],
+        default=3,
+    )
+
+
+def _lifecycle(scored: Scored, has_order: Bools, model: Model, margin: float) -> Ranks:
+    rules = model.lifecycle
+    return np.select(
+        [
+            ~has_order,
+            scored.churn_risk >= moved(rules.lapsed_churn_risk, -margin),
+            scored.churn_risk >= moved(rules.at_risk_churn_risk, -margin),
+            scored.tenure_days <= rules.new_days,
+        ],
+        [LIFECYCLE_PROSPECT, LAPSED, AT_RISK, NEW],
+        default=ACTIVE,
+    )

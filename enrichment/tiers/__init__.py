@@ -1,0 +1,1 @@
+"""Tiers of a given size: thresholds that fill them, and the customers that they are counted over."""

@@ -1,0 +1,182 @@
+"""What the commands' options have in common: types, those of every command, and what goes with them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from streams.console.terminal import say
+
+if TYPE_CHECKING:
+    from streams.console.refusals import Refusals
+    from streams.settings import Settings
+
+PROGRAM: Final = "ebbtide"
+MAX_NAME_CHARACTERS: Final = 128
+_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_DECIMAL: Final = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?")
+_NUMBER: Final = re.compile(r"[0-9]{1,18}")
+
+
+@dataclass(slots=True)
+class Options:
+    """What holds for every command, wherever on the line it was given."""
+
+    config: Path | None = None
+    debug: bool = False
+
+    def settings(self) -> Settings:
+        """The settings of the environment and of `--config`."""
+        from streams.settings import load_settings
+
+        return load_settings(self.config)
+
+
+class Time(click.ParamType):
+    """A point in time as microseconds since the epoch; a date is its first instant, UTC."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Microseconds of an RFC 3339 time or a date."""
+        from schemas.dead_letters import RefusedError
+        from schemas.timestamps import parse_timestamp
+
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_timestamp(f"{value}T00:00:00Z" if _DATE.fullmatch(value) else value)
+        except RefusedError as error:
+            hint = "; or a date, such as 2025-01-09" if "RFC 3339" in str(error) else ""
+            self.fail(f"{value!r}: {error}{hint}", param, ctx)
+
+
+class Tier(click.ParamType):
+    """A tier and its room, such as `strategic=50` or `named=5%`."""
+
+    name = "tier"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        """The tier and its room, checked."""
+        from enrichment.tiers.capacity import CapacityError, capacity_of
+
+        if isinstance(value, tuple):
+            return value
+        tier, _, room = value.partition("=")
+        try:
+            return capacity_of(tier.strip(), room.strip())
+        except CapacityError as error:
+            self.fail(f"{value!r}: {error}", param, ctx)
+
+
+class Name(click.ParamType):
+    """A name or a version of a model, as model files have them."""
+
+    name = "name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name, if it is no longer than allowed."""
+        text = str(value)
+        if not 1 <= len(text) <= MAX_NAME_CHARACTERS:
+            self.fail(f"1 to {MAX_NAME_CHARACTERS} characters are allowed, not {len(text):,}", param, ctx)
+        return text
+
+
+class Share(click.ParamType):
+    """A share of a whole, such as `0.01` or `1%`."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The share as a number from 0 to 1."""
+        text = str(value)
+        number, is_percentage = text.removesuffix("%"), text.endswith("%")
+        if not _DECIMAL.fullmatch(number):
+            self.fail(f"{text!r}: a share is a number from 0 to 1, or a percentage, such as 1%", param, ctx)
+        share = float(number) / (100 if is_percentage else 1)
+        if share > 1:
+            self.fail(f"{text!r}: a share is at most 1, or 100%", param, ctx)
+        return share
+
+
+class Reason(click.ParamType):
+    """A reason of dead letters, as docs/contract.md lists them."""
+
+    name = "reason"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The reason, if it is one."""
+        from schemas.dead_letters import REASONS
+
+        return str(click.Choice(REASONS).convert(value, param, ctx))
+
+
+class Place(click.ParamType):
+    """Where a dead letter is: its partition and its offset in `dead-letters`."""
+
+    name = "place"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        """Partition and offset."""
+        if isinstance(value, tuple):
+            return value
+        partition, _, offset = value.partition(":")
+        if not (_NUMBER.fullmatch(partition) and _NUMBER.fullmatch(offset)):
+            self.fail(
+                f"{value!r}: a place is PARTITION:OFFSET, such as 3:17, as `dlq list` prints it", param, ctx
+            )
+        return int(partition), int(offset)
+
+
+def _set_config(ctx: click.Context, _: click.Parameter, value: Path | None) -> None:
+    if value is not None:
+        ctx.ensure_object(Options).config = value
+
+
+def _set_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.ensure_object(Options).debug = True
+
+
+def for_all(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that every command takes."""
+    config = click.option(
+        "--config",
+        metavar="FILE",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        expose_value=False,
+        callback=_set_config,
+        help="Settings file (YAML); EBBTIDE_* variables win over it.",
+    )
+    debug = click.option(
+        "--debug", is_flag=True, expose_value=False, callback=_set_debug, help="Show stack traces of errors."
+    )
+    return config(debug(click.help_option("-h", "--help")(command)))
+
+
+until_option = click.option(
+    "--until", metavar="T", type=Time(), help="RFC 3339 time, or a date (its first instant, UTC)."
+)
+
+fail_over_option = click.option(
+    "--fail-over-refused",
+    "fail_over",
+    metavar="SHARE",
+    type=Share(),
+    help="Exit code 1 where a larger share than this is refused, such as 0.01 or 1%.",
+)
+
+
+def conclude(refusals: Refusals) -> None:
+    """Say at a command's end what was refused; raises where the command has failed by it."""
+    refusals.check()
+    say(refusals.text(), lines=True, err=True)

@@ -1,0 +1,1 @@
+"""The demo: real data through an embedded broker and Redis."""

@@ -1,0 +1,256 @@
+"""`ebbtide calibrate`: from files of records to a model file, with a report on how good it is."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from enrichment.calibration.calibrate import Days, RefusedError, calibrate
+from enrichment.calibration.data_quality import RecordCounts, data_quality
+from enrichment.calibration.engagement_weights import EngagementWeights, fit_engagement_weights
+from enrichment.calibration.snapshot import Snapshot, take_snapshots
+from enrichment.customer.validation import Horizons
+from enrichment.days import day_of, format_day
+from enrichment.model import Model, TimeUnit
+from enrichment.tiers.capacity import CapacityError
+from schemas.dead_letters import Rejection
+from schemas.events import Purchase
+from schemas.topics import INPUT_TOPICS, InputTopic
+from streams.console.refusals import Refusals
+from streams.errors import EbbtideError, UsageError
+from streams.replay.bounded_lines import DEFAULT_LIMIT_BYTES
+from streams.replay.log import Refused, ReplayLog, ordered_log, read_records, refusals_of
+
+Document = dict[str, Any]
+
+HOLDOUT_DAYS: Final = 90
+NOBODY: Final = Snapshot(0, (), (), 0, 0)
+HEADER: Final = """\
+# A value model fitted by `ebbtide calibrate` to the records up to {until}; docs/scores.md explains every number.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a person asked `calibrate` for; `name` and `version` are the new model's."""
+
+    holdout_days: int | None = None
+    time_unit: TimeUnit = "week"
+    capacities: Mapping[str, str] | None = None
+    fits_engagement_weights: bool = False
+    name: str = "calibrated"
+    version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Where the results go; no report where its path is None."""
+
+    model: Path
+    report: Path | None = None
+    html: Path | None = None
+
+
+def run_calibration(
+    files: Mapping[InputTopic, Sequence[Path]],
+    base: Model,
+    until_us: int | None,
+    wanted: Wanted,
+    outputs: Outputs,
+    horizons: Horizons | None = None,
+    refusals: Refusals | None = None,
+    limit_bytes: int = DEFAULT_LIMIT_BYTES,
+) -> Document:
+    """Fit a model to JSON Lines (`.jsonl`, `.jsonl.gz`) and write it, after its reports; gives the report.
+
+    Records that were refused are counted in `refusals`.
+
+    Raises:
+        EbbtideError: There is no order, or nothing can be fitted; the report then says why too. Or more records were
+            refused than `refusals` allows: there are reports then, and no model.
+        UsageError: The holdout leaves nothing to fit to.
+    """
+    refusals = refusals or Refusals()
+    log = ordered_log(read_records(files, limit_bytes), base, until_us)
+    try:
+        document, report = fit(log, base, until_us, wanted, horizons, refusals)
+    except CapacityError as error:
+        raise EbbtideError(str(error)) from error
+    except RefusedError as error:
+        # Without examples: a report does not depend on the order of lines.
+        cause = _with_cause(error, refusals, with_examples=False)
+        warnings = [f"no model was fitted: {cause}"]
+        _write_reports({"refused": cause, **error.report, "warnings": warnings}, outputs)
+        raise EbbtideError(f"no model was fitted: {_with_cause(error, refusals)}") from error
+    _write_reports(report, outputs)
+    refusals.check()
+    outputs.model.parent.mkdir(parents=True, exist_ok=True)
+    outputs.model.write_text(model_text(document), encoding="utf-8")
+    return report
+
+
+def fit(
+    log: ReplayLog,
+    base: Model,
+    until_us: int | None,
+    wanted: Wanted,
+    horizons: Horizons | None,
+    refusals: Refusals,
+) -> tuple[Document, Document]:
+    """The model document and the report; records that were refused are counted in `refusals`.
+
+    1. Look at the history at the ends of some days.
+    2. Fit engagement weights beside the model's.
+    3. Fit all else.
+
+    Raises:
+        RefusedError: Nothing can be fitted; its report says what was found in the records.
+    """
+    outcomes = Counter[tuple[str, str]](log.outcomes)
+    dead_letters = list(log.dead_letters)
+    try:
+        days = _days(log, until_us, wanted)
+    except (RefusedError, UsageError) as error:
+        refusals_of(dead_letters, {**outcomes, ("all", "accepted"): len(log.records)}, refusals)
+        if isinstance(error, UsageError):
+            raise UsageError(_with_cause(error, refusals)) from None
+        told = {"data_quality": data_quality(NOBODY, base, _counts(outcomes, refusals))}
+        raise RefusedError(str(error), told) from None
+    events = (record.event for record in log.records)
+
+    def refuse(at: int, why: Rejection) -> None:
+        dead_letters.append(Refused(log.records[at].line, why))
+
+    looked = {  # 1
+        taken.day: taken for taken in take_snapshots(events, days.all, base, horizons, outcomes, refuse)
+    }
+    refusals_of(dead_letters, outcomes, refusals)
+    quality = data_quality(looked[days.end], base, _counts(outcomes, refusals))
+    weights = fit_engagement_weights(looked[days.cut], looked[days.end], base)  # 2
+    used = weights.weights if wanted.fits_engagement_weights else None
+    try:
+        found = calibrate(base, looked, days, wanted.time_unit, wanted.capacities or {}, used)  # 3
+    except RefusedError as error:
+        raise RefusedError(str(error), {**error.report, "data_quality": quality}) from None
+    version = wanted.version or format_day(days.end)
+    warnings = [*found.report["warnings"], *(weights.warnings if used is not None else [])]
+    if used is not None:
+        warnings.append(
+            "fitted engagement weights are in the model; what is held against later purchases has the weights before"
+        )
+    report = {
+        "model": {"name": wanted.name, "version": version, "base_currency": base.base_currency},
+        **found.report,
+        "engagement_weights": _weights_report(weights, wanted),
+        "data_quality": quality,
+        "warnings": warnings,
+    }
+    return {**found.document, "name": wanted.name, "version": version}, report
+
+
+def _days(log: ReplayLog, until_us: int | None, wanted: Wanted) -> Days:
+    first_us = next(
+        (
+            record.occurred_at_us
+            for record in log.records
+            if isinstance(record.event, Purchase) and record.event.kind == "order"
+        ),
+        None,
+    )
+    if first_us is None:
+        raise RefusedError(f"there is no order to fit anything to{_later(log)}", {})
+    first_day = day_of(first_us)
+    end_day = day_of(log.records[-1].occurred_at_us if until_us is None else until_us)
+    longest = end_day - first_day - 1
+    if longest < 1:
+        raise RefusedError("all orders are of one day or two: nothing came after them to judge a fit by", {})
+    holdout_days = wanted.holdout_days or max(min(HOLDOUT_DAYS, (end_day - first_day) // 3), 1)
+    if holdout_days > longest:
+        raise UsageError(
+            f"--holdout-days {holdout_days} leaves nothing to fit: the history has {end_day - first_day} days, "
+            f"from {format_day(first_day)} to {format_day(end_day)}"
+        )
+    return Days.of(first_day, end_day, holdout_days)
+
+
+def _with_cause(error: Exception, refusals: Refusals, *, with_examples: bool = True) -> str:
+    """An error's message and, where records were refused, that they are missing."""
+    if not refusals.refused:
+        return str(error)
+    return f"{error}; {refusals.in_one_line(with_examples=with_examples)}"
+
+
+def _later(log: ReplayLog) -> str:
+    """Whether the records are later than the end that was asked for, as the end of a sentence."""
+    later = sum(count for (_, outcome), count in log.outcomes.items() if outcome == "after_until")
+    return f"; {later:,} records are later than --until" if later else ""
+
+
+def _weights_report(weights: EngagementWeights, wanted: Wanted) -> Document:
+    used = "fitted" if wanted.fits_engagement_weights and weights.weights is not None else "default"
+    return {"used": used, "asked_for": wanted.fits_engagement_weights, **weights.report}
+
+
+def _counts(outcomes: Counter[tuple[str, str]], refusals: Refusals) -> RecordCounts:
+    """What became of the records, by topic, and why some were refused."""
+    by_topic: dict[str, dict[str, int]] = {topic: {} for topic in INPUT_TOPICS}
+    for (topic, outcome), count in sorted(outcomes.items()):
+        by_topic[topic][outcome] = count
+    return RecordCounts(by_topic, refusals.by_reason)
+
+
+def _write_reports(report: Document, outputs: Outputs) -> None:
+    # Raises for NaN and infinity, which orjson would turn to null and nobody would notice.
+    text = json.dumps(report, indent=2, allow_nan=False, ensure_ascii=False)
+    if outputs.report is not None:
+        outputs.report.parent.mkdir(parents=True, exist_ok=True)
+        outputs.report.write_text(text + "\n", encoding="utf-8")
+    if outputs.html is not None:
+        from streams.reports.page import write_html
+
+        write_html(json.loads(text), outputs.html)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Lists in one line, as far as they fit."""
+
+    def represent_sequence(
+        self, tag: str, sequence: Any, flow_style: bool | None = None
+    ) -> yaml.SequenceNode:
+        return super().represent_sequence(tag, sequence, flow_style=True)
+
+
+def model_text(document: Document) -> str:
+    """A model document as a file for people: lists and small mappings in one line each."""
+    body = yaml.dump(
+        document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=1_000
+    )
+    return HEADER.format(until=document["calibration"]["until"]) + body
+
+
+def calibration_text(report: Document) -> str:
+    """The report in a few lines for people, the warnings of all its sections last."""
+    from streams.reports.page import warnings_of
+
+    lifetime, history = report["lifetime_value"], report["history"]
+    chosen = lifetime["model_file"]["models"][lifetime["chosen"]]
+    lines = [
+        f"{history['customers']:,} customers up to {history['until']}; judged by the {history['holdout_days']} days "
+        f"after {history['cut']}",
+        f"lifetime value: {lifetime['chosen']} ({chosen['status']}), times in {lifetime['time_unit']}s; "
+        f"{lifetime['reason']}",
+    ]
+    validation = report["validation"]
+    if validation is not None:
+        purchases = validation["purchases"]
+        lines.append(
+            f"holdout: {purchases['expected']:,.0f} purchases expected, {purchases['actual']:,} made by "
+            f"{validation['customers']:,} customers"
+        )
+    return "\n".join([*lines, *(f"warning: {warning}" for warning in warnings_of(report))])

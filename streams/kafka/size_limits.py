@@ -1,0 +1,62 @@
+"""Sizes of output records: a step that its topics could never take must not be persisted.
+
+Kafka would refuse it at every take-over, and the partition would stand still.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from streams.errors import EbbtideError
+from streams.outbox import OutputRecord
+
+DEFAULT_MAX_BYTES = 1_048_576
+"""What a topic takes where the broker does not say."""
+BATCH_OVERHEAD_BYTES = 512
+TRUNCATED_HEADER = "ebbtide_truncated_from_bytes"
+KEY_TRUNCATED_HEADER = "ebbtide_key_truncated_from_bytes"
+LONGEST_KEY_BYTES = 1_024
+"""Of the key of a dead letter that is too large: no customer's id has more."""
+
+
+class StoppedError(EbbtideError):
+    """A partition that must not go on before a person has looked at it."""
+
+
+class SizeLimits:
+    """The largest record that each output topic takes, in bytes; `max_bytes` is by name without prefix."""
+
+    def __init__(self, max_bytes: Mapping[str, int | None] | None = None) -> None:
+        self._max_bytes = dict(max_bytes or {})
+
+    def of(self, topic: str) -> int:
+        """The most that key, value and headers of a record may have."""
+        return (self._max_bytes.get(topic) or DEFAULT_MAX_BYTES) - BATCH_OVERHEAD_BYTES
+
+    def fitted(self, letter: OutputRecord) -> OutputRecord:
+        """A dead letter as its topic takes it: of one too large, key and value keep their beginning.
+
+        Headers say of how much. Only a record that came compressed can be larger than the inputs' limit, for which the
+        topic has room. A key is cut first: one longer than any id says less than the value.
+        """
+        most_bytes = self.of(letter.topic)
+        if letter.size_bytes <= most_bytes:
+            return letter
+        if letter.key is not None and len(letter.key) > LONGEST_KEY_BYTES:
+            said = (KEY_TRUNCATED_HEADER, str(len(letter.key)).encode())
+            letter = letter._replace(key=letter.key[:LONGEST_KEY_BYTES], headers=(*letter.headers, said))
+        if letter.value is None or letter.size_bytes <= most_bytes:
+            return letter
+        said = (TRUNCATED_HEADER, str(len(letter.value)).encode())
+        marked = letter._replace(headers=(*letter.headers, said))
+        excess = marked.size_bytes - most_bytes
+        return marked._replace(value=letter.value[: max(0, len(letter.value) - excess)])
+
+    def check(self, records: Iterable[OutputRecord]) -> None:
+        """Raise `StoppedError` for a record that its topic does not take."""
+        for record in records:
+            if record.size_bytes > self.of(record.topic):
+                raise StoppedError(
+                    f"a record of {record.size_bytes} bytes is too large for {record.topic} (max.message.bytes "
+                    f"{self.of(record.topic) + BATCH_OVERHEAD_BYTES}): raise the topic's limit and start again"
+                )

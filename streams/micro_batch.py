@@ -1,0 +1,35 @@
+"""A step: one batch of a partition, as it is written to Redis and then to Kafka."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from streams.checkpoint import Mark, Skipped
+from streams.outbox import OutputRecord
+
+
+class StoredState(NamedTuple):
+    """One customer's state as stored: no bytes delete it, and no due day takes them out of the due index."""
+
+    customer_id: str
+    state: bytes
+    due_day: int | None
+
+
+@dataclass(slots=True)
+class Step:
+    """Everything that changes from `before` to `after`: persisted in one script, published in one transaction."""
+
+    before: Mark
+    after: Mark
+    model: str
+    states: list[StoredState] = field(default_factory=list)
+    put_off: list[tuple[str, int]] = field(default_factory=list)
+    """Customers of whom nothing changes but the day on which they are due: (id, day)."""
+    erased: list[tuple[str, bytes]] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    obeys_request: bool = False
+    """Whether the step skips what `ebbtide skip` asked for."""
+    outbox: list[OutputRecord] = field(default_factory=list)
+    is_everyone_due: bool = False

@@ -1,0 +1,1 @@
+"""What people who operate workers need: checks, dead letters, erasure, and help for a partition that is stuck."""

@@ -1,0 +1,146 @@
+"""`ebbtide replay`: from files of events to the five files of what came of them, on as many processors as there are."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from enrichment.customer.validation import Horizons
+from enrichment.days import format_time
+from enrichment.deciding.profile import Document, model_document
+from enrichment.model import Model
+from schemas.dead_letters import replay_line
+from schemas.profiles import DIMENSIONS
+from schemas.topics import INPUT_TOPICS, InputTopic
+from streams.console.progress import Report
+from streams.console.refusals import Refusals
+from streams.replay.bounded_lines import DEFAULT_LIMIT_BYTES
+from streams.replay.log import Refused, ReplayLog, ordered_log, read_records, refusals_of
+from streams.replay.parts import FILES, PROFILES, TRIGGERS, Part, merge, write_lines, write_part
+from streams.replay.replay import replay_ordered
+from streams.replay.shares import Rules, replay_in_shares
+
+RECORDS_PER_PROCESS: Final = 20_000
+"""With fewer it hardly pays: a process takes a second to start, in which two thousand are done."""
+MOST_PROCESSES: Final = 8
+"""Unless more are asked for: reading, ordering and merging are one process's work, some 6% of all."""
+DEAD_LETTERS, SUMMARY = "dead-letters.jsonl", "summary.json"
+
+
+def run_replay(
+    purchases: Sequence[Path],
+    engagements: Sequence[Path],
+    consents: Sequence[Path],
+    out: Path,
+    model: Model,
+    until_us: int | None,
+    horizons: Horizons | None = None,
+    report: Report | None = None,
+    processes: int | None = None,
+    limit_bytes: int = DEFAULT_LIMIT_BYTES,
+    refusals: Refusals | None = None,
+) -> Document:
+    """Replay JSON Lines (`.jsonl`, `.jsonl.gz`), write the five files into `out`; gives the summary.
+
+    What was refused is counted in `refusals`.
+
+    So many `processes` share the work: the same bytes come of it. If it is not given, as many as there are processors
+    and as it pays to start. The files appear when all of them are whole. No line may have more than `limit_bytes`.
+
+    Raises:
+        EbbtideError: A file is damaged or of another kind, a line is beyond the limit, or a process ended before its
+            work was done.
+        OSError: A file cannot be read or written.
+    """
+    files: dict[InputTopic, Sequence[Path]] = {
+        "consents": consents,
+        "purchases": purchases,
+        "engagements": engagements,
+    }
+    started_s = time.perf_counter()
+    log = ordered_log(read_records(files, limit_bytes), model, until_us)
+    rules = Rules(model, log.end_us(until_us), horizons)
+    if processes is None:
+        processes = max(min(_processors(), MOST_PROCESSES, len(log.records) // RECORDS_PER_PROCESS), 1)
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".replay-", dir=out) as name:
+        folder = Path(name)
+        if processes == 1:
+            taken = ReplayLog(log.records)
+            parts = [write_part(replay_ordered(taken, *rules, report), folder)]
+        else:
+            parts = replay_in_shares(log, folder, processes, rules, report)
+            for file in FILES:
+                merge(folder / file, file, parts)
+        elapsed_s = time.perf_counter() - started_s
+        letters = [*log.dead_letters, *(letter for part in parts for letter in part.dead_letters)]
+        _write_dead_letters(folder / DEAD_LETTERS, letters)
+        summary = _summary(log, parts, rules, elapsed_s)
+        (folder / SUMMARY).write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2) + b"\n")
+        for file in (*FILES, DEAD_LETTERS, SUMMARY):
+            (folder / file).replace(out / file)
+    if refusals is not None:
+        refusals_of(letters, _outcomes(log, parts), refusals)
+    return summary
+
+
+def _processors() -> int:
+    """How many this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _write_dead_letters(path: Path, letters: Iterable[Refused]) -> None:
+    in_order = sorted(letters, key=lambda letter: (*letter.line[:2], letter.why.reason, *letter.line[2:]))
+    write_lines(
+        path,
+        (replay_line(line.topic, why, line.value, line.file, line.number) for line, why in in_order),
+    )
+
+
+def _summary(log: ReplayLog, parts: Sequence[Part], rules: Rules, elapsed_s: float) -> Document:
+    """The contents of `summary.json`; only `events_per_second` depends on the machine."""
+    outcomes = _outcomes(log, parts)
+    by_change = _total(part.changes for part in parts)
+    by_standing = _total(part.standings for part in parts)
+    names = ("accepted", "duplicate", "dead_letter", "after_until", "erased")
+    changes: dict[str, dict[str, dict[str, int]]] = {}
+    for dimension in DIMENSIONS:
+        for (of, direction, trigger), number in sorted(by_change.items()):
+            if of == dimension:
+                changes.setdefault(dimension, {}).setdefault(direction, {})[trigger] = number
+    total = sum(outcomes.values())
+    return {
+        "events": {topic: {name: outcomes[topic, name] for name in names} for topic in sorted(INPUT_TOPICS)},
+        "customers": sum(len(part.keys[PROFILES]) for part in parts),
+        "changes": changes,
+        "reactivation_triggers": sum(len(part.keys[TRIGGERS]) for part in parts),
+        "reactivation_triggers_dropped": sum(part.triggers_dropped for part in parts),
+        "standings": {
+            dimension: {name: number for (of, name), number in sorted(by_standing.items()) if of == dimension}
+            for dimension in DIMENSIONS
+        },
+        "as_of": format_time(rules.end_us),
+        "model": model_document(rules.model),
+        "events_per_second": round(total / elapsed_s) if elapsed_s > 0 else 0,
+    }
+
+
+def _outcomes(log: ReplayLog, parts: Sequence[Part]) -> Counter[tuple[str, str]]:
+    """(topic, outcome) → records, of the log and of what became of it."""
+    return _total([log.outcomes, *(part.outcomes for part in parts)])
+
+
+def _total(counts: Iterable[Counter[Any]]) -> Counter[Any]:
+    total = Counter[Any]()
+    for count in counts:
+        total.update(count)
+    return total

@@ -1,0 +1,100 @@
+"""What a replay makes of some customers: files whose lines are in order, and what the summary counts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import orjson
+
+from enrichment.deciding.profile import Document
+from schemas.profiles import DIMENSIONS
+from schemas.timestamps import parse_timestamp
+from streams.replay.log import Refused
+from streams.replay.replay import Replayed
+
+CHANGES, TRIGGERS, PROFILES = FILES = (
+    "segment-changes.jsonl",
+    "reactivation-triggers.jsonl",
+    "customer-profiles.jsonl",
+)
+
+Key = tuple[int, str, int] | tuple[str]
+"""What the lines of a file are sorted by: time (µs), customer and sequence; or the customer alone."""
+
+
+@dataclass(slots=True)
+class Part:
+    """The folder with three FILES, and what is told of them."""
+
+    folder: Path
+    keys: dict[str, list[Key]] = field(default_factory=dict)
+    """Per file, the key of each of its lines."""
+    dead_letters: list[Refused] = field(default_factory=list)
+    outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """(topic, outcome) → records."""
+    changes: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    """(dimension, direction, trigger) → changes."""
+    standings: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """(dimension, standing) → customers."""
+    triggers_dropped: int = 0
+
+
+def write_part(replayed: Replayed, folder: Path) -> Part:
+    """Write what came of some customers into a folder."""
+    results = replayed.results
+    documents: Mapping[str, list[tuple[Key, Document]]] = {
+        CHANGES: _in_order(results.changes),
+        TRIGGERS: _in_order(results.triggers),
+        PROFILES: [((str(profile["customer_id"]),), profile) for profile in replayed.profiles],
+    }
+    part = Part(
+        folder,
+        keys={name: [key for key, _ in keyed] for name, keyed in documents.items()},
+        dead_letters=replayed.log.dead_letters,
+        outcomes=results.outcomes,
+        triggers_dropped=results.triggers_dropped,
+    )
+    for name, keyed in documents.items():
+        write_lines(folder / name, (document for _, document in keyed))
+    for change in results.changes:
+        reason = change["reason"]
+        assert isinstance(reason, dict)
+        part.changes[str(change["dimension"]), str(change["direction"]), reason["trigger"]] += 1
+    for profile in replayed.profiles:
+        standing = profile["standing"]
+        assert isinstance(standing, dict)
+        part.standings.update((dimension, standing[dimension] or "none") for dimension in DIMENSIONS)
+    return part
+
+
+def merge(path: Path, name: str, parts: Sequence[Part]) -> None:
+    """Write one file of those that the parts have of this name."""
+    with ExitStack() as stack:
+        whole = stack.enter_context(path.open("wb"))
+        lines = [stack.enter_context((part.folder / name).open("rb")) for part in parts]
+        # Each part is in order, and sorting what consists of a few runs is merging them.
+        places = [(key, at) for at, part in enumerate(parts) for key in part.keys[name]]
+        for _, at in sorted(places):
+            whole.write(next(lines[at]))
+
+
+def write_lines(path: Path, documents: Iterable[Document]) -> None:
+    """Write JSON Lines."""
+    with path.open("wb") as lines:
+        for document in documents:
+            lines.write(orjson.dumps(document) + b"\n")
+
+
+def _in_order(documents: Iterable[Document]) -> list[tuple[Key, Document]]:
+    keyed: list[tuple[Key, Document]] = [(_published_at(document), document) for document in documents]
+    return sorted(keyed, key=lambda pair: pair[0])
+
+
+def _published_at(document: Document) -> tuple[int, str, int]:
+    sequence = document.get("sequence", 0)
+    assert isinstance(sequence, int)
+    return parse_timestamp(str(document["as_of"])), str(document["customer_id"]), sequence

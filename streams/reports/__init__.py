@@ -1,0 +1,1 @@
+"""The calibration report as a page."""

@@ -1,0 +1,14 @@
+"""Settings of a worker or a command: what there is, where it is read from, and what belongs together."""
+
+from streams.settings.loading import CONFIG_VARIABLE, SECRET_FILE_VARIABLES, load_settings
+from streams.settings.settings import DEFAULT_ERASURE_KEY, PREFIX, Settings, variable
+
+__all__ = [
+    "CONFIG_VARIABLE",
+    "DEFAULT_ERASURE_KEY",
+    "PREFIX",
+    "SECRET_FILE_VARIABLES",
+    "Settings",
+    "load_settings",
+    "variable",
+]

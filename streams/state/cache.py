@@ -1,0 +1,54 @@
+"""Customers in memory: the most recently used ones of a partition, at most so many."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+
+from enrichment.customer.customer import Customer
+
+
+class CustomerCache:
+    """Least recently used goes first. Holds what Redis holds: drop it (`clear`) whenever that may no longer be so.
+
+    A step may touch more customers than fit; they stay until `trim`, because they are not stored yet.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._customers: OrderedDict[str, Customer] = OrderedDict()
+        self.hits = 0
+        self.misses = 0
+        """Look-ups since `drain_counts`."""
+
+    def get(self, customer_id: str) -> Customer | None:
+        """The customer, who is thereby the most recently used one."""
+        customer = self._customers.get(customer_id)
+        if customer is None:
+            self.misses += 1
+            return None
+        self.hits += 1
+        self._customers.move_to_end(customer_id)
+        return customer
+
+    def __len__(self) -> int:
+        return len(self._customers)
+
+    def drain_counts(self) -> tuple[int, int]:
+        """Hits and misses since the last time."""
+        counts = self.hits, self.misses
+        self.hits = self.misses = 0
+        return counts
+
+    def put(self, customers: Mapping[str, Customer]) -> None:
+        """Keep more customers."""
+        self._customers.update(customers)
+
+    def trim(self) -> None:
+        """Let the least recently used go; only between steps."""
+        while len(self._customers) > self._most:
+            self._customers.popitem(last=False)
+
+    def clear(self) -> None:
+        """Forget everyone."""
+        self._customers.clear()

@@ -1,0 +1,1 @@
+"""The live worker: from the records of a partition to its changes, exactly once."""

@@ -1,0 +1,189 @@
+"""When a midnight passes for a partition, and which records come before it.
+
+`WallClock`: a midnight has passed once the clock says so and every record from before it has been taken, which the
+broker's timestamps or a high watermark asked for after it tell. A transaction that is open then is waited for.
+`EventClock`: a midnight has passed once the events have; the three inputs are merged in the order of replay, and an
+input short of its end is waited for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Protocol
+
+from enrichment.days import day_of, midnight_us
+from schemas.dead_letters import Rejection
+from schemas.timestamps import END_TIME_US, MIN_TIME_US
+from schemas.topics import INPUT_TOPICS, InputTopic
+from streams.worker.inputs import Arrived, Inputs
+
+SEGMENT_BYTES = 1_048_576
+"""Values taken at once: what comes of them must fit into a step."""
+
+
+@dataclass(slots=True)
+class Segment:
+    """Records between two midnights, in the order in which they are to be taken."""
+
+    midnight_day: int
+    arrived: list[Arrived] = field(default_factory=list)
+    value_bytes: int = 0
+
+    def take_run(
+        self,
+        inputs: Inputs,
+        topic: InputTopic,
+        time_us: Callable[[Arrived], int | None],
+        before_us: int,
+        limit: int,
+    ) -> None:
+        """Take an input's records from before a time, until the segment is full (`is_full`)."""
+        run, run_bytes = inputs.take_run(
+            topic, time_us, before_us, limit - len(self.arrived), SEGMENT_BYTES - self.value_bytes
+        )
+        self.arrived += run
+        self.value_bytes += run_bytes
+
+    def is_full(self, limit: int) -> bool:
+        """Whether there are `limit` records, or a lot of bytes."""
+        return len(self.arrived) >= limit or self.value_bytes >= SEGMENT_BYTES
+
+
+class Clock(Protocol):
+    """Decides how far a partition may go."""
+
+    def take(self, inputs: Inputs, midnight_day: int, now_us: int | None, limit: int) -> Segment:
+        """At most `limit` records that belong behind the same midnight, which may be a later one than `midnight_day`.
+
+        `now_us` is the time, or None where it cannot be trusted. A later midnight in the result has passed.
+        """
+
+    def first_midnight_day(self, now_us: int) -> int:
+        """The midnight to begin with, where nothing has ever been evaluated."""
+
+    def needs_ends(self, inputs: Inputs, midnight_day: int, now_us: int | None) -> bool:
+        """Whether the ends of the inputs must be asked for although records come."""
+
+    def needs_high(self, inputs: Inputs, midnight_day: int, now_us: int | None) -> bool:
+        """Whether the high watermarks must be asked for with the ends."""
+
+
+class EventClock:
+    """Time is what the events say."""
+
+    def first_midnight_day(self, now_us: int) -> int:
+        """None has passed before the first event."""
+        return -1
+
+    def needs_ends(self, inputs: Inputs, midnight_day: int, now_us: int | None) -> bool:
+        """An empty input is caught up only with an end asked for after the others' records had come."""
+        return not all(inputs.buffers.values())
+
+    def needs_high(self, inputs: Inputs, midnight_day: int, now_us: int | None) -> bool:
+        """After each record that has come from any input."""
+        return inputs.needs_high
+
+    def take(self, inputs: Inputs, midnight_day: int, now_us: int | None, limit: int) -> Segment:
+        """Merge the inputs in the order of replay; records that say nothing are taken as they come."""
+        segment = Segment(midnight_day)
+        while not segment.is_full(limit):
+            run = self._next_run(inputs)
+            if run is None:
+                break
+            topic, before_us = run
+            event = inputs.buffers[topic][0].event
+            if not isinstance(event, Rejection) and day_of(event.occurred_at_us) > segment.midnight_day:
+                if segment.arrived:
+                    break
+                segment.midnight_day = day_of(event.occurred_at_us)
+            end_us = midnight_us(segment.midnight_day + 1)
+            segment.take_run(inputs, topic, _occurred_at_us, min(before_us, end_us), limit)
+        return segment
+
+    def _next_run(self, inputs: Inputs) -> tuple[InputTopic, int] | None:
+        """The input whose turn it is, and the time at which it is another's; None where one must be waited for."""
+        heads: list[tuple[int, int]] = []
+        for rank, topic in enumerate(INPUT_TOPICS):
+            buffer = inputs.buffers[topic]
+            if not buffer:
+                if not inputs.is_behind_nothing(topic):
+                    return None
+                continue
+            occurred_at_us = _occurred_at_us(buffer[0])
+            if occurred_at_us is None:
+                return topic, MIN_TIME_US
+            heads.append((occurred_at_us, rank))
+        return _first_run(heads)
+
+
+class WallClock:
+    """Time is what the clock says, behind the records from before."""
+
+    def first_midnight_day(self, now_us: int) -> int:
+        """Today's has passed: there was nobody to evaluate."""
+        return day_of(now_us)
+
+    def needs_ends(self, inputs: Inputs, midnight_day: int, now_us: int | None) -> bool:
+        """Once for each midnight that has come, in case no fetch is ever empty."""
+        return self.needs_high(inputs, midnight_day, now_us)
+
+    def needs_high(self, inputs: Inputs, midnight_day: int, now_us: int | None) -> bool:
+        """Once for each midnight that has come: what was in the log by then comes before it."""
+        return now_us is not None and now_us >= midnight_us(midnight_day + 1) > inputs.high_asked_at_us
+
+    def take(self, inputs: Inputs, midnight_day: int, now_us: int | None, limit: int) -> Segment:
+        """Records that the broker took before the next midnight; when none is left, that midnight if it has come."""
+        segment = Segment(midnight_day)
+        if self._passes(inputs, midnight_day + 1, now_us):
+            segment.midnight_day = midnight_day + 1
+        end_us = midnight_us(segment.midnight_day + 1)
+        while not segment.is_full(limit):
+            heads = [
+                (self._timestamp_us(inputs.buffers[topic][0]), rank)
+                for rank, topic in enumerate(INPUT_TOPICS)
+                if inputs.buffers[topic]
+            ]
+            run = _first_run([head for head in heads if head[0] < end_us])
+            if run is None:
+                break
+            topic, before_us = run
+            segment.take_run(inputs, topic, _broker_timestamp_us, min(before_us, end_us), limit)
+        return segment
+
+    def _passes(self, inputs: Inputs, day: int, now_us: int | None) -> bool:
+        """Whether every input has nothing more from before this midnight, and the clock has reached it."""
+        at_us = midnight_us(day)
+        if now_us is None or now_us < at_us:
+            return False
+        return all(self._is_through(inputs, topic, at_us) for topic in INPUT_TOPICS)
+
+    def _is_through(self, inputs: Inputs, topic: InputTopic, at_us: int) -> bool:
+        if inputs.buffers[topic]:
+            return self._timestamp_us(inputs.buffers[topic][0]) >= at_us
+        return inputs.has_taken_all(topic) and inputs.high_asked_at_us >= at_us
+
+    @staticmethod
+    def _timestamp_us(arrived: Arrived) -> int:
+        """The broker's time; a record without one came, for all we know, before any midnight to come."""
+        timestamp_us = arrived.broker_timestamp_us
+        return -1 if timestamp_us is None else timestamp_us
+
+
+_broker_timestamp_us: Callable[[Arrived], int | None] = attrgetter("broker_timestamp_us")
+
+
+def _occurred_at_us(arrived: Arrived) -> int | None:
+    return None if isinstance(arrived.event, Rejection) else arrived.event.occurred_at_us
+
+
+def _first_run(heads: list[tuple[int, int]]) -> tuple[InputTopic, int] | None:
+    """Of inputs whose next records have these (time, rank): the first, and up to when it stays before the others."""
+    if not heads:
+        return None
+    first, *others = sorted(heads)
+    if not others:
+        return INPUT_TOPICS[first[1]], END_TIME_US
+    (_, rank), (other_us, other_rank) = first, others[0]
+    return INPUT_TOPICS[rank], other_us + (rank < other_rank)

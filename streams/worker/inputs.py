@@ -1,0 +1,514 @@
+"""One partition's three inputs: fetched, decoded, and kept until the clock lets them through."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from aiokafka import ConsumerRecord, TopicPartition
+
+from enrichment.customer.validation import check_against_model, check_time
+from enrichment.model import Model
+from schemas.dead_letters import SKIPPED, UNREADABLE, Rejection, rejection
+from schemas.decode import decode
+from schemas.events import Event
+from schemas.topics import INPUT_TOPICS, InputTopic
+from streams.checkpoint import Skipped
+from streams.errors import EbbtideError
+from streams.kafka.batches import Unreadable
+from streams.kafka.fetching import UnreadableError
+from streams.kafka.size_limits import StoppedError
+from streams.settings import Settings
+from streams.state.stuck import SkipRequest, Stuck, Suspects
+from streams.timeouts import STOP_TIMEOUT_S, stop_within
+from streams.worker.clients import Clients
+
+log = logging.getLogger(__name__)
+
+LOG_APPEND_TIME = 1
+LOOK_MS = 10
+"""How long a fetch takes to be answered where something has come already; where nothing has, so long is lost."""
+ENOUGH_RECORDS = 10_000
+"""Records buffered per input, above which no more are fetched."""
+ENOUGH_BYTES = 16 * 1024 * 1024
+"""The same, of their keys and values."""
+DOUBTFUL_AFTER_S = 5.0
+"""How long an input gives nothing before Kafka is asked whether there is more."""
+STALLED_AFTER_S = 45.0
+"""How long, if there is, it may still give nothing before it is read through other connections: longer than aiokafka
+waits for an answer."""
+LONGEST_LOOK_S = 1.0
+"""Time between two looks counts up to this much: a worker that slept or computed did not wait in vain."""
+
+
+class StuckError(EbbtideError):
+    """An input gives nothing from an offset on."""
+
+    def __init__(self, stuck: Stuck) -> None:
+        super().__init__(stuck.reason)
+        self.stuck = stuck
+
+
+class StalledError(StuckError):
+    """Kafka holds more of an input than the consumer gives, and the consumer says nothing of an error."""
+
+
+class UnreadableInputError(StuckError):
+    """The next batch of an input cannot be read, and does not count as unreadable yet."""
+
+
+class RecordError(StuckError):
+    """A record that no step survives, by an error that nothing foresees."""
+
+
+class Arrived(NamedTuple):
+    """A record with what it says, or why it says nothing.
+
+    `broker_timestamp_us` is when the broker took it; None where the broker does not say. Where offsets are skipped,
+    `skipped` says which, the record holds the bytes that were there, and its offset is the last of them.
+    """
+
+    topic: InputTopic
+    record: ConsumerRecord
+    event: Event | Rejection
+    broker_timestamp_us: int | None
+    skipped: Skipped | None = None
+
+
+class OpenTransaction(NamedTuple):
+    """One that hides what lies behind it from readers of committed records.
+
+    `offset` is where the input stands, `records` how many offsets are hidden, `stands_for_s` for how long it has stood.
+    """
+
+    offset: int
+    records: int
+    stands_for_s: float
+
+
+class Inputs:
+    """Reads `purchases`, `engagements` and `consents` of one partition, from offsets that it is told."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clients: Clients,
+        partition: int,
+        model: Model,
+        suspects: Suspects | None = None,
+    ) -> None:
+        self._settings = settings
+        self._suspects = Suspects() if suspects is None else suspects
+        self._connection = object()
+        self._request: SkipRequest | None = None
+        self._stuck: Stuck | None = None
+        self._model = model
+        self.partition = partition
+        self.buffers: dict[InputTopic, deque[Arrived]] = {topic: deque() for topic in INPUT_TOPICS}
+        self._tps = {topic: TopicPartition(settings.topic(topic), partition) for topic in INPUT_TOPICS}
+        self._topics: dict[str, InputTopic] = {settings.topic(topic): topic for topic in INPUT_TOPICS}
+        self._next: dict[InputTopic, int] = {}
+        self._fetched: dict[InputTopic, int] = {}
+        self._held_bytes: dict[InputTopic, int] = dict.fromkeys(INPUT_TOPICS, 0)
+        self._in_vain_s: dict[InputTopic, float] = {}
+        self._short_of: dict[InputTopic, int] = {}
+        self._looked_at_s = 0.0
+        self._is_asked = False
+        self._ends: dict[InputTopic, int] = {}
+        self._high: dict[InputTopic, int] = {}
+        self.high_asked_at_us = -1
+        self._stands_since_s: dict[InputTopic, float] = {}
+        self._ends_are_fresh = False
+        self._consumer = clients.consumer(
+            client_id=f"ebbtide-{settings.group_id}-{partition}",
+            group_id=None,
+            isolation_level="read_committed",
+            auto_offset_reset="none",
+            enable_auto_commit=False,
+            fetch_max_wait_ms=100,
+        )
+
+    async def open(self) -> None:
+        """Connect; nothing is read before `seek`."""
+        self._consumer.assign(list(self._tps.values()))
+        for tp in self._tps.values():
+            self._consumer.pause(tp)
+        await self._consumer.start()
+
+    async def close(self) -> None:
+        """Let go of the connection, or of waiting for that."""
+        await stop_within(STOP_TIMEOUT_S, self._consumer)
+
+    async def beginnings(self) -> dict[InputTopic, int]:
+        """The first offset that each input still has."""
+        found = await self._consumer.beginning_offsets(list(self._tps.values()))
+        return {topic: found[tp] for topic, tp in self._tps.items()}
+
+    async def ends(self) -> dict[InputTopic, int]:
+        """How far each input can be read now: its last stable offset."""
+        found = await self._consumer.end_offsets(list(self._tps.values()))
+        return {topic: found[tp] for topic, tp in self._tps.items()}
+
+    def seek(self, offsets: Mapping[InputTopic, int]) -> None:
+        """Read on from here."""
+        for topic, tp in self._tps.items():
+            self.buffers[topic].clear()
+            self._held_bytes[topic] = 0
+            self._next[topic] = self._fetched[topic] = offsets[topic]
+            self._consumer.seek(tp, offsets[topic])
+            self._consumer.resume(tp)
+            self._in_vain_s[topic] = 0.0
+        self._looked_at_s = asyncio.get_running_loop().time()
+        self._is_asked = False
+        self._short_of.clear()
+        self._ends.clear()
+        self._high.clear()
+        self.high_asked_at_us = -1
+        self._stands_since_s.clear()
+
+    def skip(self, request: SkipRequest, stuck: Stuck) -> None:
+        """Pass over what a person asked for when the input comes to it, or if it stays silent there."""
+        self._request, self._stuck = request, stuck
+
+    async def fill(self, timeout_ms: int, topics: Collection[InputTopic] = INPUT_TOPICS) -> int:
+        """Fetch more of those inputs, of these, that hold little; gives how many records came.
+
+        `timeout_ms` is how long to wait where there is nothing; without it, what has come is given all the same.
+
+        At the end of the logs nothing is fetched ahead, so that a step begins with all that has come by then. aiokafka
+        would fetch at once again, take the very first record that comes, and ask no further until that is taken: all
+        that came later would wait for the step after the next one.
+
+        Raises what aiokafka raises; `StalledError` where an input short of its end has given nothing for long; and
+        `UnreadableInputError` where the next batch of one cannot be read, until that has been tried often enough.
+        """
+        wanted = {topic: self._tps[topic] for topic in topics if not self._holds_enough(topic)}
+        if not wanted:
+            return 0
+        before = dict(self._fetched)
+        was_asked = self._is_asked
+        self._consumer.resume(*wanted.values())
+        came = await self._fetch(wanted.values(), timeout_ms or (0 if was_asked else LOOK_MS))
+        if came and was_asked and not timeout_ms and self.is_at_end:
+            # It has been waiting for who knows how long, alone.
+            came += await self._fetch(wanted.values(), LOOK_MS)
+        if came:
+            self._ends_are_fresh = False
+            if self.is_at_end:
+                self._consumer.pause(*self._tps.values())
+        await self._look_for_stall([topic for topic in wanted if self._fetched[topic] == before[topic]])
+        return came
+
+    async def _fetch(self, tps: Collection[TopicPartition], timeout_ms: int) -> int:
+        """Buffer what comes of these within a time; gives how many records those are."""
+        try:
+            fetched = await self._consumer.getmany(*tps, timeout_ms=timeout_ms, max_records=ENOUGH_RECORDS)
+        except UnreadableError as error:
+            await self._pass_over_settled(error)
+            return 1
+        for tp, records in fetched.items():
+            topic = self._topics[tp.topic]
+            self._buffer(topic, [self._arrived(record, topic) for record in records])
+        now_s = asyncio.get_running_loop().time()
+        for topic, tp in self._tps.items():
+            before, self._fetched[topic] = self._fetched[topic], await self._consumer.position(tp)
+            if self._fetched[topic] > before or self._open_records(topic) == 0:
+                self._stands_since_s.pop(topic, None)
+            else:
+                self._stands_since_s.setdefault(topic, now_s)
+        # A fetch that found nothing goes on waiting at the broker, and where there is more, the next one is under way.
+        self._is_asked = not fetched or not self.is_at_end
+        return sum(map(len, fetched.values()))
+
+    def _buffer(self, topic: InputTopic, came: Sequence[Arrived]) -> None:
+        self.buffers[topic].extend(came)
+        self._held_bytes[topic] += sum(_size_bytes(arrived.record) for arrived in came)
+
+    def _holds_enough(self, topic: InputTopic) -> bool:
+        return len(self.buffers[topic]) >= ENOUGH_RECORDS or self._held_bytes[topic] >= ENOUGH_BYTES
+
+    def _arrived(self, record: ConsumerRecord, topic: InputTopic) -> Arrived:
+        """A record with what it says, or as one that a person asked to be skipped."""
+        if self._request and self._is_requested("record", topic, record.offset, record.offset + 1):
+            skipped = Skipped(topic, record.offset, record.offset + 1)
+            return Arrived(topic, record, self._requested(), None, skipped)
+        return arrived_of(record, topic, self._model)
+
+    def _is_requested(
+        self, at: Literal["batch", "silence", "record"], topic: InputTopic, first: int, next_offset: int
+    ) -> bool:
+        """Whether a person asked to skip one of these offsets, where an input is stuck in this way."""
+        request, stuck = self._request, self._stuck
+        if request is None or stuck is None or stuck.at != at:
+            return False
+        return topic == request.topic and first <= request.offset < next_offset
+
+    def _requested(self) -> Rejection:
+        """Why what a person asked for is skipped."""
+        request, stuck = self._request, self._stuck
+        assert request is not None
+        assert stuck is not None
+        why = f": {request.why}" if request.why else ""
+        return rejection(SKIPPED, (), f"skipped by {request.by}{why}; it was stuck there: {stuck.reason}")
+
+    async def _pass_over_settled(self, error: UnreadableError) -> None:
+        """Pass over a batch that counts as unreadable; raise `UnreadableInputError` for one that does not yet."""
+        topic, batch = self._topics[error.tp.topic], error.batches[0]
+        now_s = asyncio.get_running_loop().time()
+        self._suspects.note(topic, error.batches, self._connection, now_s)
+        if self._is_requested("batch", topic, batch.first, batch.next_offset):
+            self._pass_over(topic, batch, self._requested())
+        elif self._suspects.is_settled(topic, batch, now_s):
+            why = rejection(UNREADABLE, (), f"{batch.offsets} cannot be read: {batch.why}")
+            self._pass_over(topic, batch, why)
+        else:
+            await self._note_others(topic)
+            reason = f"{error}; {self._suspects.progress(topic, batch)}"
+            raise UnreadableInputError(Stuck(topic, batch.first, batch.next_offset, "batch", reason))
+
+    async def _note_others(self, stuck_topic: InputTopic) -> None:
+        """Note what cannot be read of the other inputs, so that they are looked at together with this one.
+
+        The partition is taken over anew, so the records that come are not missed.
+        """
+        others = [tp for topic, tp in self._tps.items() if topic != stuck_topic]
+        for _ in others:
+            try:
+                await self._consumer.getmany(*others, timeout_ms=LOOK_MS, max_records=ENOUGH_RECORDS)
+            except UnreadableError as error:
+                now_s = asyncio.get_running_loop().time()
+                self._suspects.note(self._topics[error.tp.topic], error.batches, self._connection, now_s)
+
+    def _pass_over(self, topic: InputTopic, batch: Unreadable, why: Rejection) -> None:
+        """Take a batch for one record that is refused, and read on behind it."""
+        tp = self._tps[topic]
+        last = batch.next_offset - 1
+        record = ConsumerRecord(
+            tp.topic, tp.partition, last, -1, None, None, batch.raw or None, None, -1, len(batch.raw), ()
+        )
+        skipped = Skipped(topic, batch.first, batch.next_offset)
+        log.error("%s, partition %d: %s", tp.topic, tp.partition, why.message)
+        self._buffer(topic, [Arrived(topic, record, why, None, skipped)])
+        self._consumer.seek(tp, batch.next_offset)
+        self._fetched[topic] = batch.next_offset
+
+    def is_past(self, stuck: Stuck) -> bool:
+        """Whether an input goes on behind where it was stuck, and steps have taken all that was skipped."""
+        topic = stuck.topic
+        if stuck.at == "record":  # that it comes says nothing
+            return self._next[topic] > stuck.first
+        if any(arrived.skipped is not None for arrived in self.buffers[topic]):
+            return False
+        return self._fetched[topic] > stuck.first or self.is_caught_up(topic)
+
+    async def _look_for_stall(self, silent: Collection[InputTopic]) -> None:
+        """Count how long these inputs have given nothing; raise `StalledError` where that is long and there is more.
+
+        aiokafka fetches in the background, and gives what has come: where that has ended, or waits for what never
+        comes, its answer is the same as where there is nothing. So Kafka is asked for the end, and time counts from
+        its answer on: while Kafka is away, nothing is wrong with the consumer.
+        """
+        now_s = asyncio.get_running_loop().time()
+        look_s, self._looked_at_s = min(now_s - self._looked_at_s, LONGEST_LOOK_S), now_s
+        for topic in self._tps:
+            if topic in silent:
+                self._in_vain_s[topic] += look_s
+            else:
+                self._in_vain_s[topic] = 0.0
+                self._short_of.pop(topic, None)
+        doubtful = [
+            topic
+            for topic in silent
+            if self._in_vain_s[topic] >= DOUBTFUL_AFTER_S and topic not in self._short_of
+        ]
+        if doubtful:
+            ends = await self._consumer.end_offsets([self._tps[topic] for topic in doubtful])
+            for topic in doubtful:
+                self._in_vain_s[topic] = 0.0
+                if self._fetched[topic] < ends[self._tps[topic]]:
+                    self._short_of[topic] = ends[self._tps[topic]]
+        for topic, end in list(self._short_of.items()):
+            first = self._fetched[topic]
+            if self._is_requested("silence", topic, first, first + 1):
+                self._pass_over(topic, Unreadable(first, first + 1, "", b""), self._requested())
+                del self._short_of[topic]
+            elif self._in_vain_s[topic] >= STALLED_AFTER_S:
+                reason = (
+                    f"{self._tps[topic].topic}, partition {self.partition}: nothing came from offset "
+                    f"{first} on for {STALLED_AFTER_S:g} s, though it ends at {end}"
+                )
+                raise StalledError(Stuck(topic, first, first + 1, "silence", reason))
+
+    async def ask_ends(self, now_us: int | None, *, with_high: bool) -> None:
+        """Ask how far each input can be read now, and, `with_high`, for its high watermark.
+
+        `high_asked_at_us` is then this time, or, for None, before any midnight. The high watermark is kept until it is
+        asked for again: where some transaction is always open, the position reaches it, and never the latest one.
+        """
+        tps = list(self._tps.values())
+        self._ends = await self.ends()
+        if with_high:
+            high = await self._consumer.high_watermarks(tps)
+            self._high = {topic: high[tp] for topic, tp in self._tps.items()}
+            self.high_asked_at_us = -1 if now_us is None else now_us
+            self._ends_are_fresh = True
+
+    def is_caught_up(self, topic: InputTopic) -> bool:
+        """Whether everything has been taken up to the end that was last asked for, and to that of the latest fetch.
+
+        Both must be known: the embedded broker's answer to the question is that of its last batch's first record.
+        """
+        if self.buffers[topic] or topic not in self._ends:
+            return False
+        return self._has_fetched_all(topic) and self._fetched[topic] >= self._ends[topic]
+
+    def has_taken_all(self, topic: InputTopic) -> bool:
+        """Whether everything has been taken up to the high watermark that was last asked for.
+
+        Behind an open transaction this is false, however long; but for `open_transaction_wait_h`, if it is set.
+        """
+        if not self.is_caught_up(topic) or topic not in self._high:
+            return False
+        return self._fetched[topic] >= self._high[topic] or self._has_waited_enough(topic)
+
+    def _has_waited_enough(self, topic: InputTopic) -> bool:
+        wait_h = self._settings.open_transaction_wait_h
+        return wait_h is not None and self._stands_for_s(topic) >= wait_h * 3_600
+
+    @property
+    def needs_high(self) -> bool:
+        """Whether records have come since the high watermarks were asked for."""
+        return not self._ends_are_fresh
+
+    def is_behind_nothing(self, topic: InputTopic) -> bool:
+        """Whether this input holds nothing that came before any record fetched from the others."""
+        return self._ends_are_fresh and self.has_taken_all(topic)
+
+    def open_transactions(self) -> dict[InputTopic, OpenTransaction]:
+        """By input, what hides records from readers of committed ones; nothing where the log can be read to its end."""
+        return {
+            topic: OpenTransaction(self._fetched[topic], records, self._stands_for_s(topic))
+            for topic in self._tps
+            if topic in self._fetched and (records := self._open_records(topic))
+        }
+
+    def _open_records(self, topic: InputTopic) -> int:
+        """How many offsets lay behind the latest fetch's last stable one."""
+        tp = self._tps[topic]
+        high, stable = self._consumer.highwater(tp), self._consumer.last_stable_offset(tp)
+        if high is None or stable in (None, -1):
+            return 0
+        return max(0, high - max(stable, self._fetched[topic]))
+
+    def _stands_for_s(self, topic: InputTopic) -> float:
+        """How long an input has stood at the same offset, before an open transaction."""
+        now_s = asyncio.get_running_loop().time()
+        return now_s - self._stands_since_s.get(topic, now_s)
+
+    def lag(self) -> dict[InputTopic, int]:
+        """Records of each input up to its last known end that have not been taken; without those of no known end.
+
+        The end is that of the latest fetch or question, whichever is farther: as far as transactions are settled.
+        """
+        lags: dict[InputTopic, int] = {}
+        for topic in self._tps:
+            known = self._ends.get(topic), self._fetched_end(topic)
+            ends = [end for end in known if end is not None]
+            if ends and topic in self._next:
+                # Where nothing is buffered, what lies between is no record, such as a transaction's end.
+                at = self._next[topic] if self.buffers[topic] else self._fetched[topic]
+                lags[topic] = max(0, max(ends) - at)
+        return lags
+
+    @property
+    def is_at_end(self) -> bool:
+        """Whether the latest fetches came to the end of each input, as it was then."""
+        return all(map(self._has_fetched_all, self._tps))
+
+    def _has_fetched_all(self, topic: InputTopic) -> bool:
+        """Whether the latest fetch came to the end."""
+        end = self._fetched_end(topic)
+        return end is not None and self._fetched[topic] >= end
+
+    def _fetched_end(self, topic: InputTopic) -> int | None:
+        """The end of settled transactions that the latest fetch told, or the log's; None before any fetch."""
+        tp = self._tps[topic]
+        stable = self._consumer.last_stable_offset(tp)
+        return self._consumer.highwater(tp) if stable in (None, -1) else stable
+
+    def take_run(
+        self,
+        topic: InputTopic,
+        time_us: Callable[[Arrived], int | None],
+        before_us: int,
+        most_records: int,
+        most_bytes: int,
+    ) -> tuple[list[Arrived], int]:
+        """The next records of an input up to the first one whose time is `before_us` or later, and their values' bytes.
+
+        A record without a time does not end the run. The last record is the first with which one of the limits is
+        reached.
+        """
+        buffer = self.buffers[topic]
+        run: list[Arrived] = []
+        run_bytes = 0
+        while buffer and len(run) < most_records and run_bytes < most_bytes:
+            arrived = buffer[0]
+            at_us = time_us(arrived)
+            if at_us is not None and at_us >= before_us:
+                break
+            run.append(buffer.popleft())
+            run_bytes += len(arrived.record.value or b"")
+            self._held_bytes[topic] -= _size_bytes(arrived.record)
+        if run:
+            self._next[topic] = run[-1].record.offset + 1
+        return run, run_bytes
+
+    def take_before(self, topic: InputTopic, end: int, most_records: int) -> list[Arrived]:
+        """The next records of an input from before an offset: at most so many, of those that have been fetched.
+
+        Empty where none has been fetched. Once nothing before the offset is left, the input goes on from there, though
+        what lies between may be no records.
+        """
+        buffer = self.buffers[topic]
+        run: list[Arrived] = []
+        while buffer and len(run) < most_records and buffer[0].record.offset < end:
+            run.append(buffer.popleft())
+            self._held_bytes[topic] -= _size_bytes(run[-1].record)
+        if run:
+            self._next[topic] = run[-1].record.offset + 1
+        if not (buffer and buffer[0].record.offset < end) and (buffer or self._fetched[topic] >= end):
+            self._next[topic] = max(self._next[topic], end)
+        return run
+
+    @property
+    def offsets(self) -> dict[InputTopic, int]:
+        """The next offset of each input that has not been taken."""
+        return dict(self._next)
+
+
+def _size_bytes(record: ConsumerRecord) -> int:
+    return len(record.key or b"") + len(record.value or b"")
+
+
+def offsets_gone(offsets: Mapping[TopicPartition, int], partition: int) -> StoppedError:
+    """The error for offsets to read from that are not in the log."""
+    gone = ", ".join(f"{tp.topic} offset {offset}" for tp, offset in offsets.items())
+    return StoppedError(
+        f"partition {partition}: stopped: Kafka no longer has {gone}: retention was faster than the worker"
+    )
+
+
+def arrived_of(record: ConsumerRecord, topic: InputTopic, model: Model) -> Arrived:
+    """A record with what it says, as far as it takes no customer to tell."""
+    stamped_us = int(record.timestamp) * 1_000 if record.timestamp_type == LOG_APPEND_TIME else None
+    event = decode(topic, record.value, record.key)
+    if isinstance(event, Rejection):
+        return Arrived(topic, record, event, stamped_us)
+    refused = check_against_model(event, model)
+    if refused is None and stamped_us is not None:
+        refused = check_time(event, stamped_us)
+    return Arrived(topic, record, refused or event, stamped_us)

@@ -1,0 +1,68 @@
+"""Output records: what the core decided, as values with CloudEvents headers."""
+
+from __future__ import annotations
+
+from typing import Final, cast
+
+import orjson
+
+from enrichment.days import format_time
+from enrichment.deciding.profile import Document
+from enrichment.deciding.results import Results
+from enrichment.identity import identifier
+from schemas.cloudevents import CloudEventHeaders
+from schemas.dead_letters import Rejection, headers
+from streams.outbox import OutputRecord
+
+OFFSETS_HEADER: Final = "ebbtide_offsets"
+"""On the dead letter of offsets that were skipped: the first and the last of them."""
+
+
+class OutputWriter:
+    """Writes records of one namespace."""
+
+    def __init__(self, namespace: str) -> None:
+        self._namespace = namespace
+        self._changes = CloudEventHeaders("segment-changes", namespace)
+        self._profiles = CloudEventHeaders("customer-profiles", namespace)
+        self._triggers = CloudEventHeaders("reactivation-triggers", namespace)
+
+    def change(self, document: Document) -> OutputRecord:
+        """The record of a segment change."""
+        return self._record(self._changes, document, str(document["change_id"]))
+
+    def ends(self, results: Results) -> list[OutputRecord]:
+        """The records of profiles, of which a step publishes only the last, and of re-activations."""
+        records = []
+        for customer_id, document in results.profiles:
+            if document is None:
+                records.append(self._tombstone(customer_id, format_time(results.tombstones_us[customer_id])))
+            else:
+                records.append(self._profile(document))
+        records += [self._trigger(document) for document in results.triggers]
+        return records
+
+    def _trigger(self, document: Document) -> OutputRecord:
+        return self._record(self._triggers, document, str(document["trigger_id"]))
+
+    def _profile(self, document: Document) -> OutputRecord:
+        version = cast("int", document["sequence"])
+        parts = str(document["customer_id"]), "profile", str(document["as_of"]), version
+        return self._record(self._profiles, document, identifier(self._namespace, *parts))
+
+    def _tombstone(self, customer_id: str, at: str) -> OutputRecord:
+        event_id = identifier(self._namespace, customer_id, "tombstone", at)
+        key = customer_id.encode()
+        return OutputRecord("customer-profiles", key, None, self._profiles.build(event_id, at, key))
+
+    def _record(self, headers_of: CloudEventHeaders, document: Document, event_id: str) -> OutputRecord:
+        key = str(document["customer_id"]).encode()
+        made = headers_of.build(event_id, str(document["as_of"]), key)
+        return OutputRecord(headers_of.topic, key, orjson.dumps(document), made)
+
+
+def dead_letter(
+    refused: Rejection, topic: str, partition: int, offset: int, key: bytes | None, value: bytes | None
+) -> OutputRecord:
+    """The original bytes with the reason in headers; `topic` is the name as Kafka knows it, with its prefix."""
+    return OutputRecord("dead-letters", key, value, tuple(headers(refused, topic, partition, offset)))
