@@ -50,7 +50,7 @@ def test_a_redis_without_its_last_second_is_rebuilt(
 ) -> None:
     """By its journal it is behind Kafka in every partition."""
     with make_case(kafka.bootstrap_servers, journaled_redis.url) as case:
-        case.begin()
+        case.begin(feeds=True)
         with case.worker() as worker:
             for times in range(1, case.choose(full=4, short=2)):
                 case.until_steps(8, worker)
@@ -68,7 +68,7 @@ def test_a_redis_without_its_last_second_is_rebuilt(
 
 @pytest.mark.fault_case("Redis", "FLUSHALL", short=True)
 def test_an_emptied_redis_is_rebuilt(case: FaultCase, own_redis: OwnRedis) -> None:
-    case.begin()
+    case.begin(feeds=True)
     with case.worker() as worker:
         for times in range(1, case.choose(full=4, short=2)):
             case.until_steps(8, worker)
@@ -89,7 +89,7 @@ def test_a_replica_that_lagged_is_rebuilt(
 ) -> None:
     """What the master took while replication was held up is lost, in every partition."""
     with make_case(kafka.bootstrap_servers, replicated_redis.url) as case:
-        case.begin()
+        case.begin(feeds=True)
         with case.worker() as worker:
             for times in range(1, case.choose(full=4, short=2)):
                 case.until_steps(8, worker)
@@ -113,7 +113,7 @@ def lost_at(case: FaultCase) -> list[tuple[int, int]]:
 @pytest.mark.fault_case("Redis", "restart from an old snapshot")
 def test_a_redis_that_comes_back_as_it_once_was_is_rebuilt(case: FaultCase, own_redis: OwnRedis) -> None:
     """Many steps back, in every partition: whole, but of long ago."""
-    case.begin()
+    case.begin(feeds=True)
     with case.worker() as worker, own_redis.client() as client:
         for times in range(1, case.choose(full=4, short=2)):
             case.until_steps(8, worker)
@@ -146,7 +146,7 @@ def test_a_worker_whose_partitions_are_claimed_behind_its_back_takes_them_over_a
     case: FaultCase, own_redis: OwnRedis
 ) -> None:
     """Redis refuses whatever it was about to do in each of them."""
-    case.begin()
+    case.begin(feeds=True)
     with case.worker() as worker, own_redis.client() as client:
         for number in range(case.choose(full=6, short=3)):
             case.until_steps(8, worker)
@@ -163,7 +163,7 @@ def test_a_worker_whose_partitions_are_claimed_behind_its_back_takes_them_over_a
 @pytest.mark.fault_case("Redis", "writes refused for lack of memory")
 def test_a_redis_that_refuses_for_a_while_costs_nothing(case: FaultCase, own_redis: OwnRedis) -> None:
     """Every partition is refused, steps and claims alike, and goes on when there is memory again."""
-    case.begin()
+    case.begin(feeds=True)
     with case.worker() as worker, own_redis.client() as client:
         for _ in range(case.choose(full=3, short=1)):
             case.until_steps(8, worker)
@@ -212,7 +212,7 @@ def test_a_step_that_was_persisted_without_anybody_hearing_of_it_is_published_on
     script = resources.files("streams.state").joinpath("scripts", "persist.lua").read_bytes()
     called = hashlib.sha1(script).hexdigest().encode()
     with case_by_proxy(make_case, kafka, own_redis) as (case, proxy):
-        case.begin()
+        case.begin(feeds=True)
         with case.worker() as worker:
             for times in range(1, case.choose(full=13, short=4)):
                 case.until_steps(4, worker)
@@ -229,7 +229,7 @@ def test_a_step_that_was_persisted_without_anybody_hearing_of_it_is_published_on
 def test_what_arrives_late_is_refused(make_case: MakeCase, kafka: KafkaService, own_redis: OwnRedis) -> None:
     """Requests stay on their way until a partition that waits for one has been taken over by a new connection."""
     with case_by_proxy(make_case, kafka, own_redis) as (case, proxy):
-        case.begin()
+        case.begin(feeds=True)
         with case.worker() as worker:
             for _ in range(case.choose(full=3, short=1)):
                 case.until_steps(8, worker)

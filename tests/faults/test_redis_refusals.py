@@ -26,7 +26,7 @@ OTHERS_CLIENTS = "normal"
 @pytest.mark.fault_case("Redis", "SIGSTOP for longer than its clients wait, SIGCONT")
 def test_a_redis_that_sleeps_costs_nothing(case: FaultCase, own_redis: OwnRedis) -> None:
     """When it wakes, it does first what it was asked meanwhile, by connections that nobody listens to any more."""
-    case.begin()
+    case.begin(feeds=True)
     with case.worker() as worker:
         for _ in range(case.choose(full=3, short=1)):
             case.until_steps(8, worker)
@@ -43,7 +43,7 @@ def test_a_redis_that_is_somebodys_replica_for_a_while_costs_nothing(
     case: FaultCase, own_redis: OwnRedis
 ) -> None:
     """Its master never answers, so that it keeps what it has."""
-    case.begin()
+    case.begin(feeds=True)
     with case.worker() as worker, own_redis.client() as client:
         for _ in range(case.choose(full=4, short=2)):
             case.until_steps(8, worker)
@@ -62,7 +62,7 @@ def test_a_redis_whose_disk_is_full_for_a_while_costs_nothing(
 ) -> None:
     """It holds what it took before it noticed, and its journal gets that once there is room."""
     with make_case(kafka.bootstrap_servers, journaled_redis.url) as case:
-        case.begin()
+        case.begin(feeds=True)
         with case.worker() as worker:
             for _ in range(case.choose(full=4, short=2)):
                 case.until_steps(8, worker)
@@ -78,7 +78,7 @@ def test_a_redis_whose_disk_is_full_for_a_while_costs_nothing(
 @pytest.mark.fault_case("Redis", "no connections left for a while")
 def test_a_redis_that_takes_no_more_clients_costs_nothing(case: FaultCase, own_redis: OwnRedis) -> None:
     """Those of the worker are ended, and new ones refused: the only one allowed is this test's."""
-    case.begin()
+    case.begin(feeds=True)
     with case.worker() as worker, own_redis.client() as client:
         for _ in range(case.choose(full=4, short=2)):
             case.until_steps(8, worker)
@@ -95,7 +95,7 @@ def test_a_redis_that_takes_no_more_clients_costs_nothing(case: FaultCase, own_r
 @pytest.mark.fault_case("Redis", "CLIENT KILL again and again")
 def test_connections_that_redis_ends_cost_nothing(case: FaultCase, own_redis: OwnRedis) -> None:
     """In whatever the worker was about; each time it had some."""
-    case.begin()
+    case.begin(feeds=True)
     with case.worker() as worker, own_redis.client() as client:
         for _ in range(case.choose(full=20, short=8)):
             case.until_steps(2, worker)
@@ -118,7 +118,7 @@ def test_scripts_that_redis_forgets_are_given_to_it_again(case: FaultCase, own_r
     """As after each restart, but while a step is on its way."""
     script = resources.files("streams.state").joinpath("scripts", "persist.lua").read_bytes()
     called = hashlib.sha1(script).hexdigest()
-    case.begin()
+    case.begin(feeds=True)
     with case.worker() as worker, own_redis.client() as client:
         for _ in range(case.choose(full=20, short=8)):
             case.until_steps(2, worker)
@@ -138,7 +138,7 @@ def test_a_link_to_redis_that_breaks_all_the_time_costs_nothing(
 ) -> None:
     """In whatever the worker was about; each time it had some."""
     with case_by_proxy(make_case, kafka, own_redis) as (case, proxy):
-        case.begin()
+        case.begin(feeds=True)
         with case.worker() as worker:
             for _ in range(case.choose(full=20, short=8)):
                 case.until_steps(2, worker)
@@ -155,7 +155,7 @@ def test_a_link_so_slow_that_everybody_gives_up_costs_nothing(
 ) -> None:
     """Redis does all that it is asked, and nobody hears of it."""
     with case_by_proxy(make_case, kafka, own_redis) as (case, proxy):
-        case.begin()
+        case.begin(feeds=True)
         with case.worker() as worker:
             for _ in range(case.choose(full=3, short=1)):
                 case.until_steps(8, worker)

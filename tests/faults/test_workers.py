@@ -35,7 +35,7 @@ GAPS_S = ((1.0, 3.0), (3.0, 7.0), (7.0, 15.0), (15.0, 30.0))
 @pytest.mark.fault_case("workers", "SIGKILL after 0.1–1 s")
 def test_killed_soon_after_each_start_every_change_is_there_once(case: FaultCase) -> None:
     """The time counts from the first step that the worker has published."""
-    case.begin()
+    case.begin(feeds=True)
     for _ in range(case.choose(full=6, short=3)):
         with case.worker() as worker:
             case.until_steps(1, worker)
@@ -105,7 +105,7 @@ def test_killed_between_persist_and_publish_every_change_is_there_once(
     case: FaultCase, own_redis: OwnRedis, emptied: bool
 ) -> None:
     """The kills are spread over the log, and Redis is emptied in its middle; those that came too late do not count."""
-    case.begin()
+    case.begin(feeds=True)
     kills = case.choose(full=6, short=2)
     for number in range(2 * kills):
         with case.worker() as worker:
@@ -182,7 +182,7 @@ def test_killed_in_a_take_over_the_next_worker_takes_over_again(case: FaultCase,
 @pytest.mark.fault_case("workers", "SIGTERM")
 def test_told_to_stop_amid_its_work_it_leaves_nothing_to_mend(case: FaultCase) -> None:
     """Exit code 0 each time, and Redis and Kafka agree when the next one takes over."""
-    case.begin()
+    case.begin(feeds=True)
     for _ in range(case.choose(full=6, short=2)):
         with case.worker() as worker:
             case.until_steps(1, worker)
