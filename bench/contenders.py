@@ -82,7 +82,7 @@ def _faust(start: Start) -> list[str]:
 
 
 def _marks(settings: Settings, partitions: int) -> Progress:
-    """By the marks that a worker persists before it publishes; all zero where it has not begun."""
+    """By the checkpoints that a worker persists before it publishes; all zero where it has not begun."""
     with redis.Redis.from_url(settings.redis_url) as client:
         asked = client.pipeline(transaction=False)
         for partition in range(partitions):

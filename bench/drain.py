@@ -205,7 +205,7 @@ def drain(
     timeout_s: float,
     beside: AbstractContextManager[object] | None = None,
 ) -> Drained:
-    """Measure one drain; the numbered steps are those at the top. `beside` is entered while the clock runs."""
+    """Measure one drain; the numbered micro-batches are those at the top. `beside` is entered while the clock runs."""
     settings, services = run.settings, run.services
     with broker.consumer(settings, settings.group_id) as client:
         if run.contender.tells_readiness:  # 1: else the warm-up log would be a first load

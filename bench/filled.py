@@ -1,4 +1,4 @@
-"""Redis filled with very many customers who are made from a few templates, as a rebuild writes them."""
+"""Redis filled with very many customers who are made from a few templates, as a restore writes them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from enrichment.customer.customer import Customer
 from enrichment.days import day_of
 from enrichment.model import Model
 from schemas.topics import INPUT_TOPICS
-from streams.checkpoint import Mark
+from streams.checkpoint import Checkpoint
 from streams.micro_batch import StoredState
 from streams.settings import Settings
 from streams.state.keys import PartitionKeys
@@ -83,7 +83,7 @@ def _yearly_customer(model: Model, number: int) -> Customer:
 async def fill(
     settings: Settings, templates: Sequence[StoredState], customers: int, partitions: int, midnight_day: int
 ) -> None:
-    """Write the customers as a rebuild does, and commit the same mark to Kafka; the inputs are taken from the start.
+    """Write the customers as a restore does, and commit the same checkpoint to Kafka; inputs are read from the start.
 
     Names are those of the workload of name `c`, so that its records meet them.
     """
@@ -108,14 +108,14 @@ class _Filled:
         keys = PartitionKeys.of(settings, partition)
         self._store = StateStore(clients.redis, keys, model, settings.erasure_keys)
         self._publisher: Publisher = make_publisher(settings, clients, partition, 60.0)
-        self._mark = Mark(1, uuid.uuid4().hex[:16], midnight_day, dict.fromkeys(INPUT_TOPICS, 0))
+        self._checkpoint = Checkpoint(1, uuid.uuid4().hex[:16], midnight_day, dict.fromkeys(INPUT_TOPICS, 0))
         self._model = model.fingerprint
         self._states: list[StoredState] = []
 
     async def begin(self) -> None:
         await self._publisher.open()
         await self._store.claim("bench")
-        await self._store.begin_rebuild(self._mark, self._model)
+        await self._store.begin_rebuild(self._checkpoint, self._model)
 
     async def put(self, state: StoredState) -> None:
         self._states.append(state)
@@ -124,8 +124,8 @@ class _Filled:
 
     async def end(self) -> None:
         await self._write()
-        await self._store.end_rebuild(self._mark, self._model)
-        await self._publisher.publish([], self._mark)
+        await self._store.end_rebuild(self._checkpoint, self._model)
+        await self._publisher.publish([], self._checkpoint)
         await self._publisher.close()
 
     async def _write(self) -> None:

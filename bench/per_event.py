@@ -51,7 +51,7 @@ class PerEvent:
         records = [self._writer.change(change) for change in results.changes]
         records += self._writer.ends(results)
         records += [self._dead_letter(arrival, refused) for _, refused in results.rejected]
-        return encode(customer) if results.touched or results.put_off else None, records
+        return encode(customer) if results.touched or results.rescheduled else None, records
 
     def _event(self, arrival: Arrival) -> Event | Rejection:
         event = wire.decode(arrival.topic, arrival.value, arrival.key)

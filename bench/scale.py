@@ -186,7 +186,7 @@ def recovery(services: Services, sizes: Sizes, scales: Scales, logs: Logs, say: 
     )
     records = logs.records[: scales.rebuild_events]
     rebuilt_s = _rebuilt(services, sizes, logs.warm_up, records)
-    say(f"rebuilt from {len(records):,} records in {rebuilt_s:.1f} s")
+    say(f"restored from {len(records):,} records in {rebuilt_s:.1f} s")
     customers = f"{scales.recovery_customers:,} customers in Redis"
     rows: list[list[Cell]] = [
         [f"start, {customers}", started_s],

@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeGuard
 
 import numpy as np
 
-from enrichment.customer.customer import Customer, Effect, View
+from enrichment.customer.customer import Customer, CustomerSnapshot, Effect
 from enrichment.customer.decision import Decision
 from enrichment.customer.validation import Horizons, topic_of
 from enrichment.days import day_of, midnight_us
@@ -32,12 +32,12 @@ UNDECIDED_DAY = -1
 """The due day of everyone whom a first load has made known and who has not been decided on: before any midnight."""
 
 
-class _Moment(NamedTuple):
-    """One evaluation: a customer as they were, and why they are looked at. An erasure has no view."""
+class _Evaluation(NamedTuple):
+    """One evaluation: a customer as they were, and why they are looked at. An erasure has no snapshot."""
 
     customer: Customer
     decision: Decision
-    view: View | None
+    snapshot: CustomerSnapshot | None
     as_of_us: int
     cause: Cause
     wins_back: bool = False
@@ -70,12 +70,12 @@ class Enricher:
         touched = {event.customer_id: customers[event.customer_id] for event in events}
         self.advance(touched.values(), midnight_day, results)
         last_midnight_us = midnight_us(midnight_day)
-        moments = []
+        evaluations = []
         for index, event in enumerate(events):
-            moment = self._apply(index, event, customers[event.customer_id], last_midnight_us, results)
-            if moment is not None:
-                moments.append(moment)
-        self._decide(moments, results)
+            evaluation = self._apply(index, event, customers[event.customer_id], last_midnight_us, results)
+            if evaluation is not None:
+                evaluations.append(evaluation)
+        self._decide(evaluations, results)
 
     def load(
         self, events: Sequence[Event], customers: Mapping[str, Customer], midnight_day: int, results: Results
@@ -99,7 +99,7 @@ class Enricher:
 
         As of the later of this midnight and their latest record. Dwell does not start, and no re-activation either.
         """
-        moments = []
+        evaluations = []
         for customer in customers:
             as_of_us = customer.as_of_us(midnight_us(midnight_day))
             state, day = customer.state, day_of(as_of_us)
@@ -108,10 +108,12 @@ class Enricher:
             state.profiled_day, state.due_day = day_of(state.latest_us), day + 1
             results.touched[customer.id] = customer
             cause = Cause(LOAD)
-            moments.append(
-                _Moment(customer, customer.decision, customer.view(), as_of_us, cause, first_of_day=True)
+            evaluations.append(
+                _Evaluation(
+                    customer, customer.decision, customer.snapshot(), as_of_us, cause, first_of_day=True
+                )
             )
-        self._decide(moments, results)
+        self._decide(evaluations, results)
 
     def advance(self, customers: Iterable[Customer], midnight_day: int, results: Results) -> None:
         """Pass every midnight up to that of `midnight_day` for those customers who are due.
@@ -143,7 +145,7 @@ class Enricher:
         for start in range(0, len(customers), MAX_ROWS):
             part, times_us = customers[start : start + MAX_ROWS], as_of_us[start : start + MAX_ROWS]
             days = np.array([day_of(time_us) for time_us in times_us], dtype=np.int64)
-            table = self._table([customer.view() for customer in part], np.arange(len(part)), days)
+            table = self._table([customer.snapshot() for customer in part], np.arange(len(part)), days)
             documents += [
                 profile_document(
                     customer.id, time_us, customer.decision, table.features, table.scored, row, self.model
@@ -154,7 +156,7 @@ class Enricher:
 
     def _apply(
         self, index: int, event: Event, customer: Customer, last_midnight_us: int, results: Results
-    ) -> _Moment | None:
+    ) -> _Evaluation | None:
         decision, latest_us = customer.decision, customer.state.latest_us
         effect = customer.apply(event, self.horizons, last_midnight_us)
         if not self._is_taken(effect, index, event, results):
@@ -163,14 +165,16 @@ class Enricher:
         if effect.is_erasure:
             results.erased[customer.id] = customer.decision
             erased_at_us = max(latest_us or 0, last_midnight_us, event.occurred_at_us)
-            return _Moment(customer, decision, None, erased_at_us, Cause("erasure", event.event_id))
+            return _Evaluation(customer, decision, None, erased_at_us, Cause("erasure", event.event_id))
         as_of_us = customer.as_of_us(last_midnight_us)
         day = day_of(as_of_us)
         state = customer.state
         first_of_day = day > state.profiled_day
         state.profiled_day, state.due_day = day, day + 1
         cause = Cause(_trigger_of(event, day), event.event_id)
-        return _Moment(customer, decision, customer.view(), as_of_us, cause, effect.wins_back, first_of_day)
+        return _Evaluation(
+            customer, decision, customer.snapshot(), as_of_us, cause, effect.wins_back, first_of_day
+        )
 
     @staticmethod
     def _is_taken(
@@ -190,30 +194,34 @@ class Enricher:
 
     def _reconsider(self, customers: Sequence[Customer], midnight_day: int, results: Results) -> None:
         """Evaluate customers last seen by another model, as of now."""
-        moments = []
+        evaluations = []
         for customer in customers:
             as_of_us = customer.as_of_us(midnight_us(midnight_day))
             customer.forget_unallowed(day_of(as_of_us))
             customer.state.due_day = day_of(as_of_us) + 1
             results.touched[customer.id] = customer
-            moments.append(_Moment(customer, customer.decision, customer.view(), as_of_us, Cause("model")))
-        self._decide(moments, results)
+            evaluations.append(
+                _Evaluation(customer, customer.decision, customer.snapshot(), as_of_us, Cause("model"))
+            )
+        self._decide(evaluations, results)
 
-    def _decide(self, moments: Sequence[_Moment], results: Results) -> None:
-        """Score the moments' pictures at once, and decide in order.
+    def _decide(self, evaluations: Sequence[_Evaluation], results: Results) -> None:
+        """Score the evaluations' pictures at once, and decide in order.
 
-        Most records move nobody: who is settled where they stood before all moments is so until one moves them.
+        Most records move nobody: who is settled where they stood before all evaluations is so until one moves them.
         """
-        seen = [(moment.view, moment) for moment in moments if moment.view is not None]
-        views = [view for view, _ in seen]
-        days = np.array([day_of(moment.as_of_us) for _, moment in seen], dtype=np.int64)
-        table = self._table(views, np.arange(len(views)), days) if views else None
-        decisions = [moment.decision for _, moment in seen]
+        seen = [
+            (evaluation.snapshot, evaluation) for evaluation in evaluations if evaluation.snapshot is not None
+        ]
+        snapshots = [snapshot for snapshot, _ in seen]
+        days = np.array([day_of(evaluation.as_of_us) for _, evaluation in seen], dtype=np.int64)
+        table = self._table(snapshots, np.arange(len(snapshots)), days) if snapshots else None
+        decisions = [evaluation.decision for _, evaluation in seen]
         settled = [] if table is None else self._decider.settled(decisions, table).tolist()
         moved: set[str] = set()
         row = 0
-        for customer, decision, view, as_of_us, cause, wins_back, first_of_day in moments:
-            if view is None:
+        for customer, decision, snapshot, as_of_us, cause, wins_back, first_of_day in evaluations:
+            if snapshot is None:
                 self._decider.decide_erasure(customer, decision, as_of_us, cause, results)
                 continue
             assert table is not None
@@ -229,8 +237,8 @@ class Enricher:
                 results.note_profile(customer, decision, table, row, as_of_us)
             row += 1
 
-    def _table(self, views: Sequence[View], view_at: Ints, days: Ints) -> Table:
-        features = build_features(views, view_at, days, self.model)
+    def _table(self, snapshots: Sequence[CustomerSnapshot], snapshot_at: Ints, days: Ints) -> Table:
+        features = build_features(snapshots, snapshot_at, days, self.model)
         scored = score(features, self.model)
         return Table(features, scored, candidates(features, scored, self.model))
 

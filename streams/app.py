@@ -110,7 +110,7 @@ def standings(worker: Worker) -> dict[str, Any]:
         str(partition): {
             "status": state.status.value,
             "reason": state.reason or (str(state.loading) if state.loading else None),
-            "step": None if state.mark is None else state.mark.step,
+            "step": None if state.checkpoint is None else state.checkpoint.batch_id,
             "records": sum(state.outcomes.values()),
             "changes": state.changes,
             "idle": state.is_idle,

@@ -13,7 +13,7 @@ class FirstLoad(msgspec.Struct, frozen=True):
     """What a partition found when it began by the wall clock: the records from `starts` up to, and without, `ends`.
 
     They are folded without deciding, and then everybody is decided on once, as of the later of `midnight_day` and their
-    latest record. Kept for good, because a rebuild folds them likewise; `is_over` once everybody has been decided on.
+    latest record. Kept for good, because a restore folds them likewise; `is_over` once everybody has been decided on.
     """
 
     starts: dict[InputTopic, int]
@@ -31,14 +31,14 @@ class FirstLoad(msgspec.Struct, frozen=True):
         return sum(offsets[topic] - start for topic, start in self.starts.items())
 
 
-class Mark(msgspec.Struct, frozen=True):
+class Checkpoint(msgspec.Struct, frozen=True):
     """How far a partition has come: said alike by Redis, and by the metadata of Kafka's committed offsets.
 
     `offsets` are the next to read, by topic without prefix; `midnight_day` is the day of the last midnight passed.
     `load` is None by the event clock, and for a partition that was begun before there were first loads.
     """
 
-    step: int
+    batch_id: int
     token: str
     midnight_day: int
     offsets: dict[InputTopic, int]
@@ -54,12 +54,14 @@ class Mark(msgspec.Struct, frozen=True):
         """Whether all records of the first load, if there is one, have been taken."""
         return self.load is None or all(self.offsets[topic] >= end for topic, end in self.load.ends.items())
 
-    def next(self, midnight_day: int, offsets: dict[InputTopic, int], *, ends_load: bool = False) -> Mark:
-        """The mark of the step after this one; `ends_load` says that this step is the last of the first load."""
+    def next(
+        self, midnight_day: int, offsets: dict[InputTopic, int], *, ends_load: bool = False
+    ) -> Checkpoint:
+        """The next checkpoint; `ends_load` says that its micro-batch is the last of the first load."""
         load = self.load
         if load is not None and ends_load:
             load = msgspec.structs.replace(load, is_over=True)
-        return Mark(self.step + 1, secrets.token_hex(8), midnight_day, offsets, load)
+        return Checkpoint(self.batch_id + 1, secrets.token_hex(8), midnight_day, offsets, load)
 
 
 class Skipped(msgspec.Struct, frozen=True, order=True):

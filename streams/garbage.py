@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 YOUNGEST_OBJECTS = 500_000
-"""So many more than have gone meanwhile are looked at, whatever is under way: of a step's documents and states most go
+"""So many more than have gone meanwhile are looked at, whatever is under way: of a batch's documents and states most go
 before. It takes up to half a second on a slow core."""
 FEW_OBJECTS = 20_000
 """So many are looked at where a pause is felt: it takes 10 to 40 ms on a slow core."""
@@ -43,7 +43,7 @@ def expecting_long_lives() -> Iterator[None]:
 
 
 def look_in_small_portions() -> None:
-    """Look now if there is something to look at: to be called where nobody waits, such as between two small steps."""
+    """Look now if there is something to look at: to be called where nobody waits, such as between two small batches."""
     if gc.get_count()[0] >= FEW_OBJECTS:
         gc.collect(0)
 

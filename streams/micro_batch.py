@@ -1,11 +1,11 @@
-"""A step: one batch of a partition, as it is written to Redis and then to Kafka."""
+"""A micro-batch: one batch of a partition, as it is written to Redis and then to Kafka."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from streams.checkpoint import Mark, Skipped
+from streams.checkpoint import Checkpoint, Skipped
 from streams.outbox import OutputRecord
 
 
@@ -18,18 +18,18 @@ class StoredState(NamedTuple):
 
 
 @dataclass(slots=True)
-class Step:
+class MicroBatch:
     """Everything that changes from `before` to `after`: persisted in one script, published in one transaction."""
 
-    before: Mark
-    after: Mark
+    before: Checkpoint
+    after: Checkpoint
     model: str
     states: list[StoredState] = field(default_factory=list)
-    put_off: list[tuple[str, int]] = field(default_factory=list)
+    rescheduled: list[tuple[str, int]] = field(default_factory=list)
     """Customers of whom nothing changes but the day on which they are due: (id, day)."""
     erased: list[tuple[str, bytes]] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     obeys_request: bool = False
-    """Whether the step skips what `ebbtide skip` asked for."""
+    """Whether the micro-batch skips what `ebbtide skip` asked for."""
     outbox: list[OutputRecord] = field(default_factory=list)
     is_everyone_due: bool = False

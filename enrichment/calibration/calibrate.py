@@ -27,7 +27,7 @@ MONTHS: Final = 12
 MONTH_DAYS: Final = 30
 
 
-class RefusedError(ValueError):
+class CalibrationError(ValueError):
     """A history to which no model can be fitted; the message says why, and `report` what could be told."""
 
     def __init__(self, message: str, report: Document) -> None:
@@ -99,7 +99,7 @@ def calibrate(
 
     Raises:
         CapacityError: No threshold meets the capacities.
-        RefusedError: No lifetime value can be fitted: nobody's future could be told.
+        CalibrationError: No lifetime value can be fitted: nobody's future could be told.
     """
     cut, end = snapshots[days.cut], snapshots[days.end]
     report: Document = {
@@ -114,12 +114,12 @@ def calibrate(
     }
     if not len(end):
         denied = f": {end.denied:,} do not allow profiling" if end.denied else ""
-        raise RefusedError(f"there is no customer to fit anything to{denied}", report)
+        raise CalibrationError(f"there is no customer to fit anything to{denied}", report)
     choice = None if days.choice is None else snapshots[days.choice]
     lifetime = fit_lifetime_value(choice, cut, end, time_unit)  # 1
     report["lifetime_value"] = lifetime.report
     if lifetime.at_end is None:
-        raise RefusedError(str(lifetime.report["reason"]), report)
+        raise CalibrationError(str(lifetime.report["reason"]), report)
     document = base.model_dump(mode="json")
     room: dict[str, str] = {str(tier): size for tier, size in base.tiers.capacities.items()} | dict(
         capacities

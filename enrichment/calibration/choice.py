@@ -44,7 +44,7 @@ STANDARD_ERRORS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Candidates:
+class FamilyCandidates:
     """Every family fitted to one snapshot. `refused` says why none of them is to be used."""
 
     histories: Histories
@@ -87,7 +87,7 @@ class Used:
     set_aside: tuple[str, ...] = ()
 
 
-def fit_candidates(snapshot: Snapshot, unit_days: float) -> Candidates:
+def fit_candidates(snapshot: Snapshot, unit_days: float) -> FamilyCandidates:
     """Fit every family to a snapshot, times in units of so many days."""
     histories = Histories.of(snapshot, unit_days)
     fits: dict[Family, Fit] = {"pareto_nbd": fit_pareto_nbd(histories), "bg_nbd": fit_bg_nbd(histories)}
@@ -108,7 +108,7 @@ def fit_candidates(snapshot: Snapshot, unit_days: float) -> Candidates:
             f"{repeat_buyers} of {len(histories)} customers with a counted order have bought on a second day; "
             f"at least {LEAST_REPEAT_BUYERS} are needed to tell how customers come back"
         )
-    return Candidates(histories, fits, models, hazard if isinstance(hazard, str) else None, refused)
+    return FamilyCandidates(histories, fits, models, hazard if isinstance(hazard, str) else None, refused)
 
 
 def choose(choice: Snapshot | None, cut: Snapshot, unit_days: float) -> Choice:
@@ -143,7 +143,7 @@ def predictions_of(models: dict[Family, Predictor], holdout: Holdout) -> dict[st
     return {family: predictions(models[family], holdout) if family in models else None for family in FAMILIES}
 
 
-def use(choice: Choice, candidates: Candidates) -> Used:
+def use(choice: Choice, candidates: FamilyCandidates) -> Used:
     """The best family whose fit converged; a degenerate one if it predicted better than the next that converged."""
     if candidates.refused is not None:
         return Used(None, candidates.refused)

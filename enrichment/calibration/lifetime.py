@@ -11,8 +11,8 @@ from typing import Any
 
 from enrichment.calibration.choice import (
     NAMES,
-    Candidates,
     Choice,
+    FamilyCandidates,
     Used,
     better_than,
     choose,
@@ -50,7 +50,7 @@ class LifetimeValueFit:
 class _Fitted:
     """Everything fitted to one snapshot, and what of it is used."""
 
-    candidates: Candidates
+    candidates: FamilyCandidates
     spend: Spend
     used: Used
     time_unit: TimeUnit

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from enrichment.customer.customer import Customer, View, empty_state
+from enrichment.customer.customer import Customer, CustomerSnapshot, empty_state
 from enrichment.customer.validation import Horizons, topic_of
 from enrichment.days import day_of
 from enrichment.model import Model
@@ -30,7 +30,7 @@ class Snapshot:
 
     day: int
     customer_ids: tuple[str, ...]
-    views: tuple[View, ...]
+    views: tuple[CustomerSnapshot, ...]
     denied: int
     """How many were left out."""
     refunds_without_order: int
@@ -172,13 +172,13 @@ def take_snapshots(
 
 
 def _snapshot(day: int, customers: dict[str, Customer]) -> Snapshot:
-    kept: list[tuple[str, View]] = []
+    kept: list[tuple[str, CustomerSnapshot]] = []
     denied = refunds = 0
     for customer_id, customer in sorted(customers.items()):
         if not customer.is_known:
             continue
         customer.forget_unallowed(day)
-        view = customer.view()
+        view = customer.snapshot()
         if view.permissions.profiling_until_day < day:
             denied += 1
             continue

@@ -82,7 +82,7 @@ def quintile_cuts(values: Floats) -> list[float]:
 def newcomer_churn_risk(model: Model, days: int) -> Floats:
     """Churn risk of a customer with one order, on its day and on each of `days` days of silence after it."""
     bought = MoneyHistory.of((DayMoney(day=0, orders=1, counted_micros=1, revenue_micros=1),), Folded())
-    view = Customer("newcomer", empty_state(), model).view()._replace(money=bought)
+    view = Customer("newcomer", empty_state(), model).snapshot()._replace(money=bought)
     rows = np.arange(days + 1)
     return score(build_features([view], np.zeros_like(rows), rows, model), model).churn_risk
 

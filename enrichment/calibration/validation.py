@@ -46,7 +46,7 @@ ROC_POINTS = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Holdout:
+class HeldOut:
     """Customers with a counted order at the cut who are still seen at the end, one element each.
 
     `row` is their row in the cut's features. Predictions are made at the cut, for the days of the holdout: `expected`
@@ -112,7 +112,7 @@ def validate(model: Model, cut: Snapshot, end: Snapshot) -> Document:
     }
 
 
-def _holdout(model: Model, cut: Snapshot, end: Snapshot, seen: Bools) -> Holdout:
+def _holdout(model: Model, cut: Snapshot, end: Snapshot, seen: Bools) -> HeldOut:
     unit_days = model.lifetime_value.days_per_unit
     histories = Histories.of(cut, unit_days)
     kept = seen[histories.at]
@@ -124,10 +124,10 @@ def _holdout(model: Model, cut: Snapshot, end: Snapshot, seen: Bools) -> Holdout
             model.lifetime_value.purchase_model, x, histories.t_x[kept], histories.T[kept], days / unit_days
         )
     later = between(end, [cut.customer_ids[row] for row in rows], cut.day)
-    return Holdout(days, rows, x, expected, 1.0 - silent, later)
+    return HeldOut(days, rows, x, expected, 1.0 - silent, later)
 
 
-def _in_all(held: Holdout) -> Document:
+def _in_all(held: HeldOut) -> Document:
     """Totals; bias is expected ÷ actual − 1."""
     expected, actual = float(held.expected.sum()), int(held.later.purchase_days.sum())
     errors = np.abs(held.expected - held.later.purchase_days)
@@ -149,7 +149,7 @@ def correlation(left: Floats, right: Floats) -> float | None:
     return _rounded(float(np.corrcoef(left, right)[0, 1]))
 
 
-def _deciles(held: Holdout) -> list[Document]:
+def _deciles(held: HeldOut) -> list[Document]:
     """Tenths of the customers by expected purchases, the highest first; ties stay in the order of ids."""
     order = np.argsort(-held.expected, kind="stable")
     purchases, revenue = held.later.purchase_days.sum(), held.later.revenue.sum()
@@ -170,12 +170,12 @@ def _deciles(held: Holdout) -> list[Document]:
     ]
 
 
-def _calibration_curve(held: Holdout) -> list[Document]:
+def _calibration_curve(held: HeldOut) -> list[Document]:
     """Expected against actual purchases per customer, in up to 20 groups of like expectation, lowest first."""
     return [_mean_group(held, part) for part in _groups_by(held.expected, CURVE_GROUPS)]
 
 
-def _by_frequency(held: Holdout) -> list[Document]:
+def _by_frequency(held: HeldOut) -> list[Document]:
     """The same by repeat purchase days until the cut, as in Fader, Hardie and Lee (2005), figure 3."""
     frequency = np.minimum(held.frequency, MOST_FREQUENT)
     return [
@@ -188,7 +188,7 @@ def _by_frequency(held: Holdout) -> list[Document]:
     ]
 
 
-def _mean_group(held: Holdout, part: Ints) -> Document:
+def _mean_group(held: HeldOut, part: Ints) -> Document:
     """Means of a group; the interval is that of the actual mean (Student's t), null for fewer than two."""
     actual = held.later.purchase_days[part].astype(np.float64)
     low = high = None
@@ -205,7 +205,7 @@ def _mean_group(held: Holdout, part: Ints) -> Document:
     }
 
 
-def _reliability(held: Holdout) -> list[Document]:
+def _reliability(held: HeldOut) -> list[Document]:
     """The probability of any purchase in the holdout against the share who made one (Wilson interval)."""
     found = []
     for part in _groups_by(held.buying, DECILES):
@@ -232,7 +232,7 @@ def _groups_by(values: Floats, groups: int) -> list[Ints]:
     return [np.flatnonzero(group == number) for number in np.unique(group)]
 
 
-def _rankings(held: Holdout, features: Features, scored: Scored) -> Document:
+def _rankings(held: HeldOut, features: Features, scored: Scored) -> Document:
     """How well each order of customers tells who purchases in the holdout, the likeliest first."""
     orders = (
         scored.probability_active[held.row],
@@ -271,7 +271,7 @@ def roc(positive: Bools, by: Floats) -> list[list[float]]:
     return [[_rounded(float(x)), _rounded(float(y))] for x, y in curve[at]]
 
 
-def _warnings(held: Holdout) -> list[str]:
+def _warnings(held: HeldOut) -> list[str]:
     if not len(held):
         return [
             "nobody had a counted order at the cut and is still seen at the end: nothing can be validated"

@@ -1,7 +1,7 @@
 """One customer: everything held about them, and how one accepted record changes it.
 
 `CustomerState` is what is stored. `Customer` wraps it with what is derived from it (day buckets,
-permissions), so that a `View`, an immutable picture of the customer at one moment, costs nothing to take.
+permissions), so that a `CustomerSnapshot`, an immutable picture of the customer at one moment, costs nothing to take.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ ENGAGED_DAY = np.dtype([("day", "<i8"), ("cost_micros", "<i8"), ("points", "<f8"
 _pack_engaged = struct.Struct("<qqd").pack
 
 
-class View(NamedTuple):
+class CustomerSnapshot(NamedTuple):
     """One customer at one moment; every part is immutable, so that later events do not show through.
 
     `engaged` is what `engagement_days` come to by the model, an ENGAGED_DAY each: as bytes, since arrays of many
@@ -122,13 +122,13 @@ def empty_state(life: int = 0, erased_up_to_us: int | None = None) -> CustomerSt
 class Customer:
     """A customer in memory: the stored state with what is derived from it."""
 
-    __slots__ = ("_view", "id", "model", "state")
+    __slots__ = ("_snapshot", "id", "model", "state")
 
     def __init__(self, customer_id: str, state: CustomerState, model: Model) -> None:
         self.id = customer_id
         self.state = state
         self.model = model
-        self._view: View | None = None
+        self._snapshot: CustomerSnapshot | None = None
 
     @property
     def decision(self) -> Decision:
@@ -145,11 +145,11 @@ class Customer:
         latest_us = self.state.latest_us
         return midnight_us if latest_us is None or latest_us < midnight_us else latest_us
 
-    def view(self) -> View:
+    def snapshot(self) -> CustomerSnapshot:
         """The customer as they are now."""
-        if self._view is None:
-            self._view = self._derived(history_of(self.state.orders))
-        return self._view
+        if self._snapshot is None:
+            self._snapshot = self._derived(history_of(self.state.orders))
+        return self._snapshot
 
     def apply(
         self, event: Event, horizons: Horizons, midnight_us: int, *, is_looked_at: bool = True
@@ -218,14 +218,16 @@ class Customer:
         told = latest_from(state.attributes.pop("engagements", {}), keep_from_us)
         if told:
             state.attributes["engagements"] = told
-        if self._view is not None:
-            self._view = self._derived(self._view.money)
+        if self._snapshot is not None:
+            self._snapshot = self._derived(self._snapshot.money)
 
     def _apply_purchase(self, purchase: Purchase, horizons: Horizons) -> Effect:
-        view = self.view()
+        snapshot = self.snapshot()
         late_after_days = max(MONEY_ONLY_AFTER_DAYS, horizons.purchases_days)
-        history, effect = apply_purchase(self.state.orders, view.money, purchase, self.model, late_after_days)
-        self._view = View(history, *view[1:])
+        history, effect = apply_purchase(
+            self.state.orders, snapshot.money, purchase, self.model, late_after_days
+        )
+        self._snapshot = CustomerSnapshot(history, *snapshot[1:])
         self._note_attributes("purchases", purchase)
         outcome: Outcome = "duplicate" if effect.repeated_order else "accepted"
         return Effect(outcome, True, effect.new_counted_order)
@@ -237,26 +239,26 @@ class Customer:
         if not is_looked_at:
             scored = apply_engagement(self.state.engagement, engagement, self.model)
             self._enter_attributes("engagements", engagement)
-            self._view = None
+            self._snapshot = None
             return Effect("accepted", True, scored)
-        view, model = self.view(), self.model
+        snapshot, model = self.snapshot(), self.model
         scored = apply_engagement(self.state.engagement, engagement, model)
         after = self.state.engagement
-        declared_intent = view.declared_intent
-        if after.declared is not view.declared:
+        declared_intent = snapshot.declared_intent
+        if after.declared is not snapshot.declared:
             declared_intent = _declared_intent(after.declared, model)
-        day, last_day = day_of(engagement.occurred_at_us), view.last_engaged_day
+        day, last_day = day_of(engagement.occurred_at_us), snapshot.last_engaged_day
         if not engagement.automated and engagement.kind in model.scored_kinds:
             last_day = day if last_day is None else max(last_day, day)
-        self._view = View(
-            view.money,
-            _engaged_again(view, after.days, day, model),
+        self._snapshot = CustomerSnapshot(
+            snapshot.money,
+            _engaged_again(snapshot, after.days, day, model),
             after.days,
             last_day,
             after.cost_to_acquire_micros,
-            view.permissions,
+            snapshot.permissions,
             after.declared,
-            view.attributes,
+            snapshot.attributes,
             declared_intent,
         )
         self._note_attributes("engagements", engagement)
@@ -265,9 +267,9 @@ class Customer:
     def _apply_consent(self, consent: Consent, midnight_us: int) -> Effect:
         apply_consent(self.state.consent, consent)
         assert consent.purpose is not None
-        view = self.view()
-        permissions = permissions_after(view.permissions, self.state.consent, consent.purpose, self.model)
-        self._view = view._replace(permissions=permissions)
+        snapshot = self.snapshot()
+        permissions = permissions_after(snapshot.permissions, self.state.consent, consent.purpose, self.model)
+        self._snapshot = snapshot._replace(permissions=permissions)
         if check_held(consent, self.state.attributes, self.state.engagement) is None:
             self._note_attributes("consents", consent)
         self.forget_unallowed(day_of(self.as_of_us(midnight_us)))
@@ -292,7 +294,7 @@ class Customer:
         """Forget everything, and begin again with this decision."""
         self.state = empty_state()
         self.state.decision = decision
-        self._view = None
+        self._snapshot = None
 
     def _erase(self, occurred_at_us: int) -> None:
         self.reset(Decision(life=self.decision.life + 1, erased_up_to_us=occurred_at_us))
@@ -322,7 +324,7 @@ class Customer:
 
     def _note_attributes(self, topic: InputTopic, event: Event) -> None:
         if self._enter_attributes(topic, event):
-            self._view = self.view()._replace(attributes=_attributes(self.state.attributes))
+            self._snapshot = self.snapshot()._replace(attributes=_attributes(self.state.attributes))
 
     def _enter_attributes(self, topic: InputTopic, event: Event) -> bool:
         """Keep the attributes of a record; tells whether that changed any."""
@@ -335,9 +337,9 @@ class Customer:
         self.state.attributes[topic] = latest
         return True
 
-    def _derived(self, money: MoneyHistory) -> View:
+    def _derived(self, money: MoneyHistory) -> CustomerSnapshot:
         state, model = self.state, self.model
-        return View(
+        return CustomerSnapshot(
             money,
             engaged_of(state.engagement.days, model),
             state.engagement.days,
@@ -363,10 +365,12 @@ def _engaged_day(bucket: DayEngagement, model: Model) -> bytes:
     return _pack_engaged(bucket.day, bucket.cost_micros, points)
 
 
-def _engaged_again(view: View, days: tuple[DayEngagement, ...], day: int, model: Model) -> bytes:
+def _engaged_again(
+    snapshot: CustomerSnapshot, days: tuple[DayEngagement, ...], day: int, model: Model
+) -> bytes:
     """`engaged_of(days)` after one record of `day`; where that is the last day, the others are as they were."""
-    if len(days) > 1 and days[-1].day == day and days[0] is view.engagement_days[0]:
-        return view.engaged[: (len(days) - 1) * ENGAGED_DAY.itemsize] + _engaged_day(days[-1], model)
+    if len(days) > 1 and days[-1].day == day and days[0] is snapshot.engagement_days[0]:
+        return snapshot.engaged[: (len(days) - 1) * ENGAGED_DAY.itemsize] + _engaged_day(days[-1], model)
     return engaged_of(days, model)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from enrichment.customer.customer import View
+from enrichment.customer.customer import CustomerSnapshot
 from enrichment.customer.decision import Baseline, Decision, Ranks
 from enrichment.days import day_of, format_time, midnight_us
 from enrichment.deciding.drivers import Driver, drivers_between, model_driver
@@ -88,13 +88,18 @@ def change_documents(
 
 
 def trigger_document(
-    namespace: str, customer_id: str, decision: Decision, as_of_us: int, view: View, model: Model
+    namespace: str,
+    customer_id: str,
+    decision: Decision,
+    as_of_us: int,
+    snapshot: CustomerSnapshot,
+    model: Model,
 ) -> Document | None:
     """The re-activation that falls due now; None where no channel is permitted."""
     pending = decision.pending
     assert pending is not None
     day = day_of(as_of_us)
-    channels = channels_best_first(view, day, model)
+    channels = channels_best_first(snapshot, day, model)
     if not channels or decision.standing is None:
         return None
     return {
@@ -105,7 +110,7 @@ def trigger_document(
         "due_at": format_time(midnight_us(pending.due_day)),
         **standing_document(decision.standing),
         "channels": channels,
-        "preferred_categories": preferred_categories(view, day),
+        "preferred_categories": preferred_categories(snapshot, day),
         "group": group_of(namespace, customer_id, model),
         "model": model_document(model),
     }

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from enrichment.customer.customer import Customer, View
+from enrichment.customer.customer import Customer, CustomerSnapshot
 from enrichment.customer.decision import NO_DWELL_DAY, Decision, Ranks
 from enrichment.days import day_of
 from enrichment.deciding.changes import LOAD, Cause, change_documents, trigger_document
@@ -29,11 +29,11 @@ class Decider:
         self.namespace = namespace
 
     def settled(self, decisions: Sequence[Decision], table: Table) -> Bools:
-        """Rows whose evaluation would change nothing of `decisions`, of which there is one per view."""
+        """Rows whose evaluation would change nothing of `decisions`, of which there is one per snapshot."""
         standing = np.array([decision.standing or _NOWHERE for decision in decisions], dtype=np.int64)
         changed_days = np.array([decision.changed_days for decision in decisions], dtype=np.int64)
         is_known = np.array([decision.model == self.model.fingerprint for decision in decisions])
-        features, of_row = table.features, table.features.view_at
+        features, of_row = table.features, table.features.snapshot_at
         keeps = keeps_standing(
             standing[of_row],
             changed_days[of_row],
@@ -81,7 +81,7 @@ class Decider:
         day = day_of(as_of_us)
         baseline = None if current is None else baseline_of(table.scored, row)
         picture = picture_of(table.features, table.scored, row, self.model)
-        permissions = table.features.view(row).permissions.granted_channels(day)
+        permissions = table.features.snapshot(row).permissions.granted_channels(day)
         changes = change_documents(
             self.namespace,
             customer.id,
@@ -117,11 +117,11 @@ class Decider:
         results.note_tombstone(customer.id, as_of_us)
         results.decided.add(customer.id)
 
-    def fire(self, customer: Customer, view: View, as_of_us: int, results: Results) -> None:
+    def fire(self, customer: Customer, snapshot: CustomerSnapshot, as_of_us: int, results: Results) -> None:
         """Publish the re-activation that is due, or drop it where no channel is permitted."""
         decision = customer.decision
         assert decision.pending is not None
-        document = trigger_document(self.namespace, customer.id, decision, as_of_us, view, self.model)
+        document = trigger_document(self.namespace, customer.id, decision, as_of_us, snapshot, self.model)
         if document is None:
             results.triggers_dropped += 1
         else:
@@ -152,7 +152,7 @@ class Decider:
                     str(change["change_id"]),
                     current[0],
                     int(table.scored.tenure_days[row]),
-                    features.view(row),
+                    features.snapshot(row),
                     int(features.day[row]),
                     self.model,
                 )

@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from enrichment.customer.customer import Customer, View
+from enrichment.customer.customer import Customer, CustomerSnapshot
 from enrichment.customer.engagement import COST_WINDOW_DAYS
 from enrichment.days import FOREVER_DAY, day_of
 from enrichment.deciding.decider import Decider
@@ -26,7 +26,7 @@ from enrichment.scoring.standing import candidates
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-TableOf = Callable[[Sequence[View], Ints, Ints], Table]
+TableOf = Callable[[Sequence[CustomerSnapshot], Ints, Ints], Table]
 
 LEAST_DAYS = 1_000
 """Shorter spans are walked day by day: with the days of many customers in one array, that is faster."""
@@ -54,7 +54,7 @@ def quiet_until(
 
 def _only_silence_is_left(customer: Customer, day: int, model: Model) -> bool:
     """Whether all windows are empty from this day on, no consent ends, and nobody is to be written to."""
-    latest_us, view = customer.state.latest_us, customer.view()
+    latest_us, snapshot = customer.state.latest_us, customer.snapshot()
     if latest_us is None or customer.decision.pending is not None:
         return False
     silent_days = day - day_of(latest_us)
@@ -64,7 +64,7 @@ def _only_silence_is_left(customer: Customer, day: int, model: Model) -> bool:
         silent_days -= round(purchases.silences[-1] * model.lifetime_value.days_per_unit)
     if silent_days <= max(COST_WINDOW_DAYS, model.lifecycle.new_days):
         return False
-    permissions = view.permissions
+    permissions = snapshot.permissions
     ends = [last_day for _, last_day in permissions.channels] + [permissions.profiling_until_day]
     return all(end < day or end == FOREVER_DAY for end in ends)
 
@@ -72,11 +72,11 @@ def _only_silence_is_left(customer: Customer, day: int, model: Model) -> bool:
 def _is_quiet(customer: Customer, first_day: int, last_day: int, table_of: TableOf, decider: Decider) -> bool:
     steps = first_day + 2 ** np.arange((last_day - first_day).bit_length(), dtype=np.int64)
     days = np.unique(np.concatenate(([first_day], steps[steps < last_day], [last_day])))
-    view = customer.view()
-    seen = table_of([view], np.zeros(len(days), dtype=np.int64), days).scored
+    snapshot = customer.snapshot()
+    seen = table_of([snapshot], np.zeros(len(days), dtype=np.int64), days).scored
     if not _moves_one_way(seen):
         return False
-    ends = table_of([view], np.zeros(2, dtype=np.int64), np.array([last_day, last_day], dtype=np.int64))
+    ends = table_of([snapshot], np.zeros(2, dtype=np.int64), np.array([last_day, last_day], dtype=np.int64))
     bounds = _bounds(seen, ends.scored, decider.model)
     found = candidates(ends.features, bounds, decider.model)
     return bool(decider.settled([customer.decision], Table(ends.features, bounds, found)).all())

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from enrichment.customer.customer import View
+from enrichment.customer.customer import CustomerSnapshot
 from enrichment.customer.decision import Decision, Ranks
 from enrichment.customer.engagement import COUNT_WINDOW_DAYS
 from enrichment.days import format_day, format_time
@@ -64,7 +64,7 @@ def standing_document(standing: Ranks | None) -> Document:
 
 def traits_document(features: Features, scored: Scored, row: int, model: Model) -> Document:
     """Traits of a row whose profiling is allowed."""
-    view, day = features.view(row), features.day.item(row)
+    snapshot, day = features.snapshot(row), features.day.item(row)
     has_order = features.order_count.item(row) > 0
     lifetime = scored.customer_lifetime_value_365d.item(row)
     return {
@@ -77,10 +77,10 @@ def traits_document(features: Features, scored: Scored, row: int, model: Model) 
             format_micros(round(lifetime * 1e6), model.minor_unit_digits) if has_order else None
         ),
         "churn_risk": _number(scored.churn_risk.item(row)),
-        "preferred_categories": preferred_categories(view, day),
-        "preferred_channels": preferred_channels(view, day, model),
-        "attributes": view.attributes,
-        "declared": {key: latest.value for key, latest in sorted(view.declared.items())},
+        "preferred_categories": preferred_categories(snapshot, day),
+        "preferred_channels": preferred_channels(snapshot, day, model),
+        "attributes": snapshot.attributes,
+        "declared": {key: latest.value for key, latest in sorted(snapshot.declared.items())},
     }
 
 
@@ -91,20 +91,20 @@ def picture_of(features: Features, scored: Scored, row: int, model: Model) -> Pi
     return Picture(scores_document(scored, row), traits_document(features, scored, row, model))
 
 
-def preferred_categories(view: View, day: int) -> list[str]:
+def preferred_categories(snapshot: CustomerSnapshot, day: int) -> list[str]:
     """The item categories found in most counted orders of 365 days, then by name; at most five."""
     orders: dict[str, int] = {}
-    for bucket in view.money.buckets:
+    for bucket in snapshot.money.buckets:
         if bucket.categories and day - CATEGORY_WINDOW_DAYS < bucket.day <= day:
             for category in bucket.categories:
                 orders[category] = orders.get(category, 0) + 1
     return sorted(sorted(orders), key=orders.__getitem__, reverse=True)[:MAX_CATEGORIES]
 
 
-def engagements_90d(view: View, day: int) -> dict[str, int]:
+def engagements_90d(snapshot: CustomerSnapshot, day: int) -> dict[str, int]:
     """Interactions by `channel.kind` over 90 days, sorted by key."""
     counts: dict[str, int] = {}
-    for bucket in view.engagement_days:
+    for bucket in snapshot.engagement_days:
         if day - COUNT_WINDOW_DAYS < bucket.day <= day:
             for key, count in bucket.counts.items():
                 counts[key] = counts.get(key, 0) + count
@@ -137,7 +137,7 @@ def aggregates_document(features: Features, row: int, model: Model) -> Document:
         "revenue_365d": money(features.revenue_365d_micros),
         "margin_365d": money(features.margin_365d_micros),
         "average_order_value_365d": format_micros(counted, digits, orders_365d) if orders_365d else None,
-        "engagements_90d": engagements_90d(features.view(row), features.day.item(row)),
+        "engagements_90d": engagements_90d(features.snapshot(row), features.day.item(row)),
         "cost_to_serve_365d": money(features.cost_to_serve_365d_micros),
         "cost_to_acquire": money(features.cost_to_acquire_micros),
     }
@@ -163,7 +163,7 @@ def profile_document(
         "scores": scores,
         "traits": traits,
         "standing": standing_document(decision.standing),
-        "consents": features.view(row).permissions.on_day(features.day.item(row)),
+        "consents": features.snapshot(row).permissions.on_day(features.day.item(row)),
         "model": model_document(model),
     }
 

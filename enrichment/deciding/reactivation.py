@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from enrichment.customer.customer import View
+from enrichment.customer.customer import CustomerSnapshot
 from enrichment.customer.decision import PendingTrigger
 from enrichment.customer.engagement import COUNT_WINDOW_DAYS
 from enrichment.identity import identifier
@@ -27,14 +27,14 @@ def starts_trigger(
 
 
 def trigger_due(
-    change_id: str, segment: int, tenure_days: int, view: View, day: int, model: Model
+    change_id: str, segment: int, tenure_days: int, snapshot: CustomerSnapshot, day: int, model: Model
 ) -> PendingTrigger:
     """A delay by segment, longer for long tenure, shorter for who engaged lately."""
     rules = model.reactivation
     delay_days = rules.delay_days[STANDINGS[SEGMENT][segment]]  # type: ignore[index]
     if tenure_days >= rules.long_tenure_days:
         delay_days += rules.long_tenure_extra_days
-    if view.last_engaged_day is not None and day - view.last_engaged_day <= rules.engaged_within_days:
+    if snapshot.last_engaged_day is not None and day - snapshot.last_engaged_day <= rules.engaged_within_days:
         delay_days += rules.engaged_extra_days
     return PendingTrigger(change_id, day + max(1, delay_days))
 
@@ -51,11 +51,11 @@ def group_of(namespace: str, customer_id: str, model: Model) -> str:
     return "control" if share < model.reactivation.control_share else "treatment"
 
 
-def preferred_channels(view: View, day: int, model: Model) -> list[str]:
+def preferred_channels(snapshot: CustomerSnapshot, day: int, model: Model) -> list[str]:
     """Channels by decayed engagement over 90 days, most first, then by name; automated ones never count."""
     scored_kinds, half_life_days = model.scored_kinds, model.engagement.half_life_days
     strength: dict[str, float] = {}
-    for bucket in view.engagement_days:
+    for bucket in snapshot.engagement_days:
         age_days = day - bucket.day
         if not 0 <= age_days < COUNT_WINDOW_DAYS:
             continue
@@ -70,8 +70,8 @@ def preferred_channels(view: View, day: int, model: Model) -> list[str]:
     return sorted(strength, key=lambda channel: (-round(strength[channel], 6), channel))
 
 
-def channels_best_first(view: View, day: int, model: Model) -> list[str]:
+def channels_best_first(snapshot: CustomerSnapshot, day: int, model: Model) -> list[str]:
     """The permitted channels: those that the customer engages on first, then by name."""
-    preferred = preferred_channels(view, day, model)
-    permitted = view.permissions.granted_channels(day)
+    preferred = preferred_channels(snapshot, day, model)
+    permitted = snapshot.permissions.granted_channels(day)
     return sorted(permitted, key=lambda c: (preferred.index(c) if c in preferred else len(preferred), c))

@@ -47,7 +47,7 @@ class Results:
     """(topic, `accepted` | `duplicate` | `erased` | `dead_letter`) → records."""
     touched: dict[str, Customer] = field(default_factory=dict)
     """Customers whose stored state changed."""
-    put_off: dict[str, Customer] = field(default_factory=dict)
+    rescheduled: dict[str, Customer] = field(default_factory=dict)
     """Customers to whom nothing happened on a day on which they were due: only the day on which they are next changed.
     Some may be touched too."""
     decided: set[str] = field(default_factory=set)

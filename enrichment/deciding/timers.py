@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from enrichment.customer.customer import Customer, View
+from enrichment.customer.customer import Customer, CustomerSnapshot
 from enrichment.customer.decision import Decision
 from enrichment.days import day_of, midnight_us
 from enrichment.deciding.changes import Cause
@@ -21,7 +21,7 @@ from enrichment.deciding.long_silence import LEAST_DAYS, quiet_until
 from enrichment.deciding.results import Results, Table
 
 Ints = npt.NDArray[np.int64]
-TableOf = Callable[[Sequence[View], Ints, Ints], Table]
+TableOf = Callable[[Sequence[CustomerSnapshot], Ints, Ints], Table]
 
 MAX_ROWS = 32_768
 """Feature rows scored at once: bounds the memory of a sweep."""
@@ -57,11 +57,11 @@ def look_ahead(
     for part, lengths in _parts(walking, midnight_day):
         starts = np.array([customer.state.due_day for customer in part], dtype=np.int64)
         first_row = np.cumsum(lengths) - lengths
-        view_at = np.repeat(np.arange(len(part)), lengths)
-        days = starts[view_at] + np.arange(len(view_at)) - first_row[view_at]
-        table = table_of([customer.view() for customer in part], view_at, days)
+        snapshot_at = np.repeat(np.arange(len(part)), lengths)
+        days = starts[snapshot_at] + np.arange(len(snapshot_at)) - first_row[snapshot_at]
+        table = table_of([customer.snapshot() for customer in part], snapshot_at, days)
         loud = ~_quiet_rows(part, table, decider)
-        results.put_off.update({customer.id: customer for customer in part})
+        results.rescheduled.update({customer.id: customer for customer in part})
         for customer, next_day in zip(part, (starts + lengths).tolist(), strict=True):
             customer.state.due_day = next_day
         for at in np.flatnonzero(np.logical_or.reduceat(loud, first_row)).tolist():
@@ -82,7 +82,7 @@ def _passes_silence(
     if quiet_day is None:
         return False
     customer.state.due_day = quiet_day + 1
-    results.put_off[customer.id] = customer
+    results.rescheduled[customer.id] = customer
     return True
 
 
@@ -109,12 +109,14 @@ def _walk(
             # Engagement kept by the consent that ended is deleted; this row and the next would still show it.
             customer.forget_unallowed(day)
             customer.state.due_day = day + 1
-            bare = table_of([customer.view()], np.zeros(1, dtype=np.int64), np.array([day], dtype=np.int64))
+            bare = table_of(
+                [customer.snapshot()], np.zeros(1, dtype=np.int64), np.array([day], dtype=np.int64)
+            )
             decider.decide(customer, decision, bare, 0, midnight_us(day), Cause("consent"), results)
             return
         decider.decide(customer, decision, table, row, midnight_us(day), Cause("time"), results)
         if _falls_due(decision, day):
-            decider.fire(customer, features.view(row), midnight_us(day), results)
+            decider.fire(customer, features.snapshot(row), midnight_us(day), results)
 
 
 def _falls_due(decision: Decision, day: int) -> bool:
@@ -127,7 +129,7 @@ def _quiet_rows(customers: Sequence[Customer], table: Table, decider: Decider) -
     settled = decider.settled([customer.decision for customer in customers], table)
     pending = [customer.decision.pending for customer in customers]
     due = np.array([-1 if trigger is None else trigger.due_day for trigger in pending], dtype=np.int64)
-    due_at = due[features.view_at]
+    due_at = due[features.snapshot_at]
     return np.asarray(settled & ((due_at < 0) | (features.day < due_at)), dtype=np.bool_)
 
 

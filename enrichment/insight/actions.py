@@ -10,7 +10,7 @@ import copy
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from enrichment.customer.customer import Customer, Effect, View
+from enrichment.customer.customer import Customer, CustomerSnapshot, Effect
 from enrichment.customer.engagement import COUNT_WINDOW_DAYS
 from enrichment.customer.validation import Horizons, check_against_model
 from enrichment.days import DAY_US, day_of, midnight_us
@@ -37,21 +37,21 @@ class Taken(NamedTuple):
 
     action: Action
     times: int
-    view: View
+    snapshot: CustomerSnapshot
     day: int
 
 
 def actions_of(customer: Customer, day: int) -> list[Action]:
     """What could be asked of this customer: an order, interactions, answers, consent to a channel once refused."""
-    view, model = customer.view(), customer.model
-    amount, own = _order_amount(view, day, model)
+    snapshot, model = customer.snapshot(), customer.model
+    amount, own = _order_amount(snapshot, day, model)
     order = Action(
         {"action": "order", "amount_micros": amount, "own_average": own}, MONTHLY_DAYS, MOST_ORDERS
     )
     # Several orders of one day, or a model's mean, may come to more than a single order is accepted with.
     accepted = check_against_model(_record(customer, order, 0, midnight_us(day)), model) is None
     actions = [order] if amount > 0 and accepted else []
-    recent = _recent_kinds(view, day)
+    recent = _recent_kinds(snapshot, day)
     # An answer counts for what it says, below; what is declared again says nothing new.
     kinds = sorted((kind not in recent, kind) for kind in model.scored_kinds if kind != "declared")
     actions += [
@@ -60,12 +60,12 @@ def actions_of(customer: Customer, day: int) -> list[Action]:
     ]
     if "declared" in model.engagement.kinds:
         for key, part in sorted(model.declared.items()):
-            known = view.declared.get(key)
+            known = snapshot.declared.get(key)
             answer, points = _best_answer(part)
             if known is None or part.points(known.value) < points:
                 actions.append(Action({"action": "declare", "key": key, "answer": answer}, 0, 1))
-    granted = view.permissions.granted_channels(day)
-    refused = [channel for channel, _ in view.permissions.channels if channel not in granted]
+    granted = snapshot.permissions.granted_channels(day)
+    refused = [channel for channel, _ in snapshot.permissions.channels if channel not in granted]
     actions += [Action({"action": "consent", "channel": channel}, 0, 1) for channel in refused]
     return actions
 
@@ -78,7 +78,7 @@ def take(customer: Customer, action: Action, as_of_us: int, horizons: Horizons) 
         effect = after.apply(_record(customer, action, number, time_us), horizons, time_us)
         if not isinstance(effect, Effect) or not effect.changed:
             return  # such as beyond what one customer's amounts may add up to
-        yield Taken(action, number + 1, after.view(), day_of(time_us))
+        yield Taken(action, number + 1, after.snapshot(), day_of(time_us))
 
 
 def _record(customer: Customer, action: Action, number: int, time_us: int) -> Event:
@@ -96,7 +96,7 @@ def _record(customer: Customer, action: Action, number: int, time_us: int) -> Ev
             order_id=f"what if: order {number}",
             currency=model.base_currency,
             total_micros=told["amount_micros"],
-            cost_of_goods_micros=_cost_of_goods(customer.view(), told["amount_micros"]),
+            cost_of_goods_micros=_cost_of_goods(customer.snapshot(), told["amount_micros"]),
         )
     if told["action"] == "consent":
         return Consent(**common, kind="consent", purpose=told["channel"], granted=True, expires_at_us=None)
@@ -104,15 +104,15 @@ def _record(customer: Customer, action: Action, number: int, time_us: int) -> Ev
     return Engagement(**common, kind=told.get("kind", "declared"), declared=declared)
 
 
-def _order_amount(view: View, day: int, model: Model) -> tuple[int, bool]:
+def _order_amount(snapshot: CustomerSnapshot, day: int, model: Model) -> tuple[int, bool]:
     """The customer's average order of 365 days, else of all time; else what the model expects of anyone.
 
     Micro-units, rounded to the minor unit; and whether it is the customer's own. It may be beyond what acceptance
     allows.
     """
-    year = [bucket for bucket in view.money.buckets if day - 365 < bucket.day <= day]
+    year = [bucket for bucket in snapshot.money.buckets if day - 365 < bucket.day <= day]
     orders, counted = sum(bucket.orders for bucket in year), sum(bucket.counted_micros for bucket in year)
-    totals = view.money.totals
+    totals = snapshot.money.totals
     if counted <= 0:
         orders, counted = totals.repeat_spend_days, totals.repeat_spend_micros
     own = orders > 0 and counted > 0
@@ -124,20 +124,20 @@ def _order_amount(view: View, day: int, model: Model) -> tuple[int, bool]:
     return divide_half_even(counted, orders * minor) * minor, own
 
 
-def _cost_of_goods(view: View, amount_micros: int) -> int | None:
+def _cost_of_goods(snapshot: CustomerSnapshot, amount_micros: int) -> int | None:
     """Goods of such an order at the customer's margin so far; None, so that the model's ratio counts, without one."""
-    totals = view.money.totals
+    totals = snapshot.money.totals
     if totals.revenue_micros <= 0:
         return None
     cost = totals.revenue_micros - totals.margin_micros
     return max(divide_half_even(amount_micros * cost, totals.revenue_micros), 0)
 
 
-def _recent_kinds(view: View, day: int) -> set[str]:
+def _recent_kinds(snapshot: CustomerSnapshot, day: int) -> set[str]:
     """Kinds of interaction of the last 90 days, automated ones left out."""
     keys = {
         key
-        for bucket in view.engagement_days
+        for bucket in snapshot.engagement_days
         if day - COUNT_WINDOW_DAYS < bucket.day <= day
         for key in bucket.counts
     }

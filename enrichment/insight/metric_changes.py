@@ -1,7 +1,7 @@
-"""Levers: the smallest change in one metric that would move a customer up, found by the functions that decide.
+"""Metric changes: the smallest change in one metric that would move a customer up, found by the functions that decide.
 
-Every lever alters a customer's aggregates as if one thing had been different, and leaves the rest as it is; what else
-hangs on these aggregates follows. Candidates are tried from the smallest on, all at once, on arrays.
+Every metric change alters a customer's aggregates as if one thing had been different, and leaves the rest as it is;
+what else hangs on these aggregates follows. Candidates are tried from the smallest on, all at once, on arrays.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from enrichment.customer.customer import View
+from enrichment.customer.customer import CustomerSnapshot
 from enrichment.customer.validation import MAX_GROSS_MICROS
 from enrichment.deciding.results import Table
 from enrichment.model import METRICS, Model
@@ -31,7 +31,7 @@ MORE_CHANNELS = 5
 LARGEST_FACTOR = 5.0
 
 
-class Lever(NamedTuple):
+class MetricChange(NamedTuple):
     """One metric, what it takes to change it, and the aggregates of each candidate, from the smallest change on."""
 
     metric: str
@@ -41,47 +41,47 @@ class Lever(NamedTuple):
 
 
 class Tried(NamedTuple):
-    """All candidates of all levers as one table; the first row is the customer as they are."""
+    """All candidates of all metric changes as one table; the first row is the customer as they are."""
 
     table: Table
-    rows: list[tuple[Lever, range]]
+    rows: list[tuple[MetricChange, range]]
 
 
-def try_levers(view: View, day: int, model: Model) -> Tried:
-    """Score every candidate of every lever for one customer on a day."""
-    present = build_features([view], np.zeros(1, dtype=np.int64), np.array([day], dtype=np.int64), model)
+def try_metric_changes(snapshot: CustomerSnapshot, day: int, model: Model) -> Tried:
+    """Score every candidate of every metric change for one customer on a day."""
+    present = build_features([snapshot], np.zeros(1, dtype=np.int64), np.array([day], dtype=np.int64), model)
     now: Columns = {
         field.name: getattr(present, field.name)[0].item()
         for field in dataclasses.fields(Features)
-        if field.name not in {"views", "view_at"}
+        if field.name not in {"snapshots", "view_at"}
     }
-    levers = [lever for make in _LEVERS for lever in make(now, model)]
-    size = 1 + sum(lever.size for lever in levers)
+    metric_changes = [metric_change for make in _LEVERS for metric_change in make(now, model)]
+    size = 1 + sum(metric_change.size for metric_change in metric_changes)
     days = np.full(size, day, dtype=np.int64)
-    features = build_features([view], np.zeros(size, dtype=np.int64), days, model)
+    features = build_features([snapshot], np.zeros(size, dtype=np.int64), days, model)
     altered: dict[str, Any] = {}
     rows, start = [], 1
-    for lever in levers:
-        part = range(start, start + lever.size)
+    for metric_change in metric_changes:
+        part = range(start, start + metric_change.size)
         start = part.stop
-        for name, values in lever.columns.items():
+        for name, values in metric_change.columns.items():
             column = altered.setdefault(name, getattr(features, name).copy())
             column[part.start : part.stop] = values
-        rows.append((lever, part))
+        rows.append((metric_change, part))
     features = dataclasses.replace(features, **altered)
     scored = score(features, model)
     return Tried(Table(features, scored, candidates(features, scored, model)), rows)
 
 
-def _recency(now: Columns, model: Model) -> Iterator[Lever]:
+def _recency(now: Columns, model: Model) -> Iterator[MetricChange]:
     """The last order later; for one-time buyers that would be another first order."""
     recency = now["day"] - now["last_order_day"]
     if now["order_count"] > 0 and now["purchase_days"] > 1 and recency > 0:
         days = now["day"] - np.arange(recency - 1, -1, -1)
-        yield Lever("recency_days", "with no more orders", {"last_order_day": days}, recency)
+        yield MetricChange("recency_days", "with no more orders", {"last_order_day": days}, recency)
 
 
-def _order_count(now: Columns, model: Model) -> Iterator[Lever]:
+def _order_count(now: Columns, model: Model) -> Iterator[MetricChange]:
     """More orders of the same average value within the year, on days of their own."""
     if now["order_count_365d"] == 0:
         return
@@ -91,10 +91,10 @@ def _order_count(now: Columns, model: Model) -> Iterator[Lever]:
     columns["repeat_spend_days"] = now["repeat_spend_days"] + (more if now["counted_365d_micros"] > 0 else 0)
     columns |= {name: now[name] + spend for name in ("counted_365d_micros", "repeat_spend_micros")}
     columns |= _brought(now, spend)
-    yield Lever("order_count_365d", "of the same average value", columns, len(more))
+    yield MetricChange("order_count_365d", "of the same average value", columns, len(more))
 
 
-def _order_value(now: Columns, model: Model) -> Iterator[Lever]:
+def _order_value(now: Columns, model: Model) -> Iterator[MetricChange]:
     """As many orders, all of them larger by a factor."""
     counted = now["counted_365d_micros"]
     # Sums of money stay within the bounds that they have.
@@ -107,42 +107,44 @@ def _order_value(now: Columns, model: Model) -> Iterator[Lever]:
     columns["counted_365d_micros"] = counted + more
     columns["repeat_spend_micros"] = np.rint(now["repeat_spend_micros"] * factors).astype(np.int64)
     columns["revenue_90d_micros"] = np.rint(now["revenue_90d_micros"] * factors).astype(np.int64)
-    yield Lever("average_order_value_365d", "with as many orders", columns, len(factors))
+    yield MetricChange("average_order_value_365d", "with as many orders", columns, len(factors))
 
 
-def _margin(now: Columns, model: Model) -> Iterator[Lever]:
+def _margin(now: Columns, model: Model) -> Iterator[MetricChange]:
     """The same revenue of the year at a better margin."""
     revenue, margin = now["revenue_365d_micros"], now["margin_365d_micros"]
     if revenue > margin:
         targets = np.rint(_grid(margin / 1e6, revenue / 1e6) * 1e6).astype(np.int64)
         columns = {"margin_365d_micros": targets, "margin_micros": now["margin_micros"] + targets - margin}
-        yield Lever("margin_365d", "on the same revenue", columns, len(targets))
+        yield MetricChange("margin_365d", "on the same revenue", columns, len(targets))
 
 
-def _engagement(now: Columns, model: Model) -> Iterator[Lever]:
+def _engagement(now: Columns, model: Model) -> Iterator[MetricChange]:
     highest = model.metrics["weighted_engagement_90d"].breakpoints[-1][0]
     points = now["weighted_engagement_90d"]
     if points < highest:
         grid = _grid(points, highest)
-        yield Lever(
+        yield MetricChange(
             "weighted_engagement_90d", "by more interactions", {"weighted_engagement_90d": grid}, len(grid)
         )
 
 
-def _channels(now: Columns, model: Model) -> Iterator[Lever]:
+def _channels(now: Columns, model: Model) -> Iterator[MetricChange]:
     more = now["consent_breadth"] + np.arange(1, MORE_CHANNELS + 1)
-    yield Lever("consent_breadth", "by consent to more", {"consent_breadth": more}, MORE_CHANNELS)
+    yield MetricChange("consent_breadth", "by consent to more", {"consent_breadth": more}, MORE_CHANNELS)
 
 
-def _intent(now: Columns, model: Model) -> Iterator[Lever]:
+def _intent(now: Columns, model: Model) -> Iterator[MetricChange]:
     declared = now["declared_intent"]
     points = 0.0 if np.isnan(declared) else declared
     if points < 100:
         grid = _grid(points, 100.0)
-        yield Lever("declared_intent", "by answers that tell of it", {"declared_intent": grid}, len(grid))
+        yield MetricChange(
+            "declared_intent", "by answers that tell of it", {"declared_intent": grid}, len(grid)
+        )
 
 
-def _cost_to_serve(now: Columns, model: Model) -> Iterator[Lever]:
+def _cost_to_serve(now: Columns, model: Model) -> Iterator[MetricChange]:
     """Less cost for the revenue that there is; against none, only no cost at all counts less."""
     cost, revenue = now["cost_to_serve_365d_micros"], now["revenue_365d_micros"]
     if cost <= 0:
@@ -150,10 +152,10 @@ def _cost_to_serve(now: Columns, model: Model) -> Iterator[Lever]:
     highest = min(cost, revenue * RATIO_CAP) if revenue > 0 else 0
     lower = np.rint(highest - _grid(0.0, highest / 1e6) * 1e6).astype(np.int64) if highest else np.zeros(1)
     columns = {"cost_to_serve_365d_micros": np.maximum(lower, 0).astype(np.int64)}
-    yield Lever("cost_to_serve_ratio", "for the same revenue", columns, len(lower))
+    yield MetricChange("cost_to_serve_ratio", "for the same revenue", columns, len(lower))
 
 
-_LEVERS: Sequence[Callable[[Columns, Model], Iterator[Lever]]] = (
+_LEVERS: Sequence[Callable[[Columns, Model], Iterator[MetricChange]]] = (
     _recency,
     _order_count,
     _order_value,

@@ -1,4 +1,4 @@
-"""Ways up: what would move one customer to a better standing, by the functions that decide; nothing is changed.
+"""Recourse: what would move one customer to a better standing, by the functions that decide; nothing is changed.
 
 Dwell is left out of it: a standing that may not move yet moves when it is over, if the rules still say so then.
 """
@@ -17,7 +17,7 @@ from enrichment.days import day_of, format_day
 from enrichment.deciding.profile import Document
 from enrichment.deciding.results import Table
 from enrichment.insight.actions import Taken, actions_of, take
-from enrichment.insight.metric_changes import Tried, metric_at, try_levers
+from enrichment.insight.metric_changes import Tried, metric_at, try_metric_changes
 from enrichment.model import Model
 from enrichment.money import format_micros
 from enrichment.scoring.features import build_features
@@ -26,7 +26,7 @@ from enrichment.scoring.standing import AT_RISK, LIFECYCLE, STANDINGS, candidate
 from schemas.profiles import DIMENSIONS
 
 
-def ways_up(
+def recourse(
     customer: Customer, as_of_us: int, model: Model, horizons: Horizons | None = None
 ) -> Document | None:
     """Per dimension the standing of now and what would better it; None for a customer without a standing.
@@ -36,9 +36,9 @@ def ways_up(
     each by the day of the last one, beside the standing on that day without them.
     """
     decision, day = customer.decision, day_of(as_of_us)
-    if decision.standing is None or not customer.view().permissions.allows_profiling(day):
+    if decision.standing is None or not customer.snapshot().permissions.allows_profiling(day):
         return None
-    tried = try_levers(customer.view(), day, model)
+    tried = try_metric_changes(customer.snapshot(), day, model)
     taken = [
         one
         for action in actions_of(customer, day)
@@ -77,24 +77,24 @@ def _next(now: Ranks, table: Table, row: int) -> Ranks:
 
 
 def _changes(at: int, now: Ranks, tried: Tried) -> list[Document]:
-    """The first candidate of each lever that betters the standing, of the fewest points in its metric first."""
+    """The first candidate of each metric change that betters the standing, of the fewest points in its metric first."""
     changes: list[tuple[float, str, Document]] = []
-    for lever, rows in tried.rows:
+    for metric_change, rows in tried.rows:
         for row in rows:
             rank = _next(now, tried.table, row)[at]
             if rank >= now[at]:
                 continue
-            before, points_before = metric_at(tried.table, 0, lever.metric)
-            after, points_after = metric_at(tried.table, row, lever.metric)
+            before, points_before = metric_at(tried.table, 0, metric_change.metric)
+            after, points_after = metric_at(tried.table, row, metric_change.metric)
             change: Document = {
-                "metric": lever.metric,
-                "meaning": lever.meaning,
+                "metric": metric_change.metric,
+                "meaning": metric_change.meaning,
                 "from": _plain(before),
                 "to": _plain(after),
                 "points": round(points_after - points_before, 6),
                 "standing": STANDINGS[at][rank],
             }
-            changes.append((abs(points_after - points_before), lever.metric, change))
+            changes.append((abs(points_after - points_before), metric_change.metric, change))
             break
     return [change for _, _, change in sorted(changes, key=lambda entry: entry[:2])]
 
@@ -102,9 +102,9 @@ def _changes(at: int, now: Ranks, tried: Tried) -> list[Document]:
 def _on_their_days(customer: Customer, taken: Sequence[Taken], model: Model) -> tuple[Table, Table]:
     """Everyone of `taken` on their day, and the customer as they are on the same days."""
     days = np.array([one.day for one in taken], dtype=np.int64)
-    views = [one.view for one in taken]
-    after = build_features(views, np.arange(len(views)), days, model)
-    before = build_features([customer.view()], np.zeros(len(days), dtype=np.int64), days, model)
+    snapshots = [one.snapshot for one in taken]
+    after = build_features(snapshots, np.arange(len(snapshots)), days, model)
+    before = build_features([customer.snapshot()], np.zeros(len(days), dtype=np.int64), days, model)
     tables = []
     for features in (after, before):
         scored = score(features, model)

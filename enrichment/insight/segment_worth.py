@@ -31,8 +31,8 @@ def expected_worth(customers: Sequence[Customer], last_midnight_us: int, model: 
     if not customers:
         return {**worth, "segments": {}}
     days = np.array([day_of(customer.as_of_us(last_midnight_us)) for customer in customers], dtype=np.int64)
-    views = [customer.view() for customer in customers]
-    features = build_features(views, np.arange(len(views)), days, model)
+    snapshots = [customer.snapshot() for customer in customers]
+    features = build_features(snapshots, np.arange(len(snapshots)), days, model)
     lifetime = score(features, model).customer_lifetime_value_365d
     ranks = np.array([-1 if (now := c.decision.standing) is None else now[SEGMENT] for c in customers])
     known = features.profiling_allowed & ~np.isnan(lifetime)

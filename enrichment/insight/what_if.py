@@ -20,7 +20,7 @@ from enrichment.tiers.capacity import (
     capacity_drift,
     fit_tiers,
 )
-from enrichment.tiers.population import MONEY, Roster
+from enrichment.tiers.population import MONEY, Population
 
 Document = dict[str, Any]
 Ints = npt.NDArray[np.int64]
@@ -47,7 +47,7 @@ class WhatIf:
     """
 
     model: Model
-    roster: Roster
+    population: Population
     fitted: FittedTiers
     capacities: Mapping[str, str]
     asked: frozenset[str]
@@ -59,10 +59,10 @@ class WhatIf:
     @property
     def moved(self) -> Bools:
         """Who would be in another tier."""
-        return np.asarray(self.then != self.roster.tier, dtype=np.bool_)
+        return np.asarray(self.then != self.population.tier, dtype=np.bool_)
 
 
-def what_if(model: Model, roster: Roster, asked: Mapping[str, str]) -> WhatIf:
+def what_if(model: Model, population: Population, asked: Mapping[str, str]) -> WhatIf:
     """Thresholds for these capacities over the customers of the roster, and where they would put everyone.
 
     Raises:
@@ -74,18 +74,18 @@ def what_if(model: Model, roster: Roster, asked: Mapping[str, str]) -> WhatIf:
         raise CapacityError(
             f"model {model.name!r} keeps no capacities to compare with: say some, such as --tier strategic=50"
         )
-    fitted = fit_tiers(roster.value[roster.has_order], capacities, model.tiers.by_value)
-    then, held = _next_tiers(roster, model, fitted.by_value)
-    present, _ = _next_tiers(roster, model, model.tiers.by_value)
+    fitted = fit_tiers(population.value[population.has_order], capacities, model.tiers.by_value)
+    then, held = _next_tiers(population, model, fitted.by_value)
+    present, _ = _next_tiers(population, model, model.tiers.by_value)
     return WhatIf(
         model,
-        roster,
+        population,
         fitted,
         capacities,
         frozenset(asked),
         then,
-        _ruled(roster, model, fitted.by_value, 0.0),
-        np.asarray(present != roster.tier, dtype=np.bool_),
+        _ruled(population, model, fitted.by_value, 0.0),
+        np.asarray(present != population.tier, dtype=np.bool_),
         held,
     )
 
@@ -103,13 +103,13 @@ def with_capacities(model: Model, fitted: FittedTiers, capacities: Mapping[str, 
 
 def what_if_document(found: WhatIf) -> Document:
     """Everything that a what-if tells, as JSON has it: money in base units as decimal strings."""
-    roster, model = found.roster, found.model
-    with_order = int(np.count_nonzero(roster.has_order))
+    population, model = found.population, found.model
+    with_order = int(np.count_nonzero(population.has_order))
     return {
         "customers": {
             "with_order": with_order,
-            "without_order": len(roster) - with_order,
-            "without_standing": roster.without_standing,
+            "without_order": len(population) - with_order,
+            "without_standing": population.without_standing,
         },
         "tiers": [_tier(found, rank) for rank in range(len(TIERS))],
         "thresholds": {
@@ -121,7 +121,7 @@ def what_if_document(found: WhatIf) -> Document:
         "would_move_anyway": int(np.count_nonzero(found.anyway)),
         "held_by_dwell": int(np.count_nonzero(found.dwelling)),
         "held_by_hysteresis": int(np.count_nonzero((found.alone != found.then) & ~found.dwelling)),
-        "drift": drift_document(capacity_drift(model, roster)) if model.tiers.capacities else None,
+        "drift": drift_document(capacity_drift(model, population)) if model.tiers.capacities else None,
         "warnings": list(found.fitted.warnings),
     }
 
@@ -143,14 +143,14 @@ def drift_document(drift: tuple[TierDrift, ...]) -> list[Document]:
     ]
 
 
-def _next_tiers(roster: Roster, model: Model, by_value: TierThresholds) -> tuple[Ints, Bools]:
+def _next_tiers(population: Population, model: Model, by_value: TierThresholds) -> tuple[Ints, Bools]:
     """Everyone's tier at their next evaluation, and whom dwell alone holds; see `WhatIf.then`."""
     margin = model.hysteresis.score_margin
-    plain, hard, easy = (_ruled(roster, model, by_value, add).tolist() for add in (0.0, margin, -margin))
-    ages, sides = roster.tier_age_days.tolist(), roster.changed_sides.tolist()
-    then = np.empty(len(roster), dtype=np.int64)
-    held = np.zeros(len(roster), dtype=np.bool_)
-    for row, tier in enumerate(roster.tier.tolist()):
+    plain, hard, easy = (_ruled(population, model, by_value, add).tolist() for add in (0.0, margin, -margin))
+    ages, sides = population.tier_age_days.tolist(), population.changed_sides.tolist()
+    then = np.empty(len(population), dtype=np.int64)
+    held = np.zeros(len(population), dtype=np.bool_)
+    for row, tier in enumerate(population.tier.tolist()):
         moves = _next_tier(tier, plain[row], hard[row], easy[row], sides[row])
         dwells = 0 <= ages[row] < model.hysteresis.dwell_days and not sides[row]
         then[row] = tier if dwells else moves
@@ -165,30 +165,30 @@ def _next_tier(tier: int, plain: int, hard: int, easy: int, changed_sides: bool)
     return ruled[TIER]
 
 
-def _ruled(roster: Roster, model: Model, by_value: TierThresholds, margin: float) -> Ints:
+def _ruled(population: Population, model: Model, by_value: TierThresholds, margin: float) -> Ints:
     """Ranks by value for customers with an order, by potential for all others."""
     return np.where(
-        roster.has_order,
-        tier_ranks(roster.value, by_value, margin),
-        tier_ranks(roster.potential, model.tiers.by_potential, margin),
+        population.has_order,
+        tier_ranks(population.value, by_value, margin),
+        tier_ranks(population.potential, model.tiers.by_potential, margin),
     )
 
 
 def _tier(found: WhatIf, rank: int) -> Document:
     """One tier: its room and threshold, and who and what is in it now and then, customers without an order apart."""
-    roster, name = found.roster, TIERS[rank]
+    population, name = found.population, TIERS[rank]
     room = found.fitted.rooms[rank] if rank < len(SIZED_TIERS) else None
-    ordered = roster.has_order
+    ordered = population.has_order
     return {
         "tier": name,
         "capacity": found.capacities.get(name),
         "asked": name in found.asked,
         "places": None if room is None else room.places,
         "by_thresholds_alone": int(np.count_nonzero(ordered & (found.alone == rank))),
-        "now": _sums(found, ordered & (roster.tier == rank)),
+        "now": _sums(found, ordered & (population.tier == rank)),
         "then": _sums(found, ordered & (found.then == rank)),
         "without_order": {
-            "now": int(np.count_nonzero(~ordered & (roster.tier == rank))),
+            "now": int(np.count_nonzero(~ordered & (population.tier == rank))),
             "then": int(np.count_nonzero(~ordered & (found.then == rank))),
         },
     }
@@ -196,11 +196,11 @@ def _tier(found: WhatIf, rank: int) -> Document:
 
 def _moves(found: WhatIf) -> list[Document]:
     """From tier to tier, from the top: how many, and what they bring and cost."""
-    roster = found.roster
+    population = found.population
     moves = []
     for now in range(len(TIERS)):
         for then in range(len(TIERS)):
-            rows = (roster.tier == now) & (found.then == then)
+            rows = (population.tier == now) & (found.then == then)
             if now != then and rows.any():
                 moves.append(
                     {
@@ -216,24 +216,24 @@ def _moves(found: WhatIf) -> list[Document]:
 def _sums(found: WhatIf, rows: Bools) -> Document:
     """Customers, and their money in base units."""
     digits = found.model.minor_unit_digits
-    totals = [sum(column) for column in found.roster.money_micros[rows].T.tolist()]
+    totals = [sum(column) for column in found.population.money_micros[rows].T.tolist()]
     amounts = {name: format_micros(total, digits) for name, total in zip(MONEY, totals, strict=True)}
     return {"customers": int(np.count_nonzero(rows)), **amounts}
 
 
 def _moved(found: WhatIf) -> list[Document]:
     """Everyone who would move, highest value first, then by id."""
-    roster, digits = found.roster, found.model.minor_unit_digits
+    population, digits = found.population, found.model.minor_unit_digits
     rows = np.flatnonzero(found.moved).tolist()
-    rows.sort(key=lambda row: (-roster.value[row], roster.customer_ids[row]))
+    rows.sort(key=lambda row: (-population.value[row], population.customer_ids[row]))
     return [
         {
-            "customer_id": roster.customer_ids[row],
-            "from": TIERS[roster.tier[row]],
+            "customer_id": population.customer_ids[row],
+            "from": TIERS[population.tier[row]],
             "to": TIERS[found.then[row]],
-            "value": float(roster.value[row]),
+            "value": float(population.value[row]),
             **{
-                name: format_micros(int(roster.money_micros[row, at]), digits)
+                name: format_micros(int(population.money_micros[row, at]), digits)
                 for at, name in enumerate(MONEY)
             },
         }

@@ -1,6 +1,6 @@
 """Feature rows: aggregates of many customers on many days at once, as columns.
 
-A row is a view (a customer at one moment) seen on a day. All windows of N days end with that day. Money is
+A row is a snapshot (a customer at one moment) seen on a day. All windows of N days end with that day. Money is
 exact: int64 base micro-units, of which window sums are taken as differences of running sums (exact modulo
 2^64, and one customer's sums are kept below 2^61).
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from enrichment.customer.customer import ENGAGED_DAY, View
+from enrichment.customer.customer import ENGAGED_DAY, CustomerSnapshot
 from enrichment.customer.engagement import COST_WINDOW_DAYS, COUNT_WINDOW_DAYS
 from enrichment.customer.orders import DAY_BYTES, NUMBERS
 from enrichment.customer.orders import NO_DAY as NO_DAY
@@ -30,8 +30,8 @@ _DAYS_PER_VIEW = 1 << 25
 class Features:
     """One array per aggregate, one element per row; `NO_DAY` and NaN stand for what is not defined."""
 
-    views: Sequence[View]
-    view_at: Ints
+    snapshots: Sequence[CustomerSnapshot]
+    snapshot_at: Ints
     day: Ints
     profiling_allowed: Bools
     first_order_day: Ints
@@ -61,37 +61,55 @@ class Features:
     def __len__(self) -> int:
         return len(self.day)
 
-    def view(self, row: int) -> View:
+    def snapshot(self, row: int) -> CustomerSnapshot:
         """The customer that a row is about."""
-        return self.views[int(self.view_at[row])]
+        return self.snapshots[int(self.snapshot_at[row])]
 
 
-def build_features(views: Sequence[View], view_at: Ints, day: Ints, model: Model) -> Features:
-    """The rows (`views[view_at[i]]` on `day[i]`) for all i at once; no day is before its view's newest."""
-    totals = _ints([view.money.packed_totals for view in views]).reshape(len(views), 9)[view_at]
+def build_features(
+    snapshots: Sequence[CustomerSnapshot], snapshot_at: Ints, day: Ints, model: Model
+) -> Features:
+    """The rows (`snapshots[view_at[i]]` on `day[i]`) for all i at once; no day is before its snapshot's newest."""
+    totals = _ints([snapshot.money.packed_totals for snapshot in snapshots]).reshape(len(snapshots), 9)[
+        snapshot_at
+    ]
     last_engaged_day = np.array(
-        [NO_DAY if view.last_engaged_day is None else view.last_engaged_day for view in views], dtype=np.int64
+        [
+            NO_DAY if snapshot.last_engaged_day is None else snapshot.last_engaged_day
+            for snapshot in snapshots
+        ],
+        dtype=np.int64,
     )
-    cost_to_acquire_micros = np.array([view.cost_to_acquire_micros for view in views], dtype=np.int64)
-    profiling_until_day = np.array([view.permissions.profiling_until_day for view in views], dtype=np.int64)
+    cost_to_acquire_micros = np.array(
+        [snapshot.cost_to_acquire_micros for snapshot in snapshots], dtype=np.int64
+    )
+    profiling_until_day = np.array(
+        [snapshot.permissions.profiling_until_day for snapshot in snapshots], dtype=np.int64
+    )
     declared = np.array(
-        [np.nan if view.declared_intent is None else view.declared_intent for view in views], dtype=np.float64
+        [np.nan if snapshot.declared_intent is None else snapshot.declared_intent for snapshot in snapshots],
+        dtype=np.float64,
     )
-    days = _ints([view.money.packed for view in views]).reshape(-1, NUMBERS)
-    money = _Windows(days[:, 0], [len(view.money.packed) // DAY_BYTES for view in views], view_at, day)
+    days = _ints([snapshot.money.packed for snapshot in snapshots]).reshape(-1, NUMBERS)
+    money = _Windows(
+        days[:, 0], [len(snapshot.money.packed) // DAY_BYTES for snapshot in snapshots], snapshot_at, day
+    )
     orders, counted, revenue, margin, refunds = (_running_sums(days[:, at]) for at in (1, 2, 3, 4, 6))
-    contacts = np.frombuffer(b"".join([view.engaged for view in views]), dtype=ENGAGED_DAY)
+    contacts = np.frombuffer(b"".join([snapshot.engaged for snapshot in snapshots]), dtype=ENGAGED_DAY)
     engaged = _Windows(
-        contacts["day"], [len(view.engaged) // ENGAGED_DAY.itemsize for view in views], view_at, day
+        contacts["day"],
+        [len(snapshot.engaged) // ENGAGED_DAY.itemsize for snapshot in snapshots],
+        snapshot_at,
+        day,
     )
     return Features(
-        views=views,
-        view_at=view_at,
+        snapshots=snapshots,
+        snapshot_at=snapshot_at,
         day=day,
-        profiling_allowed=day <= profiling_until_day[view_at],
+        profiling_allowed=day <= profiling_until_day[snapshot_at],
         first_order_day=totals[:, 0],
         last_order_day=totals[:, 1],
-        last_engaged_day=last_engaged_day[view_at],
+        last_engaged_day=last_engaged_day[snapshot_at],
         order_count=totals[:, 2],
         purchase_days=totals[:, 3],
         revenue_micros=totals[:, 4],
@@ -109,12 +127,12 @@ def build_features(views: Sequence[View], view_at: Ints, day: Ints, model: Model
         counted_365d_micros=money.within(365, counted),
         cost_to_serve_365d_micros=engaged.within(COST_WINDOW_DAYS, _running_sums(contacts["cost_micros"]))
         + money.within(COST_WINDOW_DAYS, refunds) * model.cost_per_refund_micros,
-        cost_to_acquire_micros=cost_to_acquire_micros[view_at],
+        cost_to_acquire_micros=cost_to_acquire_micros[snapshot_at],
         weighted_engagement_90d=engaged.decayed(
             COUNT_WINDOW_DAYS, contacts["points"], model.engagement.half_life_days
         ),
-        consent_breadth=_breadth(views, view_at, day),
-        declared_intent=declared[view_at],
+        consent_breadth=_breadth(snapshots, snapshot_at, day),
+        declared_intent=declared[snapshot_at],
     )
 
 
@@ -130,16 +148,16 @@ def _running_sums(values: Ints) -> Ints:
 
 
 class _Windows:
-    """Day buckets of all views in one row after another, and which of them each row's windows hold.
+    """Day buckets of all snapshots in one row after another, and which of them each row's windows hold.
 
-    `bucket_day` has the days of all views, ascending within each; `sizes` how many are whose.
+    `bucket_day` has the days of all snapshots, ascending within each; `sizes` how many are whose.
     """
 
-    def __init__(self, bucket_day: Ints, sizes: Sequence[int], view_at: Ints, day: Ints) -> None:
+    def __init__(self, bucket_day: Ints, sizes: Sequence[int], snapshot_at: Ints, day: Ints) -> None:
         self._bucket_day = bucket_day
         of_view = np.repeat(np.arange(len(sizes), dtype=np.int64), np.array(sizes, dtype=np.int64))
         self._keys = of_view * _DAYS_PER_VIEW + self._bucket_day
-        self._row_key = view_at * _DAYS_PER_VIEW + day
+        self._row_key = snapshot_at * _DAYS_PER_VIEW + day
         self._day = day
         self._end = np.searchsorted(self._keys, self._row_key, side="right")
         self._starts: dict[int, npt.NDArray[np.intp]] = {}
@@ -168,14 +186,14 @@ class _Windows:
         return np.bincount(row, weights=weights, minlength=len(counts)).astype(np.float64)
 
 
-def _breadth(views: Sequence[View], view_at: Ints, day: Ints) -> Ints:
+def _breadth(snapshots: Sequence[CustomerSnapshot], snapshot_at: Ints, day: Ints) -> Ints:
     """How many channels may be used on each row's day."""
-    channels = [view.permissions.channels for view in views]
+    channels = [snapshot.permissions.channels for snapshot in snapshots]
     widest = max(map(len, channels), default=0)
     if widest == 0:
         return np.zeros(len(day), dtype=np.int64)
     sizes = np.array(list(map(len, channels)), dtype=np.int64)
-    last_days = np.full((len(views), widest), NO_DAY)
+    last_days = np.full((len(snapshots), widest), NO_DAY)
     held = np.arange(widest) < sizes[:, None]
     last_days[held] = [last_day for of_view in channels for _, last_day in of_view]
-    return np.asarray((last_days[view_at] >= day[:, None]).sum(axis=1), dtype=np.int64)
+    return np.asarray((last_days[snapshot_at] >= day[:, None]).sum(axis=1), dtype=np.int64)

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from enrichment.model import Capacity, Model, TierThresholds
 from enrichment.scoring.standing import tier_ranks
-from enrichment.tiers.population import Roster
+from enrichment.tiers.population import Population
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -145,7 +145,7 @@ def fit_tiers(values: Floats, capacities: Mapping[str, str], present: TierThresh
     return FittedTiers(by_value, tuple(rooms), tuple(warnings))
 
 
-def capacity_drift(model: Model, roster: Roster) -> tuple[TierDrift, ...]:
+def capacity_drift(model: Model, population: Population) -> tuple[TierDrift, ...]:
     """How far the present tiers have drifted from the model's capacities, from the top.
 
     Counted are customers with an order: those without one go by potential, and take no place.
@@ -158,7 +158,7 @@ def capacity_drift(model: Model, roster: Roster) -> tuple[TierDrift, ...]:
         raise CapacityError(
             f"model {model.name!r} keeps no capacities: its thresholds were not made from any"
         )
-    values, standing = roster.value[roster.has_order], roster.tier[roster.has_order]
+    values, standing = population.value[population.has_order], population.tier[population.has_order]
     ruled = tier_ranks(values, model.tiers.by_value)
     today = fit_tiers(
         values, {str(tier): capacity for tier, capacity in capacities.items()}, model.tiers.by_value

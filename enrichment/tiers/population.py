@@ -20,11 +20,11 @@ Bools = npt.NDArray[np.bool_]
 
 UNKNOWN_AGE = -1
 MONEY: tuple[str, ...] = ("revenue_365d", "cost_to_serve_365d", "customer_lifetime_value_365d")
-"""The columns of `Roster.money_micros`."""
+"""The columns of `Population.money_micros`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Roster:
+class Population:
     """One element per customer who has scores and a standing, in the order in which they were given.
 
     `tier` is a rank, 0 the top; `tier_age_days` the UTC days since its last change (`UNKNOWN_AGE` where that is not
@@ -75,12 +75,12 @@ class RosterBuilder:
         amounts = ((aggregates if name in aggregates else profile["traits"])[name] for name in MONEY)
         self._money.extend(0 if amount is None else _micros(amount) for amount in amounts)
 
-    def roster(self) -> Roster:
+    def population(self) -> Population:
         """Everyone added so far."""
         size = len(self._ids)
         numbers = np.array(self._rows, dtype=np.int64).reshape(size, 4)
         points = np.array(self._points, dtype=np.float64).reshape(size, 2)
-        return Roster(
+        return Population(
             tuple(self._ids),
             has_order=numbers[:, 0].astype(np.bool_),
             changed_sides=numbers[:, 1].astype(np.bool_),
@@ -93,12 +93,12 @@ class RosterBuilder:
         )
 
 
-def roster_of(profiles: Iterable[tuple[Mapping[str, Any], int | None]]) -> Roster:
+def population_of(profiles: Iterable[tuple[Mapping[str, Any], int | None]]) -> Population:
     """The roster of these profiles; see `RosterBuilder.add`."""
     builder = RosterBuilder()
     for profile, tier_age_days in profiles:
         builder.add(profile, tier_age_days)
-    return builder.roster()
+    return builder.population()
 
 
 def _micros(amount: str) -> int:

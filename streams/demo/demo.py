@@ -46,7 +46,7 @@ from schemas.topics import (
     SEGMENT_CHANGES,
     InputTopic,
 )
-from streams.checkpoint import Mark
+from streams.checkpoint import Checkpoint
 from streams.console.progress import Report, reporting
 from streams.console.refusals import Example, Refusals
 from streams.demo.embedded import EmbeddedBroker, EmbeddedRedis, OwnedProcess, free_port
@@ -230,14 +230,20 @@ async def wait_until_done(
     async with Redis.from_url(settings.redis_url) as redis:
         stores = [StateStore(redis, PartitionKeys.of(settings, p), model, erasure_keys) for p in ends]
         while True:
-            marks = [stored.mark for store in stores if (stored := await store.stored_mark()) is not None]
+            checkpoints = [
+                stored.checkpoint
+                for store in stores
+                if (stored := await store.stored_checkpoint()) is not None
+            ]
             now_s = time.monotonic()
-            started_s = started_s or (now_s if marks else 0.0)
-            report(sum(sum(mark.offsets.values()) for mark in marks), len(events))
-            if len(marks) == PARTITIONS and await _is_done(stores, marks, ends):
-                midnight_days = {partition: mark.midnight_day for partition, mark in enumerate(marks)}
+            started_s = started_s or (now_s if checkpoints else 0.0)
+            report(sum(sum(checkpoint.offsets.values()) for checkpoint in checkpoints), len(events))
+            if len(checkpoints) == PARTITIONS and await _is_done(stores, checkpoints, ends):
+                midnight_days = {
+                    partition: checkpoint.midnight_day for partition, checkpoint in enumerate(checkpoints)
+                }
                 return Streamed(midnight_days, now_s - started_s)
-            if (now := [mark.token for mark in marks]) != moved:
+            if (now := [checkpoint.token for checkpoint in checkpoints]) != moved:
                 moved_s, moved = now_s, now
             if not worker.is_running():
                 raise EbbtideError("the worker ended before its work was done")
@@ -247,13 +253,15 @@ async def wait_until_done(
 
 
 async def _is_done(
-    stores: Sequence[StateStore], marks: Sequence[Mark], ends: Mapping[int, Mapping[InputTopic, int]]
+    stores: Sequence[StateStore],
+    checkpoints: Sequence[Checkpoint],
+    ends: Mapping[int, Mapping[InputTopic, int]],
 ) -> bool:
     """Whether all records are taken and all midnights so far passed, by everyone whom they concern."""
-    for partition, (store, mark) in enumerate(zip(stores, marks, strict=True)):
-        if any(mark.offsets[topic] < ends[partition].get(topic, 0) for topic in INPUT_TOPICS):
+    for partition, (store, checkpoint) in enumerate(zip(stores, checkpoints, strict=True)):
+        if any(checkpoint.offsets[topic] < ends[partition].get(topic, 0) for topic in INPUT_TOPICS):
             return False
-        if await store.due(mark.midnight_day, 0, 1):
+        if await store.due(checkpoint.midnight_day, 0, 1):
             return False
     return True
 

@@ -7,7 +7,7 @@ no transactions, so it only suits ``processing_guarantee: at_least_once``.
 A child never outlives us, even after ``kill -9``: between the two stands a guardian, this very file run as a
 script, which ends its child when told to, or when its own parent is gone. (Asking the kernel directly would
 tie the child to the *thread* that started it.) The guardian has a session of its own, so that Ctrl-C in a
-terminal reaches us alone, and the worker can still finish its step against a living broker.
+terminal reaches us alone, and the worker can still finish its micro-batch against a living broker.
 
 Only the standard library is imported at the top: the guardian runs without any package.
 """

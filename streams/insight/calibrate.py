@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import yaml
 
-from enrichment.calibration.calibrate import Days, RefusedError, calibrate
+from enrichment.calibration.calibrate import CalibrationError, Days, calibrate
 from enrichment.calibration.data_quality import RecordCounts, data_quality
 from enrichment.calibration.engagement_weights import EngagementWeights, fit_engagement_weights
 from enrichment.calibration.snapshot import Snapshot, take_snapshots
@@ -82,7 +82,7 @@ def run_calibration(
         document, report = fit(log, base, until_us, wanted, horizons, refusals)
     except CapacityError as error:
         raise EbbtideError(str(error)) from error
-    except RefusedError as error:
+    except CalibrationError as error:
         # Without examples: a report does not depend on the order of lines.
         cause = _with_cause(error, refusals, with_examples=False)
         warnings = [f"no model was fitted: {cause}"]
@@ -110,18 +110,18 @@ def fit(
     3. Fit all else.
 
     Raises:
-        RefusedError: Nothing can be fitted; its report says what was found in the records.
+        CalibrationError: Nothing can be fitted; its report says what was found in the records.
     """
     outcomes = Counter[tuple[str, str]](log.outcomes)
     dead_letters = list(log.dead_letters)
     try:
         days = _days(log, until_us, wanted)
-    except (RefusedError, UsageError) as error:
+    except (CalibrationError, UsageError) as error:
         refusals_of(dead_letters, {**outcomes, ("all", "accepted"): len(log.records)}, refusals)
         if isinstance(error, UsageError):
             raise UsageError(_with_cause(error, refusals)) from None
         told = {"data_quality": data_quality(NOBODY, base, _counts(outcomes, refusals))}
-        raise RefusedError(str(error), told) from None
+        raise CalibrationError(str(error), told) from None
     events = (record.event for record in log.records)
 
     def refuse(at: int, why: Rejection) -> None:
@@ -136,8 +136,8 @@ def fit(
     used = weights.weights if wanted.fits_engagement_weights else None
     try:
         found = calibrate(base, looked, days, wanted.time_unit, wanted.capacities or {}, used)  # 3
-    except RefusedError as error:
-        raise RefusedError(str(error), {**error.report, "data_quality": quality}) from None
+    except CalibrationError as error:
+        raise CalibrationError(str(error), {**error.report, "data_quality": quality}) from None
     version = wanted.version or format_day(days.end)
     warnings = [*found.report["warnings"], *(weights.warnings if used is not None else [])]
     if used is not None:
@@ -164,12 +164,14 @@ def _days(log: ReplayLog, until_us: int | None, wanted: Wanted) -> Days:
         None,
     )
     if first_us is None:
-        raise RefusedError(f"there is no order to fit anything to{_later(log)}", {})
+        raise CalibrationError(f"there is no order to fit anything to{_later(log)}", {})
     first_day = day_of(first_us)
     end_day = day_of(log.records[-1].occurred_at_us if until_us is None else until_us)
     longest = end_day - first_day - 1
     if longest < 1:
-        raise RefusedError("all orders are of one day or two: nothing came after them to judge a fit by", {})
+        raise CalibrationError(
+            "all orders are of one day or two: nothing came after them to judge a fit by", {}
+        )
     holdout_days = wanted.holdout_days or max(min(HOLDOUT_DAYS, (end_day - first_day) // 3), 1)
     if holdout_days > longest:
         raise UsageError(

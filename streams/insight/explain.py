@@ -16,7 +16,7 @@ from enrichment.days import day_of, format_day, midnight_us
 from enrichment.deciding.drivers import baseline_of, drivers_between
 from enrichment.deciding.profile import Document, profile_document
 from enrichment.deciding.results import Table
-from enrichment.insight.recourse import ways_up
+from enrichment.insight.recourse import recourse
 from enrichment.insight.segment_worth import expected_worth, later_worth, with_differences
 from enrichment.model import METRIC_GROUPS, METRICS, Model
 from enrichment.scoring.features import build_features
@@ -66,7 +66,9 @@ async def _find(settings: Settings, customer_id: str, model: Model) -> _Found:
             customer = (await held.store.load([customer_id]))[customer_id]
             if customer.is_known:
                 peers = await _peers(held) if later_worth(model) is None else []
-                found.append(_Found(customer, held.partition, midnight_us(held.mark.midnight_day), peers))
+                found.append(
+                    _Found(customer, held.partition, midnight_us(held.checkpoint.midnight_day), peers)
+                )
     if not found:
         raise EbbtideError(f"no customer {customer_id!r} in Redis at {settings.redis_address}")
     if len(found) > 1:
@@ -89,7 +91,7 @@ def outlook(customer: Customer, last_midnight_us: int, model: Model, peers: Sequ
 
     Worth is what the model's calibration found of later margin, else the mean lifetime value expected of `peers`.
     """
-    ways = ways_up(customer, customer.as_of_us(last_midnight_us), model)
+    ways = recourse(customer, customer.as_of_us(last_midnight_us), model)
     standing = customer.decision.standing
     if ways is None or standing is None:
         return {"ways_up": None, "worth": None}
@@ -101,7 +103,7 @@ def explanation(customer: Customer, partition: int, last_midnight_us: int, model
     """Everything that `explain` tells, as one document; where profiling is not allowed, without scores."""
     as_of_us = customer.as_of_us(last_midnight_us)
     day = np.array([day_of(as_of_us)], dtype=np.int64)
-    features = build_features([customer.view()], np.zeros(1, dtype=np.int64), day, model)
+    features = build_features([customer.snapshot()], np.zeros(1, dtype=np.int64), day, model)
     scored = score(features, model)
     table = Table(features, scored, candidates(features, scored, model))
     decision, allowed = customer.decision, bool(features.profiling_allowed[0])

@@ -114,7 +114,9 @@ async def _page(
         wanted = [customer_id for customer_id, of in ids if of == at]
         for customer_id, customer in (await held.known(wanted, refusals)).items():
             found[customer_id, at] = customer
-    return [(found[key], midnight_us(partitions[key[1]].mark.midnight_day)) for key in ids if key in found]
+    return [
+        (found[key], midnight_us(partitions[key[1]].checkpoint.midnight_day)) for key in ids if key in found
+    ]
 
 
 def _profiles(

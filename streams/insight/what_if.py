@@ -60,7 +60,7 @@ def what_if(
         for profile in read_profiles(profiles, refusals):
             tried.add(profile, None)
     try:
-        document = what_if_document(what_if_of(model, tried.builder.roster(), asked))
+        document = what_if_document(what_if_of(model, tried.builder.population(), asked))
     except CapacityError as error:
         raise EbbtideError(str(error)) from error
     document = {
@@ -110,7 +110,7 @@ async def _read_held(settings: Settings, model: Model, tried: _Tried, refusals: 
     async with held_partitions(settings, model) as partitions:
         for held in partitions:
             tried.decided_by_another_model |= held.model_fingerprint != model.fingerprint
-            last_midnight_us = midnight_us(held.mark.midnight_day)
+            last_midnight_us = midnight_us(held.checkpoint.midnight_day)
             ids = await held.store.all_ids()
             for start in range(0, len(ids), PAGE_CUSTOMERS):
                 known = await held.known(ids[start : start + PAGE_CUSTOMERS], refusals)

@@ -134,7 +134,7 @@ def read_committed_offsets(settings: Settings, partition: int) -> CommittedOffse
     """A group's committed offsets of a partition, once no transaction on them is pending.
 
     By kafka-python, which asks for stable offsets, one partition at a time: while a worker commits, the answers may be
-    of two steps, and are asked for again. Raises `EbbtideError` where Kafka does not say, or does not let us in.
+    of two batches, and are asked for again. Raises `EbbtideError` where Kafka does not say, or does not let us in.
     """
     from kafka import KafkaConsumer
     from kafka import TopicPartition as KafkaTopicPartition

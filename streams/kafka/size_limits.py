@@ -1,6 +1,6 @@
-"""Sizes of output records: a step that its topics could never take must not be persisted.
+"""Sizes of output records: a micro-batch that its topics could never take must not be persisted.
 
-Kafka would refuse it at every take-over, and the partition would stand still.
+Kafka would refuse it at every recovery, and the partition would stand still.
 """
 
 from __future__ import annotations

@@ -25,13 +25,13 @@ def check_inputs(
         )
 
 
-def lost_decisions(settings: Settings, known: Mapping[str, str], present: Mapping[str, str]) -> str | None:
+def lost_changelog(settings: Settings, known: Mapping[str, str], present: Mapping[str, str]) -> str | None:
     """What is wrong where the topic of decisions is another than before; None where it is not."""
     if not _differs(CHANGELOG, known, present):
         return None
     name = settings.topic(CHANGELOG)
     return (
-        f"{name} was deleted and created anew: what was decided before is gone, and a rebuild would miss it"
+        f"{name} was deleted and created anew: what was decided before is gone, and a restore would miss it"
     )
 
 

@@ -3,7 +3,7 @@
 Requests that belong to one transaction only are never repeated by the same producer epoch. When a connection breaks,
 the request on it may still be waiting in the broker. aiokafka sends it again, goes on to the next transaction, and the
 late copy then commits half of that one: up to KIP-890's second part, which aiokafka does not speak, a broker cannot
-tell. So an unknown outcome is an error here. The take-over that follows asks for a new epoch, which fences the late
+tell. So an unknown outcome is an error here. The recovery that follows asks for a new epoch, which fences the late
 copy and settles the transaction.
 
 A transaction that comes right after another waits no longer than the broker needs. It answers a commit before the

@@ -189,7 +189,7 @@ def is_old_redis(version: str) -> bool:
 
 
 def check_partitions(settings: Settings) -> list[Finding]:
-    """Which partition stopped and why, and which a take-over would stop; needs a model, Kafka, its topics and Redis."""
+    """Which partition stopped and why, and which a recovery would stop; needs a model, Kafka, its topics and Redis."""
     with ThreadPoolExecutor(1) as thread:  # the caller may have a running event loop of its own
         try:
             standings = thread.submit(lambda: asyncio.run(survey(settings, settings.load_model()))).result()
@@ -246,7 +246,7 @@ def check_web_port(settings: Settings) -> list[Finding]:
 def check_erasure_key(settings: Settings) -> list[Finding]:
     """Whether erased ids are hidden by a key of one's own, and every key that was used before is still there.
 
-    Where Redis does not answer, or was emptied, the take-over of each partition asks `ebbtide-decisions`.
+    Where Redis does not answer, or was emptied, the recovery of each partition asks `ebbtide-decisions`.
     """
     if settings.has_default_erasure_key:
         reason = (

@@ -39,8 +39,8 @@ async def erase(settings: Settings, customer_id: str, at_us: int, partition: int
 
     Raises:
         UsageError: no record could have this id or this date, or there is no such partition.
-        EbbtideError: Redis or Kafka does not answer, Redis is just being rebuilt, there is no topic, the erasure key is
-            another than the worker's, or the customer has been erased up to that date or a later one.
+        EbbtideError: Redis or Kafka does not answer, Redis is just being restored, there is no topic, the erasure key
+            is another than the worker's, or the customer has been erased up to that date or a later one.
     """
     try:
         key, value = customer_id.encode(), _record(customer_id, at_us)

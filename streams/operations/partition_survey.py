@@ -15,20 +15,20 @@ from redis.exceptions import RedisError
 from enrichment.days import format_time
 from enrichment.model import Model
 from schemas.topics import INPUT_TOPICS, InputTopic
-from streams.checkpoint import Mark
+from streams.checkpoint import Checkpoint
 from streams.errors import EbbtideError, one_line
 from streams.kafka.clients import Consumer
 from streams.kafka.size_limits import StoppedError
-from streams.kafka.topic_identity import check_inputs, lost_decisions
+from streams.kafka.topic_identity import check_inputs, lost_changelog
 from streams.settings import Settings
 from streams.state.keys import PartitionKeys
 from streams.state.partition_facts import facts_after
-from streams.state.store import StateStore, StoredMark
+from streams.state.store import StateStore, StoredCheckpoint
 from streams.timeouts import STOP_TIMEOUT_S, stop_within
 from streams.worker.clients import Clients, RealClients
 from streams.worker.inputs import offsets_gone
-from streams.worker.recovery import Finding, check_first_start, check_resumable, compare, mark_of
-from streams.worker.restore import LogTooShortError, check_reach, read_decisions
+from streams.worker.recovery import RecoveryCase, check_first_start, check_resumable, checkpoint_of, compare
+from streams.worker.restore import LogTooShortError, check_reach, read_changelog
 
 AT_ONCE: Final = 8
 LOOKS: Final = 3
@@ -36,7 +36,7 @@ LOOK_AGAIN_S: Final = 0.3
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class PartitionHealth:
     """What is said of a partition; an `ok` message does not name it, so that equal ones can be counted."""
 
     partition: int
@@ -44,8 +44,8 @@ class Standing:
     message: str
 
 
-async def survey(settings: Settings, model: Model) -> list[Standing]:
-    """For each partition of the inputs: why it stopped, and what a take-over would find now.
+async def survey(settings: Settings, model: Model) -> list[PartitionHealth]:
+    """For each partition of the inputs: why it stopped, and what a recovery would find now.
 
     Raises:
         EbbtideError: Kafka or Redis does not answer.
@@ -56,13 +56,15 @@ async def survey(settings: Settings, model: Model) -> list[Standing]:
             count = len(reader.partitions_for_topic(settings.topic(INPUT_TOPICS[0])) or ())
             turns = asyncio.Semaphore(AT_ONCE)
             ids = await clients.topic_ids()
-            views = [_View(settings, model, clients, reader, ids, partition) for partition in range(count)]
-            said = await asyncio.gather(*(view.standings(turns) for view in views))
+            probes = [
+                PartitionProbe(settings, model, clients, reader, ids, partition) for partition in range(count)
+            ]
+            said = await asyncio.gather(*(probe.healths(turns) for probe in probes))
     except (KafkaError, RedisError, OSError, TimeoutError) as error:
         raise EbbtideError(f"the partitions cannot be looked at: {one_line(error)}") from error
     finally:
         await clients.redis.aclose()
-    return [standing for standings in said for standing in standings]
+    return [health for healths in said for health in healths]
 
 
 @asynccontextmanager
@@ -77,7 +79,7 @@ async def _reader(settings: Settings, clients: Clients) -> AsyncIterator[Consume
         await stop_within(STOP_TIMEOUT_S, reader)
 
 
-class _View:
+class PartitionProbe:
     """One partition, seen from beside the worker that may be at work on it."""
 
     def __init__(
@@ -98,8 +100,8 @@ class _View:
         keys = PartitionKeys.of(settings, partition)
         self._store = StateStore(clients.redis, keys, model, settings.erasure_keys)
 
-    async def standings(self, turns: asyncio.Semaphore) -> list[Standing]:
-        """Why the partition stopped or is stuck, and what else stands in the way of a take-over."""
+    async def healths(self, turns: asyncio.Semaphore) -> list[PartitionHealth]:
+        """Why the partition stopped or is stuck, and what else stands in the way of a recovery."""
         async with turns:
             stop, stuck = await self._store.kept_troubles()
             failing = await self._store.told_failing() if stop is None and stuck is None else None
@@ -107,66 +109,72 @@ class _View:
         if stop is None and stuck is not None:
             partition, offset = self._partition, stuck.first
             way_out = f"`ebbtide skip --topic {stuck.topic} --partition {partition} --offset {offset}` passes it over"
-            return [Standing(partition, "error", f"partition {partition}: stuck: {stuck.reason}; {way_out}")]
+            return [
+                PartitionHealth(
+                    partition, "error", f"partition {partition}: stuck: {stuck.reason}; {way_out}"
+                )
+            ]
         if failing is not None:
             said = f"partition {self._partition}: stuck: {one_line(failing.reason)}"
-            return [Standing(self._partition, "error", f"{said} (since {format_time(failing.at_us)})")]
+            return [PartitionHealth(self._partition, "error", f"{said} (since {format_time(failing.at_us)})")]
         if stop is None:
             return [found]
-        kept = Standing(self._partition, "error", f"{stop.reason} (since {format_time(stop.at_us)})")
+        kept = PartitionHealth(self._partition, "error", f"{stop.reason} (since {format_time(stop.at_us)})")
         is_news = found.status != "ok" and found.message != stop.reason
         return [kept, found] if is_news else [kept]
 
-    async def _found(self) -> Standing:
+    async def _found(self) -> PartitionHealth:
         try:
-            return Standing(self._partition, *await self._take_over())
+            return PartitionHealth(self._partition, *await self._take_over())
         except (StoppedError, LogTooShortError) as error:
-            return Standing(self._partition, "error", str(error))
+            return PartitionHealth(self._partition, "error", str(error))
         except EbbtideError as error:
-            return Standing(self._partition, "warning", f"partition {self._partition}: {error}")
+            return PartitionHealth(self._partition, "warning", f"partition {self._partition}: {error}")
 
     async def _take_over(self) -> tuple[Literal["ok", "warning"], str]:
-        """What a take-over would find; raises what would stop it."""
+        """What a recovery would find; raises what would stop it."""
         await self._check_topics()
         beginnings = await self._offsets("beginning")
         if self._settings.processing_guarantee == "at_least_once":
-            stored = await self._store.stored_mark()
+            stored = await self._store.stored_checkpoint()
             check_resumable(stored, self._partition)
             if stored is None:
-                return "ok", Finding.FIRST_START.value
-            await self._check_still_there(stored.mark, beginnings)
-            return "ok", _told_of_load(stored.mark) or "Redis says where to go on from"
+                return "ok", RecoveryCase.FIRST_START.value
+            await self._check_still_there(stored.checkpoint, beginnings)
+            return "ok", _told_of_load(stored.checkpoint) or "Redis says where to go on from"
         compared = await self._compare()
         if compared is None:
-            stored = await self._store.stored_mark()
-            return "ok", (None if stored is None else _told_of_load(stored.mark)) or "a worker is at work"
+            stored = await self._store.stored_checkpoint()
+            return "ok", (
+                None if stored is None else _told_of_load(stored.checkpoint)
+            ) or "a worker is at work"
         finding, stored, committed = compared
         if committed is None:
             await check_first_start(self._settings, self._clients, self._partition)
             return "ok", finding.value
-        if finding is Finding.LOST_WRITES and committed.step > 0:
+        if finding is RecoveryCase.LOST_WRITES and committed.batch_id > 0:
             starts = {} if committed.load is None else committed.load.starts
             check_reach(self._settings, self._partition, beginnings, starts)
-            table = await read_decisions(self._settings, self._clients, self._partition)
+            table = await read_changelog(self._settings, self._clients, self._partition)
             facts_after(table.facts, self._settings, self._partition, is_begun=True)
         await self._check_still_there(committed, beginnings)
-        if finding is Finding.LOST_WRITES:
-            is_begun = stored is not None and stored.is_rebuilding
-            what = "its rebuild is not done" if is_begun else f"{finding.value}: it will be rebuilt"
-            return "warning", f"partition {self._partition}: {what}, up to step {committed.step}"
+        if finding is RecoveryCase.LOST_WRITES:
+            is_begun = stored is not None and stored.is_restoring
+            what = "its restore is not done" if is_begun else f"{finding.value}: it will be restored"
+            return "warning", f"partition {self._partition}: {what}, up to micro-batch {committed.batch_id}"
         return "ok", _told_of_load(committed) or finding.value
 
     async def _check_topics(self) -> None:
-        """Raise where the topics are not those that were read before. A take-over goes on without the decisions."""
-        stored = await self._store.stored_mark()
+        """Raise where the topics are not those that were read before. A recovery goes on without the decisions."""
+        stored = await self._store.stored_checkpoint()
         if stored is None:
             return
         check_inputs(self._settings, self._partition, stored.topic_ids, self._topic_ids)
-        lost = lost_decisions(self._settings, stored.topic_ids, self._topic_ids)
+        lost = lost_changelog(self._settings, stored.topic_ids, self._topic_ids)
         if lost is not None:
             raise StoppedError(f"partition {self._partition}: {lost}")
 
-    async def _compare(self) -> tuple[Finding, StoredMark | None, Mark | None] | None:
+    async def _compare(self) -> tuple[RecoveryCase, StoredCheckpoint | None, Checkpoint | None] | None:
         """Redis against Kafka; None while a worker moves on.
 
         Redis is read before and after Kafka: where it has not moved, what Kafka said in between belongs to it. Offsets
@@ -174,23 +182,23 @@ class _View:
         """
         for attempt in range(LOOKS):
             await asyncio.sleep(LOOK_AGAIN_S if attempt else 0)
-            stored = await self._store.stored_mark()
+            stored = await self._store.stored_checkpoint()
             found = await self._clients.committed_offsets(self._partition)
-            if await self._store.stored_mark() != stored:
+            if await self._store.stored_checkpoint() != stored:
                 continue
             try:
-                committed = mark_of(found, self._settings.group_id, self._partition)
+                committed = checkpoint_of(found, self._settings.group_id, self._partition)
                 return compare(stored, committed, self._partition), stored, committed
             except StoppedError:
                 if attempt == LOOKS - 1:
                     raise
         return None
 
-    async def _check_still_there(self, mark: Mark, beginnings: dict[InputTopic, int]) -> None:
+    async def _check_still_there(self, checkpoint: Checkpoint, beginnings: dict[InputTopic, int]) -> None:
         ends = await self._offsets("end")
         gone = {
             self._tps[topic]: offset
-            for topic, offset in mark.offsets.items()
+            for topic, offset in checkpoint.offsets.items()
             if not beginnings[topic] <= offset <= ends[topic]
         }
         if gone:
@@ -202,12 +210,12 @@ class _View:
         return {topic: found[tp] for topic, tp in self._tps.items()}
 
 
-def _told_of_load(mark: Mark) -> str | None:
+def _told_of_load(checkpoint: Checkpoint) -> str | None:
     """How far the first load has come; None where it is through, or there was none."""
-    if not mark.is_loading:
+    if not checkpoint.is_loading:
         return None
-    assert mark.load is not None
-    if mark.is_folded:
+    assert checkpoint.load is not None
+    if checkpoint.is_folded:
         return "its first load: all records are folded, and customers are being decided on"
-    taken = mark.load.records_before(mark.offsets)
-    return f"its first load: {taken} of {mark.load.records} records are folded"
+    taken = checkpoint.load.records_before(checkpoint.offsets)
+    return f"its first load: {taken} of {checkpoint.load.records} records are folded"

@@ -28,7 +28,7 @@ _WIDE_MARKS: Final[tuple[tuple[bytes, str], ...]] = (
     (b"\xff\xfe", "UTF-16"),
     (b"\xfe\xff", "UTF-16"),
 )
-"""Byte order marks of text in which ASCII characters have zero bytes."""
+"""Byte order checkpoints of text in which ASCII characters have zero bytes."""
 _DELIMITERS: Final = (b",", b";", b"\t", b"|")
 
 
@@ -55,11 +55,11 @@ def other_kind(head: bytes) -> str | None:
 
 
 def _wide_encoding(head: bytes) -> str | None:
-    """UTF-16 or UTF-32, by a byte order mark or by the zero byte of an ASCII character."""
+    """UTF-16 or UTF-32, by a byte order checkpoint or by the zero byte of an ASCII character."""
     if b"\0" not in head:
         return None
-    for mark, encoding in _WIDE_MARKS:
-        if head.startswith(mark):
+    for checkpoint, encoding in _WIDE_MARKS:
+        if head.startswith(checkpoint):
             return encoding
     if head[:1] != b"\0" and head[1:2] == b"\0":
         return "UTF-32LE" if head[2:4] == b"\0\0" else "UTF-16LE"
@@ -70,7 +70,7 @@ def _wide_encoding(head: bytes) -> str | None:
 
 def _is_csv(lines: list[bytes]) -> bool:
     """Whether the first two lines are cells, and no JSON."""
-    if len(lines) < 2 or any(mark in lines[0] for mark in b"{}[]"):
+    if len(lines) < 2 or any(checkpoint in lines[0] for checkpoint in b"{}[]"):
         return False
     return any(
         delimiter in lines[0] and delimiter in lines[1] and not lines[1].lstrip().startswith(b"{")

@@ -113,8 +113,8 @@ class Settings(BaseSettings):
         30.0, "a number of seconds above 0, at most 3600", gt=0, le=3600, allow_inf_nan=False
     )
     batch_max_records: int = _setting(10_000, "a whole number from 1 to 1000000", ge=1, le=1_000_000)
-    step_max_customers: int = _setting(2_000, "a whole number from 1 to 2000", ge=1, le=2_000)
-    step_max_bytes: int = _setting(
+    batch_max_customers: int = _setting(2_000, "a whole number from 1 to 2000", ge=1, le=2_000)
+    batch_max_bytes: int = _setting(
         4 * 1024 * 1024, "a whole number of bytes from 1024 to 4194304 (4 MiB)", ge=1024, le=4 * 1024 * 1024
     )
     decompressed_max_bytes: int = _setting(
@@ -130,8 +130,8 @@ class Settings(BaseSettings):
     publish_timeout_s: float = _setting(
         10.0, "a number of seconds above 0, at most 3600", gt=0, le=3600, allow_inf_nan=False
     )
-    rebuild_from_short_log: bool = _setting(
-        False, "true or false (true rebuilds Redis although the inputs' oldest records are gone)"
+    restore_from_short_log: bool = _setting(
+        False, "true or false (true restores Redis although the inputs' oldest records are gone)"
     )
     allow_create_time: bool = _setting(
         False,

@@ -11,7 +11,7 @@ from enrichment.customer.customer import Customer
 class CustomerCache:
     """Least recently used goes first. Holds what Redis holds: drop it (`clear`) whenever that may no longer be so.
 
-    A step may touch more customers than fit; they stay until `trim`, because they are not stored yet.
+    A micro-batch may touch more customers than fit; they stay until `trim`, because they are not stored yet.
     """
 
     def __init__(self, most: int) -> None:
@@ -45,7 +45,7 @@ class CustomerCache:
         self._customers.update(customers)
 
     def trim(self) -> None:
-        """Let the least recently used go; only between steps."""
+        """Let the least recently used go; only between micro-batches."""
         while len(self._customers) > self._most:
             self._customers.popitem(last=False)
 

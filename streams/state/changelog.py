@@ -46,7 +46,7 @@ class Remembered(msgspec.Struct, array_like=True, frozen=True):
 _REMEMBERED_DECODER = msgspec.json.Decoder(Remembered)
 
 
-def decision_records(
+def changelog_records(
     results: Results, erased: dict[str, tuple[str, Decision]], group_id: str
 ) -> list[OutputRecord]:
     """A record for each customer whose decision changed; `erased` gives (HMAC, what is remembered) by customer."""
@@ -70,7 +70,7 @@ _SKIPPED_DECODER = msgspec.json.Decoder(Skipped)
 
 
 def skip_records(skipped: Iterable[Skipped], group_id: str) -> list[OutputRecord]:
-    """A record for each range of offsets that a step skips."""
+    """A record for each range of offsets that a micro-batch skips."""
     headers = (KIND_HEADER, SKIPPED), (GROUP_HEADER, group_id.encode())
     return [
         OutputRecord(

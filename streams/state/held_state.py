@@ -14,7 +14,7 @@ from zstandard import ZstdError
 
 from enrichment.customer.customer import Customer
 from enrichment.model import Model
-from streams.checkpoint import Mark
+from streams.checkpoint import Checkpoint
 from streams.console.refusals import Example, Refusals
 from streams.errors import EbbtideError, one_line
 from streams.settings import Settings
@@ -38,7 +38,7 @@ class HeldPartition:
 
     partition: int
     store: StateStore
-    mark: Mark
+    checkpoint: Checkpoint
     model_fingerprint: str
     facts: Facts | None
 
@@ -71,7 +71,7 @@ async def held_partitions(settings: Settings, model: Model) -> AsyncIterator[lis
 
     Raises:
         NothingHeldError: Redis holds nothing of the group.
-        EbbtideError: Redis does not answer, or is just being rebuilt.
+        EbbtideError: Redis does not answer, or is just being restored.
     """
     where = f"{settings.redis_address} (setting EBBTIDE_REDIS_URL)"
     redis = Redis.from_url(settings.redis_url, socket_connect_timeout=TIMEOUT_S, socket_timeout=TIMEOUT_S)
@@ -89,14 +89,14 @@ async def _held(redis: Redis, settings: Settings, model: Model, where: str) -> l
     for partition in await _numbers(redis, settings):
         keys = PartitionKeys.of(settings, partition)
         store = StateStore(redis, keys, model, settings.erasure_keys)
-        stored = await store.stored_mark()
+        stored = await store.stored_checkpoint()
         if stored is None:
             continue
-        if stored.is_rebuilding:
-            raise EbbtideError(f"partition {partition} is being rebuilt; try again when the worker is ready")
-        if stored.mark.is_loading:
+        if stored.is_restoring:
+            raise EbbtideError(f"partition {partition} is being restored; try again when the worker is ready")
+        if stored.checkpoint.is_loading:
             raise EbbtideError(f"partition {partition} is in its first load; try again when that is through")
-        held.append(HeldPartition(partition, store, stored.mark, stored.model, stored.facts))
+        held.append(HeldPartition(partition, store, stored.checkpoint, stored.model, stored.facts))
     if not held:
         name = f"group {settings.group_id!r} with topic prefix {settings.topic_prefix!r}"
         raise NothingHeldError(f"Redis at {where} holds nothing of {name}: has its worker run?")

@@ -34,7 +34,7 @@ class PartitionKeys:
 
     @property
     def meta(self) -> str:
-        """Hash: owner token, step, step token, offsets, midnight, first load, model, topics' ids.
+        """Hash: owner token, micro-batch, micro-batch token, offsets, midnight, first load, model, topics' ids.
 
         Also why the partition stopped, and where it is stuck. Lives as long as the partition.
         """
@@ -55,7 +55,7 @@ class PartitionKeys:
 
     @property
     def outbox(self) -> str:
-        """String: the output records of the latest step, until the next step takes their place."""
+        """String: the output records of the latest micro-batch, until the next micro-batch takes their place."""
         return f"{self.base}:outbox"
 
     @property
@@ -65,7 +65,7 @@ class PartitionKeys:
 
     @property
     def skip_request(self) -> str:
-        """String: what `ebbtide skip` asks the owner for, until a step has done it or the owner has refused it."""
+        """String: what `ebbtide skip` asks the owner for, until a batch has done it or the owner has refused it."""
         return f"{self.base}:skip-request"
 
     @property

@@ -1,6 +1,6 @@
 """What a partition was begun with and must go on with: the erasure keys in use, and the namespace of its change ids.
 
-Kept with each step in Redis' meta, and as a record in `ebbtide-decisions`, so that a rebuild knows it too.
+Kept with each micro-batch in Redis' meta, and as a record in `ebbtide-decisions`, so that a restore knows it too.
 """
 
 from __future__ import annotations

@@ -15,9 +15,9 @@ import msgspec
 from enrichment.customer.customer import Customer, CustomerState, empty_state
 from enrichment.model import Model
 from schemas.topics import InputTopic
-from streams.checkpoint import FirstLoad, Mark, Skipped
+from streams.checkpoint import Checkpoint, FirstLoad, Skipped
 from streams.errors import EbbtideError
-from streams.micro_batch import Step, StoredState
+from streams.micro_batch import MicroBatch, StoredState
 from streams.outbox import OutputRecord, pack_outbox, unpack_outbox
 from streams.settings.erasure_keys import ErasureKeys
 from streams.state.codec import decode, encode
@@ -39,13 +39,13 @@ class FencedError(EbbtideError):
 
 
 @dataclass(frozen=True, slots=True)
-class StoredMark:
-    """What Redis says of a partition: its mark, the mark before it, whether its states are whole, its topics' ids."""
+class StoredCheckpoint:
+    """What Redis says of a partition: its checkpoint, the one before, whether states are whole, its topics' ids."""
 
-    mark: Mark
+    checkpoint: Checkpoint
     before: tuple[int, str] | None
     model: str
-    is_rebuilding: bool
+    is_restoring: bool
     topic_ids: Mapping[str, str] = field(default_factory=dict)
     facts: Facts | None = None
     """None where Ebbtide 0.1 has written it."""
@@ -69,14 +69,14 @@ class StateStore:
         self.model = model
         self.erasure_keys = erasure_keys
         self.facts: Facts | None = None
-        """Written with each step; whoever takes a partition over sets them."""
+        """Written with each micro-batch; whoever takes a partition over sets them."""
         self._owner_token = ""
-        self._mark: Mark | None = None
+        self._checkpoint: Checkpoint | None = None
         self._rebuild_token, self._rebuild_writes = "", 0
         scripts = resources.files("streams.state").joinpath("scripts")
         self._claim = redis.register_script(scripts.joinpath("claim.lua").read_text())
         self._persist = redis.register_script(scripts.joinpath("persist.lua").read_text())
-        self._rebuild = redis.register_script(scripts.joinpath("rebuild.lua").read_text())
+        self._restore = redis.register_script(scripts.joinpath("rebuild.lua").read_text())
         self._checked = redis.register_script(scripts.joinpath("read.lua").read_text())
         self._note_stop = redis.register_script(scripts.joinpath("note_stop.lua").read_text())
         self._note_topics = redis.register_script(scripts.joinpath("note_topics.lua").read_text())
@@ -86,7 +86,7 @@ class StateStore:
 
     async def claim(self, owner_token: str) -> None:
         """Become the owner: from now on, whoever was it before writes nothing."""
-        self._owner_token, self._mark = owner_token, None
+        self._owner_token, self._checkpoint = owner_token, None
         before = await _answer(self.redis.execute_command("HGET", self.keys.meta, "owner_token"))
         verdict = await _answer(self._claim(keys=[self.keys.meta], args=[owner_token, before or b""]))
         self._check(verdict, "claim the partition")
@@ -96,33 +96,35 @@ class StateStore:
         token: bytes | None = await _answer(self.redis.execute_command("HGET", self.keys.meta, "owner_token"))
         return (token or b"").decode()
 
-    async def stored_mark(self) -> StoredMark | None:
+    async def stored_checkpoint(self) -> StoredCheckpoint | None:
         """Where the partition stands by Redis; None where it has never started."""
         meta: dict[bytes, bytes] = await _answer(self.redis.hgetall(self.keys.meta))
         if b"step" not in meta:
             return None
         offsets = msgspec.json.decode(meta[b"offsets"], type=dict[InputTopic, int])
         load = msgspec.json.decode(kept, type=FirstLoad) if (kept := meta.get(b"load")) else None
-        mark = Mark(int(meta[b"step"]), meta[b"token"].decode(), int(meta[b"midnight_day"]), offsets, load)
+        checkpoint = Checkpoint(
+            int(meta[b"step"]), meta[b"token"].decode(), int(meta[b"midnight_day"]), offsets, load
+        )
         before = None
         if b"before_step" in meta:
             before = (int(meta[b"before_step"]), meta[b"before_token"].decode())
         ids = msgspec.json.decode(meta.get(b"topic_ids", b"{}"), type=dict[str, str])
-        is_rebuilding = meta[b"status"] == b"rebuilding"
+        is_restoring = meta[b"status"] == b"rebuilding"
         facts = Facts.unpack(packed) if (packed := meta.get(b"facts")) else None
-        return StoredMark(mark, before, meta[b"model"].decode(), is_rebuilding, ids, facts)
+        return StoredCheckpoint(checkpoint, before, meta[b"model"].decode(), is_restoring, ids, facts)
 
     async def keep_topic_ids(self, ids: Mapping[str, str]) -> None:
         """Keep which topics the offsets are of."""
         call = self._note_topics(keys=[self.keys.meta], args=[self._owner_token, msgspec.json.encode(ids)])
         self._check(await _answer(call), "keep the topics' ids")
 
-    def expect(self, mark: Mark) -> None:
-        """From here on, whatever is read must be what Redis held at this mark, or at that of the last step persisted.
+    def expect(self, checkpoint: Checkpoint) -> None:
+        """From here on, reads must be of what Redis held at this checkpoint, or at that of the last batch persisted.
 
         Else a Redis that is emptied, read, and then restored would have given somebody a second beginning.
         """
-        self._mark = mark
+        self._checkpoint = checkpoint
 
     async def check(self) -> None:
         """Raise `FencedError` if the partition is another's, or Redis is not where this owner left it."""
@@ -199,12 +201,12 @@ class StateStore:
         return None if told is None else msgspec.json.decode(told, type=Stop)
 
     async def outbox(self) -> list[OutputRecord] | None:
-        """The output records of the stored step; None once they are known to be published."""
+        """The output records of the stored micro-batch; None once they are known to be published."""
         packed = await self._read("GET", [self.keys.outbox])
         return None if packed is None else unpack_outbox(packed)
 
     async def empty_outbox(self) -> None:
-        """Forget the output records of the stored step, which hold customers' ids, once Kafka is known to have them."""
+        """Forget the stored batch's output records, which hold customers' ids, once Kafka is known to have them."""
         await self._read("DEL", [self.keys.outbox])
 
     async def load(self, customer_ids: Sequence[str]) -> dict[str, Customer]:
@@ -232,7 +234,7 @@ class StateStore:
 
         Who is due later than the last midnight by their state need not be asked for: whoever was put off was due.
         """
-        midnight_day = None if self._mark is None else self._mark.midnight_day
+        midnight_day = None if self._checkpoint is None else self._checkpoint.midnight_day
         asked = {
             customer_id: state.due_day
             for customer_id, state in found.items()
@@ -258,69 +260,74 @@ class StateStore:
         """Every known customer of the partition, sorted."""
         return sorted(member.decode() for member in await _answer(self.redis.zrange(self.keys.due, 0, -1)))
 
-    async def persist(self, step: Step) -> None:
-        """Write a step, all or nothing; a repeat of one that was written is well."""
+    async def persist(self, batch: MicroBatch) -> None:
+        """Write a micro-batch, all or nothing; a repeat of one that was written is well."""
         arguments: list[str | bytes | int] = [
             self._owner_token,
-            step.before.step,
-            step.before.token,
-            step.after.step,
-            step.after.token,
-            step.after.midnight_day,
-            msgspec.json.encode(step.after.offsets),
-            step.model,
-            pack_outbox(step.outbox),
-            int(step.is_everyone_due),
-            len(step.erased),
-            len(step.put_off),
-            len(step.skipped),
-            int(step.obeys_request),
+            batch.before.batch_id,
+            batch.before.token,
+            batch.after.batch_id,
+            batch.after.token,
+            batch.after.midnight_day,
+            msgspec.json.encode(batch.after.offsets),
+            batch.model,
+            pack_outbox(batch.outbox),
+            int(batch.is_everyone_due),
+            len(batch.erased),
+            len(batch.rescheduled),
+            len(batch.skipped),
+            int(batch.obeys_request),
             self._packed_facts(),
-            _packed_load(step.after),
+            _packed_load(batch.after),
         ]
-        _extend_skipped(arguments, step.skipped)
-        for entry in step.put_off:
+        _extend_skipped(arguments, batch.skipped)
+        for entry in batch.rescheduled:
             arguments.extend(entry)
         keys = [self.keys.meta, self.keys.due, self.keys.erased, self.keys.outbox]
         keys += [self.keys.skipped, self.keys.skip_request]
-        _extend(keys, arguments, self.keys, step.erased, step.states)
-        self._check(await _answer(self._persist(keys=keys, args=arguments)), "persist a step")
-        self._mark = step.after
+        _extend(keys, arguments, self.keys, batch.erased, batch.states)
+        self._check(await _answer(self._persist(keys=keys, args=arguments)), "persist a micro-batch")
+        self._checkpoint = batch.after
 
-    async def begin(self, mark: Mark, model: str) -> None:
+    async def begin(self, checkpoint: Checkpoint, model: str) -> None:
         """Set where the partition stands, at a first start."""
-        await self._begin_at(mark, model, "ready", "", "")
-        self._mark = mark
+        await self._begin_at(checkpoint, model, "ready", "", "")
+        self._checkpoint = checkpoint
 
-    async def begin_rebuild(self, mark: Mark, model: str) -> None:
-        """Begin a rebuild up to a mark.
+    async def begin_rebuild(self, checkpoint: Checkpoint, model: str) -> None:
+        """Begin a restore up to a checkpoint.
 
         It has a token of its own until it ends, and its writes are counted: a Redis that loses some of them says so.
         """
         self._rebuild_token, self._rebuild_writes = secrets.token_hex(8), 0
-        rebuilding = msgspec.structs.replace(mark, token=self._rebuild_token)
+        rebuilding = msgspec.structs.replace(checkpoint, token=self._rebuild_token)
         await self._begin_at(rebuilding, model, "rebuilding", "", "")
 
-    async def end_rebuild(self, mark: Mark, model: str) -> None:
-        """All states are written: the partition stands at the mark."""
-        await self._begin_at(mark, model, "ready", self._rebuild_token, str(self._rebuild_writes))
-        self._mark = mark
+    async def end_rebuild(self, checkpoint: Checkpoint, model: str) -> None:
+        """All states are written: the partition stands at the checkpoint."""
+        await self._begin_at(checkpoint, model, "ready", self._rebuild_token, str(self._rebuild_writes))
+        self._checkpoint = checkpoint
 
     async def _begin_at(
-        self, mark: Mark, model: str, status: Literal["ready", "rebuilding"], rebuild_token: str, writes: str
+        self,
+        checkpoint: Checkpoint,
+        model: str,
+        status: Literal["ready", "rebuilding"],
+        rebuild_token: str,
+        writes: str,
     ) -> None:
         arguments: list[str | bytes | int] = [
             self._owner_token,
             status,
-            mark.step,
-            mark.token,
-            mark.midnight_day,
-            msgspec.json.encode(mark.offsets),
+            checkpoint.batch_id,
+            checkpoint.token,
+            checkpoint.midnight_day,
+            msgspec.json.encode(checkpoint.offsets),
             model,
             rebuild_token,
             writes,
             self._packed_facts(),
-            _packed_load(mark),
+            _packed_load(checkpoint),
         ]
         verdict = await _answer(self._begin(keys=[self.keys.meta, self.keys.outbox], args=arguments))
         self._check(verdict, "begin a partition")
@@ -331,13 +338,13 @@ class StateStore:
         erased: Sequence[tuple[str, bytes]] = (),
         skipped: Sequence[Skipped] = (),
     ) -> None:
-        """Write states during a rebuild."""
+        """Write states during a restore."""
         for start in range(0, max(len(states), 1), CHUNK_CUSTOMERS):
             await self._rebuild_write(states[start : start + CHUNK_CUSTOMERS], erased, [], skipped)
             erased = skipped = ()
 
     async def wipe(self) -> None:
-        """Delete what is held of the partition's customers, during a rebuild."""
+        """Delete what is held of the partition's customers, during a restore."""
         pattern = _escaped(self.keys.customer("")) + "*"
         batch: list[bytes | str] = [self.keys.due, self.keys.erased, self.keys.outbox, self.keys.skipped]
         async for key in self.redis.scan_iter(match=pattern, count=SCAN_COUNT):
@@ -365,7 +372,7 @@ class StateStore:
         ]
         _extend_skipped(arguments, skipped)
         _extend(keys, arguments, self.keys, erased, states)
-        self._check(await _answer(self._rebuild(keys=[*keys, *deleted], args=arguments)), "rebuild states")
+        self._check(await _answer(self._restore(keys=[*keys, *deleted], args=arguments)), "restore states")
         self._rebuild_writes += 1
 
     def hash_of(self, customer_id: str) -> str:
@@ -393,13 +400,13 @@ class StateStore:
         return states
 
     async def _read(self, command: str, keys: Sequence[str], *arguments: str | int) -> Any:
-        """Ask as the owner, if there is a mark to expect; else as anyone."""
-        if self._mark is None:
+        """Ask as the owner, if there is a checkpoint to expect; else as anyone."""
+        if self._checkpoint is None:
             return await _answer(self.redis.execute_command(command, *keys, *arguments))
-        owner: list[str | int] = [self._owner_token, self._mark.step, self._mark.token]
+        owner: list[str | int] = [self._owner_token, self._checkpoint.batch_id, self._checkpoint.token]
         call = self._checked(keys=[self.keys.meta, *keys], args=[*owner, command, *arguments])
         verdict, *answer = await _answer(call)
-        self._check(verdict, f"answer as of step {self._mark.step}")
+        self._check(verdict, f"answer as of micro-batch {self._checkpoint.batch_id}")
         return answer[0] if answer else None
 
     def _check(self, verdict: bytes, doing: str) -> None:
@@ -416,8 +423,8 @@ def stored_state(customer: Customer) -> StoredState:
     return StoredState(customer.id, encode(customer.state), customer.state.due_day)
 
 
-def _packed_load(mark: Mark) -> bytes:
-    return b"" if mark.load is None else msgspec.json.encode(mark.load)
+def _packed_load(checkpoint: Checkpoint) -> bytes:
+    return b"" if checkpoint.load is None else msgspec.json.encode(checkpoint.load)
 
 
 def _extend_skipped(arguments: list[str | bytes | int], skipped: Iterable[Skipped]) -> None:

@@ -18,7 +18,7 @@ LOOK_AGAIN_S: Final = LOOKS_OVER_S / LOOKS
 
 
 class Stuck(msgspec.Struct, frozen=True):
-    """Where a partition is stuck: at a batch, behind which nothing comes, or at a record that no step survives."""
+    """Where a partition is stuck: at a batch, behind which nothing comes, or at a record that no batch survives."""
 
     topic: InputTopic
     first: int

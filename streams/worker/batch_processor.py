@@ -1,4 +1,4 @@
-"""Computing a step: from segments of records and due customers to everything that is to be stored and published."""
+"""Computing a batch: from records and due customers to everything that is to be stored and published."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from enrichment.enricher import UNDECIDED_DAY, Enricher
 from enrichment.model import Model
 from schemas.dead_letters import SKIPPED, Rejection
 from schemas.events import Event
-from streams.checkpoint import Mark, Skipped
+from streams.checkpoint import Checkpoint, Skipped
 from streams.kafka.size_limits import SizeLimits
-from streams.micro_batch import Step
+from streams.micro_batch import MicroBatch
 from streams.outbox import OutputRecord
 from streams.settings import Settings
 from streams.state.cache import CustomerCache
-from streams.state.changelog import decision_records, skip_records
+from streams.state.changelog import changelog_records, skip_records
 from streams.state.store import StateStore, stored_state
-from streams.worker.clock import Segment
+from streams.worker.clock import TimeSlice
 from streams.worker.inputs import Arrived
 from streams.worker.outputs import OFFSETS_HEADER, OutputWriter, dead_letter
 
 PROFILE_BYTES = 2_500
-"""About what one profile, decision and state take, for knowing when a step is large enough."""
+"""About what one profile, decision and state take, for knowing when a micro-batch is large enough."""
 SLICE_CUSTOMERS = 100
 """Customers swept before records, other partitions and heartbeats get their turn. With fewer, the same arrays are made
 for less: of 100 a customer takes 1.1 times as long as of 400, of 25 half as long again."""
 SLICE_SHARE = 0.25
-"""Of the customers that a step may hold, for steps that hold fewer than a few slices: the rest is for records."""
+"""Of the customers that a batch may hold, for batches that hold fewer than a few slices: the rest is for records."""
 
 
-class Computation:
-    """One step being computed. Its customers come from the cache, which must be dropped if the step fails."""
+class BatchProcessor:
+    """One batch being computed. Its customers come from the cache, which must be dropped if the batch fails."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Computation:
         self.refused: Counter[tuple[str, str]] = Counter()
         """(topic, reason) → dead letters."""
         self.skipped: list[Skipped] = []
-        self.movers: list[tuple[str, int]] = []
+        self.latency_samples: list[tuple[str, int]] = []
         """(`broker` or `occurred_at`, microseconds): who says when an event came that changed a standing, and when."""
         self._settings = settings
         self._model = model
@@ -69,38 +69,38 @@ class Computation:
 
     @property
     def is_full(self) -> bool:
-        """Whether the step has reached a limit of records, customers or bytes."""
+        """Whether the micro-batch has reached a limit of records, customers or bytes."""
         touched, limits = len(self.results.touched), self._settings
         return (
             self.records >= limits.batch_max_records
             # Some are counted twice by the sum, which is asked first because it costs nothing.
             or (
-                touched + len(self.results.put_off) >= limits.step_max_customers
-                and self._seen() >= limits.step_max_customers
+                touched + len(self.results.rescheduled) >= limits.batch_max_customers
+                and self._seen() >= limits.batch_max_customers
             )
-            or touched * PROFILE_BYTES + self._made_bytes >= limits.step_max_bytes
+            or touched * PROFILE_BYTES + self._made_bytes >= limits.batch_max_bytes
         )
 
     @property
     def has_loaded_enough(self) -> bool:
-        """The same for a step of a first load, whose customers have no profiles yet."""
+        """The same for a micro-batch of a first load, whose customers have no profiles yet."""
         limits = self._settings
         return (
             self.records >= limits.batch_max_records
-            or len(self.results.touched) >= limits.step_max_customers
-            or self._made_bytes >= limits.step_max_bytes
+            or len(self.results.touched) >= limits.batch_max_customers
+            or self._made_bytes >= limits.batch_max_bytes
         )
 
-    async def process(self, segment: Segment) -> None:
-        """Take the records of a segment, in their order."""
-        taken, events, customers = await self._read(segment.arrived)
+    async def process(self, time_slice: TimeSlice) -> None:
+        """Take the records of a time_slice, in their order."""
+        taken, events, customers = await self._read(time_slice.arrived)
         if not events:
             return
         first, first_change = len(self.results.rejected), len(self.results.changes)
-        self._enricher.process(events, customers, segment.midnight_day, self.results)
+        self._enricher.process(events, customers, time_slice.midnight_day, self.results)
         for at, refused in self.results.rejected[first:]:
             self._refuse(taken[at], refused)
-        self._note_movers(taken, events, first_change)
+        self._note_latency_samples(taken, events, first_change)
         self._collect()
 
     async def load(self, records: list[Arrived], midnight_day: int) -> None:
@@ -132,12 +132,12 @@ class Computation:
 
     @property
     def _slice_customers(self) -> int:
-        return min(SLICE_CUSTOMERS, math.ceil(SLICE_SHARE * self._settings.step_max_customers))
+        return min(SLICE_CUSTOMERS, math.ceil(SLICE_SHARE * self._settings.batch_max_customers))
 
     async def sweep(self, midnight_day: int) -> None:
         """Pass midnights for the next slice of those who are due by Redis; `swept` counts them.
 
-        Redis is told at the end of the step, so it goes on naming those of this step: whom earlier slices took are left
+        Redis is told at the end of the batch, so it goes on naming those of this one: whom earlier slices took are left
         out, and to whom records came nothing more happens.
         """
         due = await self._store.due(midnight_day, self.swept, self._slice_customers)
@@ -145,12 +145,12 @@ class Computation:
         customers = await self._customers(due, keep=False)
         # The index is told anew of everyone whom it named, also of those to whom nothing happens.
         for customer_id, customer in customers.items():
-            told = self.results.put_off if customer.is_known else self.results.touched
+            told = self.results.rescheduled if customer.is_known else self.results.touched
             told[customer_id] = customer
         self._enricher.advance(customers.values(), midnight_day, self.results)
         self._collect()
 
-    def step(self, before: Mark, after: Mark) -> Step:
+    def micro_batch(self, before: Checkpoint, after: Checkpoint) -> MicroBatch:
         """Everything to store and to publish; raises `StoppedError` for what its topic could never take."""
         self._collect()
         results = self.results.finish()
@@ -159,10 +159,10 @@ class Computation:
             for customer_id, decision in results.erased.items()
         }
         group_id = self._settings.group_id
-        outbox = [*self._made, *self._writer.ends(results), *decision_records(results, erased, group_id)]
+        outbox = [*self._made, *self._writer.ends(results), *changelog_records(results, erased, group_id)]
         outbox += skip_records(self.skipped, group_id)
         self._limits.check(outbox)
-        return Step(
+        return MicroBatch(
             before,
             after,
             self._model.fingerprint,
@@ -171,9 +171,9 @@ class Computation:
                 (hashed, self._store.erased_value(decision.life, decision.erased_up_to_us or 0))
                 for hashed, decision in erased.values()
             ],
-            put_off=[
+            rescheduled=[
                 (customer.id, customer.state.due_day)
-                for customer in results.put_off.values()
+                for customer in results.rescheduled.values()
                 if customer.id not in results.touched and customer.state.due_day is not None
             ],
             skipped=self.skipped,
@@ -182,11 +182,11 @@ class Computation:
         )
 
     def _seen(self) -> int:
-        """Of how many the step writes something."""
-        return len(self.results.put_off.keys() | self.results.touched.keys())
+        """Of how many the micro-batch writes something."""
+        return len(self.results.rescheduled.keys() | self.results.touched.keys())
 
     async def _customers(self, customer_ids: Iterable[str], keep: bool = True) -> dict[str, Customer]:
-        """From the cache, this step or Redis; `keep` those in the cache for whom records come, not those of a sweep."""
+        """From the cache, this batch or Redis; `keep` in the cache those for whom records come, not a sweep's."""
         wanted = dict.fromkeys(customer_ids)
         held = {customer_id: self._held(customer_id) for customer_id in wanted}
         absent = [customer_id for customer_id, customer in held.items() if customer is None]
@@ -197,12 +197,12 @@ class Computation:
         return customers
 
     def _held(self, customer_id: str) -> Customer | None:
-        """Someone in memory; Redis may not know yet what a sweep has made of them in this step."""
+        """Someone in memory; Redis may not know yet what a sweep has made of them in this micro-batch."""
         results = self.results
         return (
             self._cache.get(customer_id)
             or results.touched.get(customer_id)
-            or results.put_off.get(customer_id)
+            or results.rescheduled.get(customer_id)
         )
 
     def _refuse_unreadable(self, records: Iterable[Arrived]) -> None:
@@ -223,7 +223,7 @@ class Computation:
             letter = letter._replace(headers=(*letter.headers, (OFFSETS_HEADER, offsets)))
         self._add(self._limits.fitted(letter))
 
-    def _note_movers(self, taken: list[Arrived], events: list[Event], first_change: int) -> None:
+    def _note_latency_samples(self, taken: list[Arrived], events: list[Event], first_change: int) -> None:
         """Look only where something changed: most records change nothing."""
         changes = cast("list[dict[str, Any]]", self.results.changes[first_change:])
         wanted = {
@@ -239,7 +239,7 @@ class Computation:
                 moment = (
                     ("occurred_at", event.occurred_at_us) if stamped_us is None else ("broker", stamped_us)
                 )
-                self.movers.append(moment)
+                self.latency_samples.append(moment)
 
     def _collect(self) -> None:
         """Make records of the changes that have come since the last time."""

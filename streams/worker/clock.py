@@ -20,11 +20,11 @@ from schemas.topics import INPUT_TOPICS, InputTopic
 from streams.worker.inputs import Arrived, Inputs
 
 SEGMENT_BYTES = 1_048_576
-"""Values taken at once: what comes of them must fit into a step."""
+"""Values taken at once: what comes of them must fit into a micro-batch."""
 
 
 @dataclass(slots=True)
-class Segment:
+class TimeSlice:
     """Records between two midnights, in the order in which they are to be taken."""
 
     midnight_day: int
@@ -39,7 +39,7 @@ class Segment:
         before_us: int,
         limit: int,
     ) -> None:
-        """Take an input's records from before a time, until the segment is full (`is_full`)."""
+        """Take an input's records from before a time, until the time_slice is full (`is_full`)."""
         run, run_bytes = inputs.take_run(
             topic, time_us, before_us, limit - len(self.arrived), SEGMENT_BYTES - self.value_bytes
         )
@@ -54,7 +54,7 @@ class Segment:
 class Clock(Protocol):
     """Decides how far a partition may go."""
 
-    def take(self, inputs: Inputs, midnight_day: int, now_us: int | None, limit: int) -> Segment:
+    def take(self, inputs: Inputs, midnight_day: int, now_us: int | None, limit: int) -> TimeSlice:
         """At most `limit` records that belong behind the same midnight, which may be a later one than `midnight_day`.
 
         `now_us` is the time, or None where it cannot be trusted. A later midnight in the result has passed.
@@ -85,22 +85,22 @@ class EventClock:
         """After each record that has come from any input."""
         return inputs.needs_high
 
-    def take(self, inputs: Inputs, midnight_day: int, now_us: int | None, limit: int) -> Segment:
+    def take(self, inputs: Inputs, midnight_day: int, now_us: int | None, limit: int) -> TimeSlice:
         """Merge the inputs in the order of replay; records that say nothing are taken as they come."""
-        segment = Segment(midnight_day)
-        while not segment.is_full(limit):
+        time_slice = TimeSlice(midnight_day)
+        while not time_slice.is_full(limit):
             run = self._next_run(inputs)
             if run is None:
                 break
             topic, before_us = run
             event = inputs.buffers[topic][0].event
-            if not isinstance(event, Rejection) and day_of(event.occurred_at_us) > segment.midnight_day:
-                if segment.arrived:
+            if not isinstance(event, Rejection) and day_of(event.occurred_at_us) > time_slice.midnight_day:
+                if time_slice.arrived:
                     break
-                segment.midnight_day = day_of(event.occurred_at_us)
-            end_us = midnight_us(segment.midnight_day + 1)
-            segment.take_run(inputs, topic, _occurred_at_us, min(before_us, end_us), limit)
-        return segment
+                time_slice.midnight_day = day_of(event.occurred_at_us)
+            end_us = midnight_us(time_slice.midnight_day + 1)
+            time_slice.take_run(inputs, topic, _occurred_at_us, min(before_us, end_us), limit)
+        return time_slice
 
     def _next_run(self, inputs: Inputs) -> tuple[InputTopic, int] | None:
         """The input whose turn it is, and the time at which it is another's; None where one must be waited for."""
@@ -133,13 +133,13 @@ class WallClock:
         """Once for each midnight that has come: what was in the log by then comes before it."""
         return now_us is not None and now_us >= midnight_us(midnight_day + 1) > inputs.high_asked_at_us
 
-    def take(self, inputs: Inputs, midnight_day: int, now_us: int | None, limit: int) -> Segment:
+    def take(self, inputs: Inputs, midnight_day: int, now_us: int | None, limit: int) -> TimeSlice:
         """Records that the broker took before the next midnight; when none is left, that midnight if it has come."""
-        segment = Segment(midnight_day)
+        time_slice = TimeSlice(midnight_day)
         if self._passes(inputs, midnight_day + 1, now_us):
-            segment.midnight_day = midnight_day + 1
-        end_us = midnight_us(segment.midnight_day + 1)
-        while not segment.is_full(limit):
+            time_slice.midnight_day = midnight_day + 1
+        end_us = midnight_us(time_slice.midnight_day + 1)
+        while not time_slice.is_full(limit):
             heads = [
                 (self._timestamp_us(inputs.buffers[topic][0]), rank)
                 for rank, topic in enumerate(INPUT_TOPICS)
@@ -149,8 +149,8 @@ class WallClock:
             if run is None:
                 break
             topic, before_us = run
-            segment.take_run(inputs, topic, _broker_timestamp_us, min(before_us, end_us), limit)
-        return segment
+            time_slice.take_run(inputs, topic, _broker_timestamp_us, min(before_us, end_us), limit)
+        return time_slice
 
     def _passes(self, inputs: Inputs, day: int, now_us: int | None) -> bool:
         """Whether every input has nothing more from before this midnight, and the clock has reached it."""

@@ -42,7 +42,7 @@ class EndingWorker(faust.Worker):
 
 
 def _end_by_force(signal_name: str) -> None:
-    """End this process at once, as a crash would, unless it has ended before: the next take-over mends what is left."""
+    """End this process at once, as a crash would, unless it has ended before: the next recovery mends what is left."""
     time.sleep(GRACE_S)
     log.critical("no end within %g s of %s: the process is ended as it is", GRACE_S, signal_name)
     for handler in logging.getLogger().handlers:

@@ -32,7 +32,7 @@ class Exposition:
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        self._moment = _Moment(worker)
+        self._moment = _ScrapeCollector(worker)
         worker.metrics.registry.register(self._moment)
 
     async def answer(self, accept: str) -> tuple[bytes, str]:
@@ -42,7 +42,7 @@ class Exposition:
         return encode(self._worker.metrics.registry), content_type
 
 
-class _Moment(Collector):
+class _ScrapeCollector(Collector):
     """Gauges of the worker and of the partitions that it holds."""
 
     def __init__(self, worker: Worker) -> None:
@@ -126,14 +126,18 @@ class _Moment(Collector):
                 found = hides.get(topic)
                 hidden.add_metric([topic, label], found.records if found else 0)
                 stands.add_metric([topic, label], found.stands_for_s if found else 0)
-            if state.mark is not None and state.mark.midnight_day >= 0:
-                midnight.add_metric([label], state.mark.midnight_day * DAY_US / 1e6)
+            if state.checkpoint is not None and state.checkpoint.midnight_day >= 0:
+                midnight.add_metric([label], state.checkpoint.midnight_day * DAY_US / 1e6)
             if state.is_clock_trusted is not None:
                 trusted.add_metric([label], float(state.is_clock_trusted))
             if partition in self._due:
                 due.add_metric([label], self._due[partition])
             cached.add_metric([label], task.cached_customers)
-            if state.mark is not None and state.mark.load is not None and state.mark.load.records:
+            if (
+                state.checkpoint is not None
+                and state.checkpoint.load is not None
+                and state.checkpoint.load.records
+            ):
                 loaded.add_metric([label], 1.0 if state.loading is None else state.loading.share)
             progress = state.loading if state.status is Status.LOADING else None
             if progress is not None and progress.seconds_left is not None:

@@ -1,8 +1,8 @@
 """The first load: what lies in a partition's inputs when it begins by the wall clock.
 
 Its records are folded without deciding: consents, then purchases, then engagements, each up to the offset noted at the
-start. Then everybody known is decided on once. Later records and midnights wait until that is done. Each of its steps
-is like any other: persisted, then published; so a crash costs the step that was under way, no more.
+start. Then everybody known is decided on once. Later records and midnights wait until that is done. Each of its batches
+is like any other: persisted, then published; so a crash costs the micro-batch that was under way, no more.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import logging
 
 from schemas.topics import INPUT_TOPICS
-from streams.checkpoint import FirstLoad, Mark
+from streams.checkpoint import Checkpoint, FirstLoad
 from streams.worker.inputs import Arrived, Inputs
 
 log = logging.getLogger(__name__)
@@ -55,11 +55,11 @@ class LoadProgress:
         self._started_s = self._told_s = asyncio.get_running_loop().time()
         self._done_at_start: float | None = None
 
-    def note(self, mark: Mark, customers: int, undecided: int) -> None:
-        """The load has come to `mark`; so many customers are known, of whom so many have not been decided on."""
-        load = mark.load
+    def note(self, checkpoint: Checkpoint, customers: int, undecided: int) -> None:
+        """The load has come to `checkpoint`; so many customers are known, of whom so many have not been decided on."""
+        load = checkpoint.load
         assert load is not None
-        done = load.records_before(mark.offsets)
+        done = load.records_before(checkpoint.offsets)
         total = load.records + DECISION_RECORDS * customers
         done += DECISION_RECORDS * (customers - undecided)
         self.share = done / total if total else 1.0

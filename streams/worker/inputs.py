@@ -61,7 +61,7 @@ class UnreadableInputError(StuckError):
 
 
 class RecordError(StuckError):
-    """A record that no step survives, by an error that nothing foresees."""
+    """A record that no micro-batch survives, by an error that nothing foresees."""
 
 
 class Arrived(NamedTuple):
@@ -178,9 +178,9 @@ class Inputs:
 
         `timeout_ms` is how long to wait where there is nothing; without it, what has come is given all the same.
 
-        At the end of the logs nothing is fetched ahead, so that a step begins with all that has come by then. aiokafka
+        At the end of the logs nothing is fetched ahead, so that a batch begins with all that has come by then. aiokafka
         would fetch at once again, take the very first record that comes, and ask no further until that is taken: all
-        that came later would wait for the step after the next one.
+        that came later would wait for the micro-batch after the next one.
 
         Raises what aiokafka raises; `StalledError` where an input short of its end has given nothing for long; and
         `UnreadableInputError` where the next batch of one cannot be read, until that has been tried often enough.
@@ -296,7 +296,7 @@ class Inputs:
         self._fetched[topic] = batch.next_offset
 
     def is_past(self, stuck: Stuck) -> bool:
-        """Whether an input goes on behind where it was stuck, and steps have taken all that was skipped."""
+        """Whether an input goes on behind where it was stuck, and micro-batches have taken all that was skipped."""
         topic = stuck.topic
         if stuck.at == "record":  # that it comes says nothing
             return self._next[topic] > stuck.first

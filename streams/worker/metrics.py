@@ -1,4 +1,4 @@
-"""What a worker has done since it started, as Prometheus counters and histograms, updated once per step.
+"""What a worker has done since it started, as Prometheus counters and histograms, updated once per micro-batch.
 
 Each worker has a registry of its own. What holds at the moment of a scrape is in `exposition.py`.
 """
@@ -22,9 +22,9 @@ from schemas.topics import INPUT_TOPICS, OutputTopic
 from schemas.triggers import GROUPS
 
 if TYPE_CHECKING:
-    from streams.micro_batch import Step
-    from streams.worker.batch_processor import Computation
-    from streams.worker.recovery import Finding
+    from streams.micro_batch import MicroBatch
+    from streams.worker.batch_processor import BatchProcessor
+    from streams.worker.recovery import RecoveryCase
 
 Phase = Literal["fetch", "compute", "persist", "publish"]
 OUTCOMES: Final = ("accepted", "duplicate", "erased", "dead_letter")
@@ -50,14 +50,14 @@ LATENCY_BUCKETS_S: Final = (
     3_600,
     86_400,
 )
-REBUILD_BUCKETS_S: Final = (1, 5, 15, 60, 300, 900, 3_600, 10_800)
+RESTORE_BUCKETS_S: Final = (1, 5, 15, 60, 300, 900, 3_600, 10_800)
 
 # A series for the creation time of each other one: nothing here needs it.
 prometheus.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Stopwatch:
-    """How long each phase of a step took, in seconds and in all: from the end of whatever phase came before."""
+    """How long each phase of a micro-batch took, in seconds and in all: from the end of whatever phase came before."""
 
     def __init__(self) -> None:
         self.seconds: dict[Phase, float] = {}
@@ -71,8 +71,8 @@ class Stopwatch:
 
 
 @dataclass(slots=True)
-class Rebuilt:
-    """What a rebuild has done, to be filled in by it."""
+class Restored:
+    """What a restore has done, to be filled in by it."""
 
     records: int = 0
 
@@ -124,12 +124,15 @@ class Metrics:
         self._output = counter(
             "output_records_total", "Records published, by output topic.", topic=get_args(OutputTopic)
         )
-        self._step_records = histogram("step_records", "Input records per step.", COUNT_BUCKETS)
-        self._step_customers = histogram(
-            "step_customers", "Customers of whom a step wrote anything.", COUNT_BUCKETS
+        self._batch_records = histogram("step_records", "Input records per micro-batch.", COUNT_BUCKETS)
+        self._batch_customers = histogram(
+            "step_customers", "Customers of whom a micro-batch wrote anything.", COUNT_BUCKETS
         )
-        self._step_duration = histogram(
-            "step_duration_seconds", "Duration of a step's phases.", PHASE_BUCKETS_S, phase=get_args(Phase)
+        self._batch_duration = histogram(
+            "step_duration_seconds",
+            "Duration of a micro-batch's phases.",
+            PHASE_BUCKETS_S,
+            phase=get_args(Phase),
         )
         self._latency = histogram(
             "event_to_change_latency_seconds",
@@ -141,7 +144,7 @@ class Metrics:
             "cache_lookups_total", "Customers looked up in the cache.", result=("hit", "miss")
         )
         self._midnights = counter("midnights_passed_total", "Midnights passed.", partition=())
-        self._take_overs = counter(
+        self._recoveries = counter(
             "take_overs_total",
             "Partitions taken over, by what was found.",
             kind=("clean", "unpublished", "lost_writes", "first_start"),
@@ -149,20 +152,22 @@ class Metrics:
         self._back_offs = counter(
             "back_offs_total", "Errors after which a partition is taken over again.", error=()
         )
-        self._rebuilds = counter("rebuilds_total", "Rebuilds of Redis that ended.", result=("done", "failed"))
-        self._rebuild_duration = histogram(
-            "rebuild_duration_seconds", "Duration of rebuilds that were done.", REBUILD_BUCKETS_S
+        self._restores = counter("rebuilds_total", "Rebuilds of Redis that ended.", result=("done", "failed"))
+        self._restore_duration = histogram(
+            "rebuild_duration_seconds", "Duration of restores that were done.", RESTORE_BUCKETS_S
         )
-        self._rebuild_records = counter("rebuild_records_total", "Input records read by rebuilds done.")
-        self._rebuilding = prometheus.Gauge(
+        self._restore_records = counter("rebuild_records_total", "Input records read by restores done.")
+        self._restoring = prometheus.Gauge(
             "ebbtide_rebuild_running",
-            "1 while a partition is being rebuilt.",
+            "1 while a partition is being restored.",
             ("partition",),
             registry=registry,
         )
 
-    def note_step(self, work: Computation, step: Step, watch: Stopwatch, published_us: int) -> None:
-        """A step that has been published, at this time."""
+    def note_batch(
+        self, work: BatchProcessor, batch: MicroBatch, watch: Stopwatch, published_us: int
+    ) -> None:
+        """A micro-batch that has been published, at this time."""
         results = work.results
         for (topic, outcome), count in results.outcomes.items():
             self._events.labels(topic, outcome).inc(count)
@@ -173,13 +178,13 @@ class Metrics:
         for group, count in Counter(str(trigger["group"]) for trigger in results.triggers).items():
             self._reactivations.labels(group).inc(count)
         self._reactivations_dropped.inc(results.triggers_dropped)
-        self.note_output(Counter(record.topic for record in step.outbox))
-        self._step_records.observe(work.records)
-        self._step_customers.observe(len(step.states) + len(step.put_off))
+        self.note_output(Counter(record.topic for record in batch.outbox))
+        self._batch_records.observe(work.records)
+        self._batch_customers.observe(len(batch.states) + len(batch.rescheduled))
         for phase, seconds in watch.seconds.items():
-            self._step_duration.labels(phase).observe(seconds)
+            self._batch_duration.labels(phase).observe(seconds)
         latency = {source: self._latency.labels(source) for source in SOURCES}
-        for source, came_us in work.movers:
+        for source, came_us in work.latency_samples:
             latency[source].observe(max(0, published_us - came_us) / 1e6)
 
     def note_output(self, published: Counter[OutputTopic]) -> None:
@@ -197,27 +202,27 @@ class Metrics:
         self._lookups.labels("hit").inc(hits)
         self._lookups.labels("miss").inc(misses)
 
-    def note_take_over(self, found: Finding) -> None:
-        """A take-over that succeeded."""
-        self._take_overs.labels(found.name.lower()).inc()
+    def note_recovery(self, found: RecoveryCase) -> None:
+        """A recovery that succeeded."""
+        self._recoveries.labels(found.name.lower()).inc()
 
     def note_back_off(self, error: Exception) -> None:
         """An error after which the partition is taken over again."""
         self._back_offs.labels(type(error).__name__).inc()
 
     @contextmanager
-    def rebuild(self, partition: int) -> Iterator[Rebuilt]:
-        """Watch a rebuild, which fills in what it has done."""
-        rebuilt, result, started_s = Rebuilt(), "failed", time.perf_counter()
-        self._rebuilding.labels(partition).set(1)
+    def restore(self, partition: int) -> Iterator[Restored]:
+        """Watch a restore, which fills in what it has done."""
+        restored, result, started_s = Restored(), "failed", time.perf_counter()
+        self._restoring.labels(partition).set(1)
         try:
-            yield rebuilt
+            yield restored
             result = "done"
-            self._rebuild_duration.observe(time.perf_counter() - started_s)
-            self._rebuild_records.inc(rebuilt.records)
+            self._restore_duration.observe(time.perf_counter() - started_s)
+            self._restore_records.inc(restored.records)
         finally:
-            self._rebuilds.labels(result).inc()
-            self._rebuilding.remove(partition)
+            self._restores.labels(result).inc()
+            self._restoring.remove(partition)
 
 
 def _labels_of(change: dict[str, object]) -> tuple[str, str, str]:

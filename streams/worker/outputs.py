@@ -32,7 +32,7 @@ class OutputWriter:
         return self._record(self._changes, document, str(document["change_id"]))
 
     def ends(self, results: Results) -> list[OutputRecord]:
-        """The records of profiles, of which a step publishes only the last, and of re-activations."""
+        """The records of profiles, of which a micro-batch publishes only the last, and of re-activations."""
         records = []
         for customer_id, document in results.profiles:
             if document is None:

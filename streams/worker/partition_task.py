@@ -1,4 +1,4 @@
-"""One partition's loop: take over, then fetch, compute, persist and publish, step after step."""
+"""One partition's loop: take over, then fetch, compute, persist and publish, micro-batch after micro-batch."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from enrichment.days import FOREVER_DAY
 from enrichment.enricher import UNDECIDED_DAY, Enricher
 from enrichment.model import Model
 from schemas.topics import InputTopic
-from streams.checkpoint import Mark
+from streams.checkpoint import Checkpoint
 from streams.errors import EbbtideError, one_line
 from streams.garbage import look_in_small_portions
 from streams.kafka.size_limits import SizeLimits, StoppedError
-from streams.micro_batch import Step
+from streams.micro_batch import MicroBatch
 from streams.settings import Settings
 from streams.state.cache import CustomerCache
 from streams.state.keys import PartitionKeys
 from streams.state.store import FencedError, StateStore, Stop
 from streams.state.stuck import LOOK_AGAIN_S, Stuck, Suspects
 from streams.timeouts import within
-from streams.worker.batch_processor import Computation
+from streams.worker.batch_processor import BatchProcessor
 from streams.worker.clients import Clients
 from streams.worker.clock import Clock
 from streams.worker.clock_check import ClockCheck, wall_clock_us
@@ -46,34 +46,34 @@ from streams.worker.inputs import (
 from streams.worker.metrics import Metrics, Stopwatch
 from streams.worker.outputs import OutputWriter
 from streams.worker.publisher import Publisher, make_publisher
-from streams.worker.recovery import TakeOver
+from streams.worker.recovery import Recovery
 from streams.worker.restore import LogTooShortError
 from streams.worker.sweep_pace import SweepPace
 
 log = logging.getLogger(__name__)
 
 NARROWED_BY = 16
-"""A step with a record that none survives is tried again with so many times fewer records."""
+"""A micro-batch with a record that none survives is tried again with so many times fewer records."""
 UNIT_RECORDS = 500
 """Records computed before other partitions and heartbeats get their turn."""
 FETCH_TIMEOUT_MS = 200
 SWEEP_S = 0.2
-"""How long a step sweeps where no records come."""
+"""How long a micro-batch sweeps where no records come."""
 LONGEST_PAUSE_S = 5.0
 """Between two slices of a partition whose customers are due, whatever the pace says."""
 FIRST_BACK_OFF_S, LONGEST_BACK_OFF_S = 0.2, 10.0
 LOOK_EVERY_S = 1.0
 KEEP_STOP_TIMEOUT_S = 5.0
-LOAD_STEP_S = 30.0
-"""How long a step of a first load goes on taking records: well below what a step may take."""
-STEP_TIMEOUT_S = 120.0
-"""How long a step may take besides its publication. Each request in it has a limit of its own; this is for what none of
-them foresees, since a step that waits for ever looks from outside like one that has nothing to do."""
+LOAD_BATCH_S = 30.0
+"""How long a micro-batch of a first load goes on taking records: well below what a micro-batch may take."""
+BATCH_TIMEOUT_S = 120.0
+"""How long a batch may take besides its publication. Each request in it has a limit of its own; this is for what none
+of them foresees, since a micro-batch that waits for ever looks from outside like one that has nothing to do."""
 MOST_PATIENCE = 10
 OPEN_TRANSACTION_S = 900.0
 """How long an input stands before an open transaction until that is called an error."""
 RECOVERED_AFTER_S = 5.0
-"""How long a partition must run after an error until a step that finds nothing to do shows that it has recovered."""
+"""How long a partition must run after an error until a batch that finds nothing to do shows that it has recovered."""
 STOPPING_ERRORS = (StoppedError, LogTooShortError, OffsetOutOfRangeError)
 EXPECTED_ERRORS = (EbbtideError, KafkaError, RedisError, TimeoutError, OSError)
 
@@ -90,17 +90,17 @@ class Status(Enum):
 
 @dataclass(slots=True)
 class PartitionState:
-    """What the outside may know of a partition task; `is_tried` once its first take-over has ended, well or not."""
+    """What the outside may know of a partition task; `is_tried` once its first recovery has ended, well or not."""
 
     status: Status = Status.TAKING_OVER
     reason: str = ""
-    steps: int = 0
+    batches: int = 0
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
     changes: int = 0
     is_idle: bool = False
     is_tried: bool = False
     is_clock_trusted: bool | None = None
-    mark: Mark | None = None
+    checkpoint: Checkpoint | None = None
     loading: LoadProgress | None = None
     """While the first load is under way."""
 
@@ -194,15 +194,15 @@ class PartitionTask:
 
     async def count_due(self) -> int | None:
         """How many customers the last midnight still has to reach; None while the partition does not run, or loads."""
-        if self._inputs is None or self.state.mark is None or self.state.mark.is_loading:
+        if self._inputs is None or self.state.checkpoint is None or self.state.checkpoint.is_loading:
             return None
-        return await self._store.count_due(self.state.mark.midnight_day)
+        return await self._store.count_due(self.state.checkpoint.midnight_day)
 
     async def run(self) -> None:
         """Take over and work; after an error, take over again, later and later."""
         back_off_s = FIRST_BACK_OFF_S
         while not self.stopping.is_set():
-            steps = self.state.steps
+            batches = self.state.batches
             try:
                 await self._own_until_cancelled()
                 return
@@ -215,7 +215,7 @@ class PartitionTask:
                     log.exception("partition %d: unexpected error", self.partition)
                 self._note_error(error)
                 self._metrics.note_back_off(error)
-                if self.state.steps > steps:
+                if self.state.batches > batches:
                     back_off_s, self._failures = FIRST_BACK_OFF_S, 1
                 self.state.status, self.state.reason = Status.BACKING_OFF, self._last_error
                 await self._note_stuck(error)
@@ -256,15 +256,15 @@ class PartitionTask:
             raise EbbtideError("a client of Kafka or Redis ended as if cancelled") from error
 
     async def _own(self) -> None:
-        """Own the partition from take-over to the first error."""
+        """Own the partition from recovery to the first error."""
         self._cache.clear()
         self._swept_day = -2
         self.state.status = Status.TAKING_OVER
-        # A step that Kafka was too slow for is given more time at each attempt.
+        # A micro-batch that Kafka was too slow for is given more time at each attempt.
         timeout_s = self.settings.publish_timeout_s * min(1 + self._failures, MOST_PATIENCE)
         publisher = make_publisher(self.settings, self._clients, self.partition, timeout_s)
         inputs = Inputs(self.settings, self._clients, self.partition, self.model, self._suspects)
-        take_over: TakeOver | None = None
+        recovery: Recovery | None = None
         try:
             await inputs.open()
 
@@ -272,7 +272,7 @@ class PartitionTask:
                 now_us = await self._trusted_now_us(publisher)
                 return None if now_us is None else self._clock.first_midnight_day(now_us)
 
-            take_over = TakeOver(
+            recovery = Recovery(
                 self.settings,
                 self._clients,
                 self.model,
@@ -283,37 +283,37 @@ class PartitionTask:
                 first_midnight_day,
                 self._metrics,
             )
-            mark = await take_over.run()
+            checkpoint = await recovery.run()
             assert self._store.facts is not None
             namespace = self._store.facts.change_namespace(self.settings)
             self._enricher = Enricher(self.model, namespace, self.settings.horizons)
             self._writer = OutputWriter(namespace)
-            inputs.seek(mark.offsets)
+            inputs.seek(checkpoint.offsets)
             self._stuck = await self._store.go_on()
-            self._metrics.note_take_over(take_over.found)
+            self._metrics.note_recovery(recovery.found)
             self._inputs = inputs
             self.state.is_tried = True
             self._running_since_s = asyncio.get_running_loop().time()
-            self.state.mark = mark
-            self.state.loading = LoadProgress(self.partition) if mark.is_loading else None
+            self.state.checkpoint = checkpoint
+            self.state.loading = LoadProgress(self.partition) if checkpoint.is_loading else None
             if self._stuck is None:
-                self._say_it_runs(mark)
+                self._say_it_runs(checkpoint)
             else:
                 self.state.reason = self._stuck.reason
                 await self._take_request(inputs)
-            if mark.is_loading:
-                await self._note_load(mark)
+            if checkpoint.is_loading:
+                await self._note_load(checkpoint)
             while not self.stopping.is_set():
-                mark = await self._step_in_time(mark, inputs, publisher)
-                await self._look_whether_unstuck(mark, inputs)
+                checkpoint = await self._batch_in_time(checkpoint, inputs, publisher)
+                await self._look_whether_unstuck(checkpoint, inputs)
                 self._tell_of_open_transactions()
-                self._note_recovery()
+                self._note_running()
         except STOPPING_ERRORS:
             # Whoever has lost the partition meanwhile may have seen what is no more.
             await publisher.confirm()
             raise
         finally:
-            self._keep_lag(take_over)
+            self._keep_lag(recovery)
             self._inputs = None
             self._cache.clear()
             await asyncio.gather(inputs.close(), publisher.close(), return_exceptions=True)
@@ -336,17 +336,17 @@ class PartitionTask:
         )
         await self._store.refuse_skip(request)
 
-    async def _look_whether_unstuck(self, mark: Mark, inputs: Inputs) -> None:
+    async def _look_whether_unstuck(self, checkpoint: Checkpoint, inputs: Inputs) -> None:
         """Say that the partition runs, once it has come past where it was stuck."""
         if self._stuck is not None and inputs.is_past(self._stuck):
             await self._store.keep_stuck(None)
             self._stuck = None
-            self._suspects.forget_before(mark.offsets)
-            self._say_it_runs(mark)
+            self._suspects.forget_before(checkpoint.offsets)
+            self._say_it_runs(checkpoint)
             await self._take_request(inputs)  # one that was not needed any more
 
-    def _say_it_runs(self, mark: Mark) -> None:
-        self.state.status, self.state.reason = Status.LOADING if mark.is_loading else Status.RUNNING, ""
+    def _say_it_runs(self, checkpoint: Checkpoint) -> None:
+        self.state.status, self.state.reason = Status.LOADING if checkpoint.is_loading else Status.RUNNING, ""
 
     async def _note_stuck(self, error: Exception) -> None:
         """Keep where and why the partition is stuck, so that it can be looked up beside the worker."""
@@ -359,29 +359,31 @@ class PartitionTask:
         except EXPECTED_ERRORS as failure:
             log.warning("partition %d: where it is stuck is not kept in Redis: %s", self.partition, failure)
 
-    def _note_recovery(self) -> None:
-        """A step has ended well. One that found nothing to do may have come before what fails."""
+    def _note_running(self) -> None:
+        """A micro-batch has ended well. One that found nothing to do may have come before what fails."""
         if asyncio.get_running_loop().time() - self._running_since_s >= RECOVERED_AFTER_S:
             self._failing_since_s = None
 
-    def _keep_lag(self, take_over: TakeOver | None) -> None:
+    def _keep_lag(self, recovery: Recovery | None) -> None:
         """Keep where the partition stood, for as long as it does not run."""
         if self._inputs is not None:
             self._last_lag = self._inputs.lag()
-        if self.state.mark is not None:
-            self._offsets = self.state.mark.offsets
-        elif take_over is not None and take_over.stored is not None:
-            self._offsets = take_over.stored.mark.offsets
+        if self.state.checkpoint is not None:
+            self._offsets = self.state.checkpoint.offsets
+        elif recovery is not None and recovery.stored is not None:
+            self._offsets = recovery.stored.checkpoint.offsets
 
-    async def _step_in_time(self, mark: Mark, inputs: Inputs, publisher: Publisher) -> Mark:
-        """One step, or an error where it hangs."""
-        async with within(STEP_TIMEOUT_S + publisher.timeout_s, f"step {mark.step + 1}"):
-            if mark.is_loading:
-                return await self._load_step(mark, inputs, publisher)
-            return await self._step(mark, inputs, publisher)
+    async def _batch_in_time(
+        self, checkpoint: Checkpoint, inputs: Inputs, publisher: Publisher
+    ) -> Checkpoint:
+        """One micro-batch, or an error where it hangs."""
+        async with within(BATCH_TIMEOUT_S + publisher.timeout_s, f"micro-batch {checkpoint.batch_id + 1}"):
+            if checkpoint.is_loading:
+                return await self._load_batch(checkpoint, inputs, publisher)
+            return await self._run_batch(checkpoint, inputs, publisher)
 
-    async def _step(self, mark: Mark, inputs: Inputs, publisher: Publisher) -> Mark:
-        """One step, if there is anything to do.
+    async def _run_batch(self, checkpoint: Checkpoint, inputs: Inputs, publisher: Publisher) -> Checkpoint:
+        """One micro-batch, if there is anything to do.
 
         1. Fetch; while customers are due, some of them are swept first.
         2. Compute: records up to the midnights they lie behind.
@@ -389,8 +391,8 @@ class PartitionTask:
         4. Publish.
         5. Empty the outbox, of which nothing is needed any more: so nothing of an erased customer stays in Redis.
         """
-        work = self._begin_step()
-        day = mark.midnight_day
+        work = self._begin_batch()
+        day = checkpoint.midnight_day
         fetched = await self._sweep_and_fetch(work, day, inputs)
         with self._pace.records() if any(inputs.buffers.values()) else nullcontext():
             trusted_us = await self._trusted_now_us(publisher)
@@ -399,49 +401,51 @@ class PartitionTask:
             self._watch.lap("fetch")
             while not work.records or not (work.is_full or work.records >= self._most_records):
                 limit = min(UNIT_RECORDS, self.settings.batch_max_records, self._most_records)
-                segment = self._clock.take(inputs, day, trusted_us, limit)
-                if not segment.arrived and segment.midnight_day == day:
+                time_slice = self._clock.take(inputs, day, trusted_us, limit)
+                if not time_slice.arrived and time_slice.midnight_day == day:
                     break
                 if work.records:
                     await self._sweep(work, day)
-                    await asyncio.sleep(0)  # a small step has turns enough when it waits for Redis and Kafka
-                day = segment.midnight_day
-                with self._narrowing_down(work, inputs, segment.arrived):
-                    await work.process(segment)
-            if work.records == 0 and work.swept == 0 and day == mark.midnight_day:
+                    await asyncio.sleep(
+                        0
+                    )  # a small micro-batch has turns enough when it waits for Redis and Kafka
+                day = time_slice.midnight_day
+                with self._narrowing_down(work, inputs, time_slice.arrived):
+                    await work.process(time_slice)
+            if work.records == 0 and work.swept == 0 and day == checkpoint.midnight_day:
                 await self._look_after()
                 is_caught_up = all(inputs.is_caught_up(topic) for topic in inputs.buffers)
                 self.state.is_idle = is_caught_up and not self._is_sweeping(day)
-                return mark
+                return checkpoint
             self.state.is_idle = False
-            step = work.step(mark, mark.next(day, inputs.offsets))
+            batch = work.micro_batch(checkpoint, checkpoint.next(day, inputs.offsets))
             self._watch.lap("compute")
-            await self._finish(step, publisher)
-        self._note(work, step)
+            await self._finish(batch, publisher)
+        self._note(work, batch)
         await self._store.empty_outbox()
         if inputs.is_at_end:
             look_in_small_portions()
-        return step.after
+        return batch.after
 
-    async def _load_step(self, mark: Mark, inputs: Inputs, publisher: Publisher) -> Mark:
-        """One step of the first load: folds records, or, once all have been, decides on some of the customers.
+    async def _load_batch(self, checkpoint: Checkpoint, inputs: Inputs, publisher: Publisher) -> Checkpoint:
+        """One micro-batch of the first load: folds records, or, once all have been, decides on some of the customers.
 
         Where an input is stuck, what came before is kept; the partition is then taken over anew, as always, since the
         consumer may have given records that nobody took.
         """
-        assert mark.load is not None
-        work, ends_load = self._begin_step(), False
+        assert checkpoint.load is not None
+        work, ends_load = self._begin_batch(), False
         stuck: StuckError | None = None
-        if mark.is_folded:
+        if checkpoint.is_folded:
             while not ends_load and not work.is_full:
-                ends_load = await work.enter(mark.midnight_day)
+                ends_load = await work.enter(checkpoint.midnight_day)
                 await asyncio.sleep(0)
         else:
             limit = min(UNIT_RECORDS, self.settings.batch_max_records, self._most_records)
-            ends_s = asyncio.get_running_loop().time() + LOAD_STEP_S
+            ends_s = asyncio.get_running_loop().time() + LOAD_BATCH_S
             while not work.has_loaded_enough and work.records < self._most_records:
                 try:
-                    records = await next_records(inputs, mark.load, limit)
+                    records = await next_records(inputs, checkpoint.load, limit)
                 except StuckError as error:
                     if work.records == 0:
                         raise
@@ -450,44 +454,46 @@ class PartitionTask:
                 if not records:
                     break
                 with self._narrowing_down(work, inputs, records):
-                    await work.load(records, mark.midnight_day)
+                    await work.load(records, checkpoint.midnight_day)
                 await asyncio.sleep(0)
                 if asyncio.get_running_loop().time() >= ends_s:
                     break
-            if inputs.offsets == mark.offsets:
+            if inputs.offsets == checkpoint.offsets:
                 await self._look_after()
-                return mark
-        step = work.step(mark, mark.next(mark.midnight_day, inputs.offsets, ends_load=ends_load))
+                return checkpoint
+        batch = work.micro_batch(
+            checkpoint, checkpoint.next(checkpoint.midnight_day, inputs.offsets, ends_load=ends_load)
+        )
         self._watch.lap("compute")
-        await self._finish(step, publisher)
-        self._note(work, step)
+        await self._finish(batch, publisher)
+        self._note(work, batch)
         await self._store.empty_outbox()
-        await self._note_load(step.after)
+        await self._note_load(batch.after)
         if stuck is not None:
             raise stuck
-        return step.after
+        return batch.after
 
-    async def _note_load(self, mark: Mark) -> None:
+    async def _note_load(self, checkpoint: Checkpoint) -> None:
         """Tell how far the first load has come, or that it is through."""
         progress = self.state.loading
         assert progress is not None
         customers = await self._store.count_due(FOREVER_DAY)
-        if mark.is_loading:
-            progress.note(mark, customers, await self._store.count_due(UNDECIDED_DAY))
+        if checkpoint.is_loading:
+            progress.note(checkpoint, customers, await self._store.count_due(UNDECIDED_DAY))
             return
         log.info("partition %d: first load done: %d customers decided on", self.partition, customers)
         self.state.loading = None
-        self._say_it_runs(mark)
+        self._say_it_runs(checkpoint)
 
-    def _begin_step(self) -> Computation:
+    def _begin_batch(self) -> BatchProcessor:
         self._watch = Stopwatch()
-        return Computation(
+        return BatchProcessor(
             self.settings, self.model, self._enricher, self._store, self._cache, self._writer, self._limits
         )
 
     @contextmanager
     def _narrowing_down(
-        self, work: Computation, inputs: Inputs, records: Sequence[Arrived]
+        self, work: BatchProcessor, inputs: Inputs, records: Sequence[Arrived]
     ) -> Iterator[None]:
         """Take records inside the block; an error that nothing foresees is told with the record where it takes one."""
         try:
@@ -500,15 +506,15 @@ class PartitionTask:
                 raise _record_error(records[0], error) from error
             raise
 
-    def _narrow_down(self, work: Computation, inputs: Inputs) -> None:
-        """Have the next steps take fewer records, until what this one could not take is behind them.
+    def _narrow_down(self, work: BatchProcessor, inputs: Inputs) -> None:
+        """Have the next micro-batches take fewer records, until what this one could not take is behind them.
 
-        Of a record that no step survives, the offset is known once a step takes that record alone.
+        Of a record that no micro-batch survives, the offset is known once a micro-batch takes that record alone.
         """
         self._most_records = max(1, work.records // NARROWED_BY)
         self._narrow_before = inputs.offsets
 
-    async def _sweep_and_fetch(self, work: Computation, day: int, inputs: Inputs) -> int:
+    async def _sweep_and_fetch(self, work: BatchProcessor, day: int, inputs: Inputs) -> int:
         """Gives how many records came. While customers are due, slices of them are swept until some come."""
         if not self._is_sweeping(day):
             return await inputs.fill(0 if any(inputs.buffers.values()) else FETCH_TIMEOUT_MS)
@@ -527,7 +533,7 @@ class PartitionTask:
             if is_through or work.is_full or any(inputs.buffers.values()) or now_s() >= ends_s:
                 return fetched
 
-    async def _sweep(self, work: Computation, day: int) -> float:
+    async def _sweep(self, work: BatchProcessor, day: int) -> float:
         """Sweep a slice of the customers who are due if the pace allows; gives the seconds to wait if it does not."""
         if not self._is_sweeping(day):
             return 0.0
@@ -540,11 +546,11 @@ class PartitionTask:
         self._swept_at_s = now_s()
         return 0.0
 
-    async def _finish(self, step: Step, publisher: Publisher) -> None:
+    async def _finish(self, batch: MicroBatch, publisher: Publisher) -> None:
         """Persist, then publish: after a crash in between, the outbox is in Redis."""
-        await self._store.persist(step)
+        await self._store.persist(batch)
         self._watch.lap("persist")
-        await publisher.publish(step.outbox, step.after)
+        await publisher.publish(batch.outbox, batch.after)
         self._watch.lap("publish")
 
     async def _look_after(self) -> None:
@@ -583,23 +589,23 @@ class PartitionTask:
         self.state.is_clock_trusted = now_us is not None
         return now_us
 
-    def _note(self, work: Computation, step: Step) -> None:
-        mark = step.after
-        self._metrics.note_step(work, step, self._watch, self._now_us())
-        self._metrics.note_midnights(self.partition, step.before.midnight_day, mark.midnight_day)
+    def _note(self, work: BatchProcessor, batch: MicroBatch) -> None:
+        checkpoint = batch.after
+        self._metrics.note_batch(work, batch, self._watch, self._now_us())
+        self._metrics.note_midnights(self.partition, batch.before.midnight_day, checkpoint.midnight_day)
         self._metrics.note_lookups(*self._cache.drain_counts())
         self._cache.trim()
-        if all(mark.offsets[topic] >= offset for topic, offset in self._narrow_before.items()):
+        if all(checkpoint.offsets[topic] >= offset for topic, offset in self._narrow_before.items()):
             self._most_records = self.settings.batch_max_records
-        self.state.mark = mark
+        self.state.checkpoint = checkpoint
         self._failing_since_s = None
-        self.state.steps += 1
+        self.state.batches += 1
         self.state.outcomes += work.results.outcomes
         self.state.changes += len(work.results.changes)
         log.debug(
-            "partition %d: step %d published: %d records, %d changes",
+            "partition %d: micro-batch %d published: %d records, %d changes",
             self.partition,
-            mark.step,
+            checkpoint.batch_id,
             work.records,
             len(work.results.changes),
         )
@@ -616,10 +622,10 @@ class PartitionTask:
 
 
 def _record_error(arrived: Arrived, error: Exception) -> RecordError:
-    """The error of a record that a step took alone, and failed."""
+    """The error of a record that a micro-batch took alone, and failed."""
     topic, offset = arrived.topic, arrived.record.offset
     where = f"{arrived.record.topic}, partition {arrived.record.partition}: offset {offset}"
-    reason = f"{where} ends every step that takes it: {type(error).__name__}: {one_line(error)}"
+    reason = f"{where} ends every micro-batch that takes it: {type(error).__name__}: {one_line(error)}"
     return RecordError(Stuck(topic, offset, offset + 1, "record", reason))
 
 

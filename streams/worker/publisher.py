@@ -1,7 +1,7 @@
-"""Publishing a step, by either processing guarantee.
+"""Publishing a micro-batch, by either processing guarantee.
 
-Exactly-once: one Kafka transaction of the partition's own transactional id holds a step's output records and the input
-offsets that they come from. At-least-once: the records alone; Redis knows the offsets, and a step is published again
+Exactly-once: one Kafka transaction of the partition's own transactional id holds a batch's output records and the input
+offsets that they come from. At-least-once: the records alone; Redis knows the offsets, and a batch is published again
 after a crash.
 """
 
@@ -19,7 +19,7 @@ from aiokafka.errors import TransactionalIdAuthorizationFailed
 from aiokafka.structs import OffsetAndMetadata
 
 from schemas.topics import INPUT_TOPICS
-from streams.checkpoint import Mark
+from streams.checkpoint import Checkpoint
 from streams.kafka.clients import Producer
 from streams.outbox import OutputRecord
 from streams.settings import Settings
@@ -39,7 +39,7 @@ OPEN_TIMEOUT_S = 60.0
 
 
 class Publisher(ABC):
-    """Publishes the steps of one partition, one after the other."""
+    """Publishes the micro-batches of one partition, one after the other."""
 
     def __init__(self, settings: Settings, clients: Clients, partition: int, timeout_s: float) -> None:
         self.settings = settings
@@ -57,8 +57,8 @@ class Publisher(ABC):
         """Fence a worker of Ebbtide 0.1 too, where its transactional id was another."""
 
     @abstractmethod
-    async def publish(self, records: Sequence[OutputRecord], mark: Mark) -> None:
-        """Publish a step and where it ends; on any error the publisher is of no more use."""
+    async def publish(self, records: Sequence[OutputRecord], checkpoint: Checkpoint) -> None:
+        """Publish a micro-batch and where it ends; on any error the publisher is of no more use."""
 
     @abstractmethod
     async def confirm(self) -> None:
@@ -121,7 +121,7 @@ def _append(batch: Any, record: OutputRecord) -> Any:
 
 
 class TransactionalPublisher(Publisher):
-    """Exactly-once: a step's records and offsets become visible together or not at all."""
+    """Exactly-once: a micro-batch's records and offsets become visible together or not at all."""
 
     def _producer_settings(self) -> dict[str, Any]:
         return {
@@ -160,19 +160,19 @@ class TransactionalPublisher(Publisher):
             await producer.begin_transaction()
             await producer.abort_transaction()
 
-    async def publish(self, records: Sequence[OutputRecord], mark: Mark) -> None:
+    async def publish(self, records: Sequence[OutputRecord], checkpoint: Checkpoint) -> None:
         """One transaction.
 
         1. Begin.
         2. Send the records, and wait for each.
-        3. Add the offsets, with the mark as their metadata.
+        3. Add the offsets, with the checkpoint as their metadata.
         4. Commit.
         """
         async with asyncio.timeout(self.timeout_s):
             await self._producer.begin_transaction()
             await self._send(records)
             await self._producer.send_offsets_to_transaction(
-                offsets_with_mark(self.settings, self.partition, mark), self.settings.group_id
+                offsets_with_checkpoint(self.settings, self.partition, checkpoint), self.settings.group_id
             )
             await self._producer.commit_transaction()
 
@@ -199,7 +199,7 @@ class TransactionalPublisher(Publisher):
 
 
 class AtLeastOncePublisher(Publisher):
-    """At-least-once: after a crash the last step may be published again; consumers drop repeats by `change_id`."""
+    """At-least-once: after a crash the last batch may be published again; consumers drop repeats by `change_id`."""
 
     async def open(self) -> None:
         """Connect; there is nobody to fence but through Redis."""
@@ -212,7 +212,7 @@ class AtLeastOncePublisher(Publisher):
     async def confirm(self) -> None:
         """Nobody is fenced."""
 
-    async def publish(self, records: Sequence[OutputRecord], mark: Mark) -> None:
+    async def publish(self, records: Sequence[OutputRecord], checkpoint: Checkpoint) -> None:
         """Send, and wait for each record."""
         async with asyncio.timeout(self.timeout_s):
             await self._send(records)
@@ -235,15 +235,21 @@ def transactional_ids_prefix(settings: Settings) -> str:
     return f"ebbtide-{settings.joined}-"
 
 
-def offsets_with_mark(
-    settings: Settings, partition: int, mark: Mark
+def offsets_with_checkpoint(
+    settings: Settings, partition: int, checkpoint: Checkpoint
 ) -> dict[TopicPartition, OffsetAndMetadata]:
-    """All three offsets, those that did not move too, each with the step, its token, the midnight, the first load."""
-    said: dict[str, object] = {"step": mark.step, "token": mark.token, "midnight_day": mark.midnight_day}
-    if mark.load is not None:
-        said["load"] = mark.load
+    """All three offsets, those that did not move too, each with the batch, its token, the midnight, the first load."""
+    said: dict[str, object] = {
+        "step": checkpoint.batch_id,
+        "token": checkpoint.token,
+        "midnight_day": checkpoint.midnight_day,
+    }
+    if checkpoint.load is not None:
+        said["load"] = checkpoint.load
     metadata = msgspec.json.encode(said).decode()
     return {
-        TopicPartition(settings.topic(topic), partition): OffsetAndMetadata(mark.offsets[topic], metadata)
+        TopicPartition(settings.topic(topic), partition): OffsetAndMetadata(
+            checkpoint.offsets[topic], metadata
+        )
         for topic in INPUT_TOPICS
     }

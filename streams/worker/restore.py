@@ -1,4 +1,4 @@
-"""Rebuilding a partition's Redis from Kafka: aggregates from the inputs, decisions from `ebbtide-decisions`.
+"""Restoring a partition's Redis from Kafka: aggregates from the inputs, decisions from `ebbtide-decisions`.
 
 Nothing is decided and nothing published: the inputs are folded exactly up to the committed offsets, and what was
 decided from them is taken as it was published.
@@ -21,7 +21,7 @@ from enrichment.model import Model
 from schemas.dead_letters import Rejection
 from schemas.events import Consent, Event
 from schemas.topics import INPUT_TOPICS, InputTopic
-from streams.checkpoint import FirstLoad, Mark, Skipped
+from streams.checkpoint import Checkpoint, FirstLoad, Skipped
 from streams.errors import EbbtideError
 from streams.kafka.fetching import UnreadableError
 from streams.settings import Settings
@@ -42,34 +42,34 @@ STALLED_AFTER_S = 60.0
 
 
 class LogTooShortError(EbbtideError):
-    """The inputs no longer reach back to where a rebuild must begin."""
+    """The inputs no longer reach back to where a restore must begin."""
 
 
-async def rebuild(
+async def restore(
     settings: Settings,
     clients: Clients,
     model: Model,
     store: StateStore,
     partition: int,
-    committed: Mark,
+    committed: Checkpoint,
     beginnings: Mapping[InputTopic, int],
 ) -> tuple[int, Facts | None]:
-    """Make Redis what it was at Kafka's committed step; gives how many records that took, and the facts in Kafka.
+    """Make Redis what it was at Kafka's committed batch; gives how many records that took, and the facts in Kafka.
 
     1. Read the decisions, and check that the erasure keys are those by which they remember who was erased.
-    2. Mark the partition as rebuilding, and delete what is held of it.
+    2. Checkpoint the partition as restoring, and delete what is held of it.
     3. Fold the inputs from their beginning to the committed offsets, without what was skipped, whether or not it can
        be read now: the first load before the rest, and of each the consents first, so that nothing is kept that a
        denial has deleted.
-    4. Write the states of everyone about whom anything was decided, and only then the committed mark. Whoever was
+    4. Write the states of everyone about whom anything was decided, and only then the committed checkpoint. Whoever was
        known had a decision, be it that nothing may be decided; nobody else was. But in a first load who is known may
        not have been decided on yet.
     """
     load = committed.load
-    if committed.step > 0:  # before the first step nothing was read
+    if committed.batch_id > 0:  # before the first micro-batch nothing was read
         check_reach(settings, partition, beginnings, {} if load is None else load.starts)
-    log.warning("partition %d: rebuilding Redis up to step %d", partition, committed.step)
-    table = await read_decisions(settings, clients, partition)
+    log.warning("partition %d: restoring Redis up to micro-batch %d", partition, committed.batch_id)
+    table = await read_changelog(settings, clients, partition)
     store.facts = facts_after(table.facts, settings, partition, is_begun=True)
     await store.begin_rebuild(committed, model.fingerprint)
     await store.wipe()
@@ -97,12 +97,12 @@ async def rebuild(
         ]
         await store.put_rebuilt([stored_state(customer) for customer in part])
     await store.end_rebuild(committed, model.fingerprint)
-    log.warning("partition %d: rebuilt %d customers from %d records", partition, len(ids), fold.records)
+    log.warning("partition %d: restored %d customers from %d records", partition, len(ids), fold.records)
     return fold.records, table.facts
 
 
 def _parts(
-    beginnings: Mapping[InputTopic, int], committed: Mark
+    beginnings: Mapping[InputTopic, int], committed: Checkpoint
 ) -> Iterator[dict[InputTopic, tuple[int, int]]]:
     """The offsets to fold, by topic: those of the first load, if there was one, and then the others."""
     starts = dict(beginnings)
@@ -298,7 +298,7 @@ class _Fold:
         return self._newest_day[topic]
 
 
-async def read_decisions(settings: Settings, clients: Clients, partition: int) -> DecisionTable:
+async def read_changelog(settings: Settings, clients: Clients, partition: int) -> DecisionTable:
     """Everything that was ever decided in a partition; raises `StoppedError` for decisions of another group."""
     table = DecisionTable(settings.group_id)
     tp = TopicPartition(settings.topic(DECISIONS), partition)
@@ -318,15 +318,15 @@ async def read_decisions(settings: Settings, clients: Clients, partition: int) -
 def check_reach(
     settings: Settings, partition: int, beginnings: Mapping[InputTopic, int], starts: Mapping[InputTopic, int]
 ) -> None:
-    """Raise `LogTooShortError` where a rebuild would miss records, unless that is allowed.
+    """Raise `LogTooShortError` where a restore would miss records, unless that is allowed.
 
     `starts` are the offsets at which the partition began, as far as they are known; else they are 0.
     """
-    if settings.rebuild_from_short_log:
+    if settings.restore_from_short_log:
         return
     for topic, offset in beginnings.items():
         if offset > starts.get(topic, 0):
             raise LogTooShortError(
-                f"partition {partition}: stopped: Redis must be rebuilt, but {settings.topic(topic)} begins at offset "
-                f"{offset}: older records are gone. EBBTIDE_REBUILD_FROM_SHORT_LOG=true rebuilds from what is left"
+                f"partition {partition}: stopped: Redis must be restored, but {settings.topic(topic)} begins at offset "
+                f"{offset}: older records are gone. EBBTIDE_REBUILD_FROM_SHORT_LOG=true restores from what is left"
             )

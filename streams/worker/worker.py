@@ -28,7 +28,7 @@ from streams.worker.watch import Watch
 log = logging.getLogger(__name__)
 
 GRACE_S = 10.0
-"""How long a task may take to finish its step before it is cancelled."""
+"""How long a task may take to finish its micro-batch before it is cancelled."""
 CANCELLED_WITHIN_S = 5.0
 """How long whatever was cancelled may take to end."""
 LEFT_WITHIN_S = 5.0
@@ -42,7 +42,7 @@ class Worker:
     """Joins the group, and keeps one `PartitionTask` per assigned partition.
 
     The member only holds the assignment. Each task reads its three inputs through a consumer of its own, so that one
-    partition's take-over, rebuild or error holds up no other.
+    partition's recovery, restore or error holds up no other.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Worker:
             task.add_done_callback(self._note_end)
 
     async def stop(self) -> None:
-        """Finish the steps under way, leave the group, and let go of all connections; waits for nothing without end."""
+        """Finish the batches under way, leave the group, and close all connections; waits for nothing without end."""
         for task in self._background:
             task.cancel()
         await self.watch.stop()
@@ -120,7 +120,7 @@ class Worker:
     def not_ready_because(self) -> str | None:
         """Why this worker can't work; None where it can.
 
-        It can where the group has given its assignment, Kafka and Redis answer, and the first take-over of each
+        It can where the group has given its assignment, Kafka and Redis answer, and the first recovery of each
         partition has ended. How it ended does not matter: a partition that no worker can run says nothing of this one.
         """
         if self.failure is not None:
@@ -186,7 +186,7 @@ class Worker:
                 self._fail(f"the group membership failed: {type(error).__name__}: {error}")
 
     def _fail(self, reason: str) -> None:
-        """End all partitions: something is wrong that no take-over can mend.
+        """End all partitions: something is wrong that no recovery can mend.
 
         Only the first reason is news to the supervisor: it reports some itself, and would wake itself without end.
         """

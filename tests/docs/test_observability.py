@@ -15,7 +15,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from streams.checkpoint import FirstLoad, Mark
+from streams.checkpoint import Checkpoint, FirstLoad
 from streams.settings import Settings
 from streams.worker.clients import RealClients
 from streams.worker.clock import EventClock
@@ -42,7 +42,9 @@ async def exported(monkeypatch: pytest.MonkeyPatch) -> Labels:
     settings = Settings()
     worker = Worker(settings)
     task = PartitionTask(settings, worker.model, RealClients(settings), EventClock(), 0)
-    task.state.mark = Mark(1, "token", 20_000, {}, FirstLoad({"consents": 0}, {"consents": 1}, 20_000))
+    task.state.checkpoint = Checkpoint(
+        1, "token", 20_000, {}, FirstLoad({"consents": 0}, {"consents": 1}, 20_000)
+    )
     task.state.status = Status.LOADING
     task.state.loading = LoadProgress(0)
     task.state.loading.seconds_left = 60.0
@@ -56,7 +58,7 @@ async def exported(monkeypatch: pytest.MonkeyPatch) -> Labels:
     monkeypatch.setattr(PartitionTask, "count_due", no_customers)
     worker.metrics.note_midnights(0, 1, 2)
     worker.metrics.note_back_off(OSError())
-    with worker.metrics.rebuild(0):
+    with worker.metrics.restore(0):
         text, _ = await Exposition(worker).answer("")
     labels: Labels = {}
     for family in text_string_to_metric_families(text.decode()):

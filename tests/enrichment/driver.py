@@ -163,7 +163,7 @@ class Partition:
     def _store(self, results: Results) -> None:
         """As a step does: the state of whoever is touched, and of others the day to which they are put off."""
         self.states.update({customer.id: encode(customer.state) for customer in results.touched.values()})
-        for customer in {**results.put_off, **results.touched}.values():
+        for customer in {**results.rescheduled, **results.touched}.values():
             state = decode(self.states[customer.id])
             if not self.stale:
                 state.due_day = customer.state.due_day

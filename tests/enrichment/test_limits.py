@@ -15,7 +15,7 @@ from enrichment.customer.orders import Refund
 from enrichment.customer.size_limits import MAX_HELD_BYTES
 from enrichment.customer.validation import check_against_model
 from enrichment.deciding.results import Results
-from streams.state.changelog import decision_records
+from streams.state.changelog import changelog_records
 from streams.state.codec import decode, encode
 from streams.worker.outputs import OutputWriter
 from tests.enrichment.driver import Partition
@@ -77,7 +77,7 @@ def published(partition: Partition, results: Results) -> list[int]:
     writer = OutputWriter("n" * 200)
     records = [writer.change(change) for change in results.changes]
     records += writer.ends(results.finish())
-    records += decision_records(results, {}, "g" * 200)
+    records += changelog_records(results, {}, "g" * 200)
     return [
         len(record.key or b"")
         + len(record.value or b"")

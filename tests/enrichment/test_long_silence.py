@@ -74,10 +74,10 @@ def test_midnights_on_which_nothing_can_happen_are_not_walked(monkeypatch: pytes
     """One order, and a time until the year 9999: some thousand feature rows, not three million."""
     rows = 0
 
-    def counting(views: Any, view_at: Any, days: Any, by: Model) -> Any:
+    def counting(snapshots: Any, snapshot_at: Any, days: Any, by: Model) -> Any:
         nonlocal rows
         rows += len(days)
-        return build_features(views, view_at, days, by)
+        return build_features(snapshots, snapshot_at, days, by)
 
     monkeypatch.setattr("enrichment.enricher.build_features", counting)
     partition = Partition(model())

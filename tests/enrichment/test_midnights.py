@@ -74,12 +74,12 @@ class EveryMidnight(Partition):
         cause = Cause("consent" if leaves else "time")
         decider.decide(customer, decision, table, 0, midnight_us(today), cause, results)
         if decision.pending is not None and decision.pending.due_day <= today:
-            decider.fire(customer, table.features.view(0), midnight_us(today), results)
+            decider.fire(customer, table.features.snapshot(0), midnight_us(today), results)
         results.touched[customer.id] = customer
 
     def _row(self, customer: Customer, today: int) -> Table:
         return self.enricher._table(
-            [customer.view()], np.zeros(1, dtype=np.int64), np.array([today], dtype=np.int64)
+            [customer.snapshot()], np.zeros(1, dtype=np.int64), np.array([today], dtype=np.int64)
         )
 
 
@@ -173,11 +173,11 @@ def test_who_is_put_off_is_not_touched() -> None:
         partition.enricher.advance(partition.customers.values(), today, results)
         state = partition.customers["c"].state
         assert was_due is not None
-        assert set(results.put_off) == ({"c"} if was_due <= today else set())
+        assert set(results.rescheduled) == ({"c"} if was_due <= today else set())
         assert bool(results.changes) <= bool(results.touched)
         if not results.touched:
             assert encode(msgspec.structs.replace(state, due_day=was_due)) == before
-        seen.add((bool(results.put_off), bool(results.touched)))
+        seen.add((bool(results.rescheduled), bool(results.touched)))
     assert seen == {(False, False), (True, False), (True, True)}
 
 

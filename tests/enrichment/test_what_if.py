@@ -13,7 +13,7 @@ from enrichment.insight.what_if import TIERS, WhatIf, what_if, what_if_document,
 from enrichment.model import Model
 from enrichment.scoring.standing import TIER
 from enrichment.tiers.capacity import CapacityError
-from enrichment.tiers.population import UNKNOWN_AGE, Roster, roster_of
+from enrichment.tiers.population import UNKNOWN_AGE, Population, population_of
 from tests.enrichment.driver import Document, Partition
 from tests.enrichment.records import consent, day, engagement, model, order
 
@@ -44,10 +44,10 @@ def shop(used: Model, customers: int = 60) -> Partition:
     return partition
 
 
-def roster(partition: Partition, dwell_known: bool = True) -> Roster:
+def population(partition: Partition, dwell_known: bool = True) -> Population:
     """Everyone as of now, with the age of their tier as the stream knows it."""
     today = partition.midnight_day
-    return roster_of(
+    return population_of(
         (
             partition.profile(name),
             today - customer.decision.changed_days[TIER] if dwell_known else None,
@@ -64,25 +64,25 @@ def tiers(partition: Partition, names: Sequence[str]) -> list[str | None]:
 @pytest.fixture(scope="module")
 def tried() -> tuple[Partition, WhatIf]:
     partition = shop(model())
-    return partition, what_if(partition.model, roster(partition), CAPACITIES)
+    return partition, what_if(partition.model, population(partition), CAPACITIES)
 
 
 def test_everyone_goes_where_the_stream_puts_them_when_it_gets_the_thresholds() -> None:
     """Oracle: the stream itself with the model of the what-if, at the same midnight; with hysteresis and dwell."""
     partition = shop(model())
-    found = what_if(partition.model, roster(partition), CAPACITIES)
+    found = what_if(partition.model, population(partition), CAPACITIES)
     partition.restart(with_capacities(partition.model, found.fitted, CAPACITIES))
     partition.pass_midnight(TODAY)
     assert found.moved.any()
     assert found.dwelling.any()
     assert np.any(found.then != found.alone)
-    assert tiers(partition, found.roster.customer_ids) == [TIERS[rank] for rank in found.then]
+    assert tiers(partition, found.population.customer_ids) == [TIERS[rank] for rank in found.then]
 
 
 def test_capacities_hold_exactly_by_the_thresholds_alone() -> None:
     """Without hysteresis and dwell, the stream has as many in each tier as it was given room for."""
     partition = shop(model(hysteresis={"score_margin": 0, "dwell_days": 0}))
-    found = what_if(partition.model, roster(partition), CAPACITIES)
+    found = what_if(partition.model, population(partition), CAPACITIES)
     document = what_if_document(found)
     assert [tier["then"]["customers"] for tier in document["tiers"][:3]] == [6, 11, 10]
     assert document["customers"] == {"with_order": 59, "without_order": 3, "without_standing": 1}
@@ -92,8 +92,8 @@ def test_capacities_hold_exactly_by_the_thresholds_alone() -> None:
 def test_where_dwell_is_not_known_nobody_is_held_by_it(tried: tuple[Partition, WhatIf]) -> None:
     """As from a file of profiles: those whom dwell held now count as moved, and are told of apart."""
     partition, known = tried
-    unknown = what_if(partition.model, roster(partition, dwell_known=False), CAPACITIES)
-    assert set(unknown.roster.tier_age_days.tolist()) == {UNKNOWN_AGE}
+    unknown = what_if(partition.model, population(partition, dwell_known=False), CAPACITIES)
+    assert set(unknown.population.tier_age_days.tolist()) == {UNKNOWN_AGE}
     assert not unknown.dwelling.any()
     assert np.array_equal(unknown.then != known.then, known.dwelling)
 
@@ -114,7 +114,7 @@ def test_dwell_is_over_on_the_seventh_day() -> None:
     """As docs/scores.md has it: a dimension changes again `dwell_days` later at the earliest."""
     found = what_if(
         model(),
-        roster_of(
+        population_of(
             [(profile_of(80, "inside"), 6), (profile_of(79, "inside"), 7), (profile_of(5, "inside"), 90)]
         ),
         {"named": "0"},
@@ -130,7 +130,7 @@ def test_a_first_order_that_no_standing_knows_of_brings_the_plain_rule_at_once()
         (profile_of(41, "inside"), 90),
         (profile_of(5, "inside"), 90),
     ]
-    found = what_if(model(), roster_of(profiles), {"strategic": "0"})
+    found = what_if(model(), population_of(profiles), {"strategic": "0"})
     assert [TIERS[rank] for rank in found.then] == ["field", "inside", "inside"]
 
 
@@ -151,7 +151,7 @@ def test_money_is_that_of_the_profiles(tried: tuple[Partition, WhatIf]) -> None:
     """Oracle: the sum over the profiles of all customers with an order and a standing."""
     partition, found = tried
     document = what_if_document(found)
-    profiles = [partition.profile(name) for name in found.roster.customer_ids]
+    profiles = [partition.profile(name) for name in found.population.customer_ids]
     for name, part in (("cost_to_serve_365d", "aggregates"), ("customer_lifetime_value_365d", "traits")):
         amounts = [float(profile[part][name] or 0) for profile in profiles]
         assert sum(float(tier["now"][name]) for tier in document["tiers"]) == pytest.approx(sum(amounts))
@@ -162,7 +162,7 @@ def test_what_if_changes_nothing(tried: tuple[Partition, WhatIf]) -> None:
     """Neither a standing nor the model."""
     partition, _ = tried
     before, fingerprint = tiers(partition, sorted(partition.customers)), partition.model.fingerprint
-    what_if(partition.model, roster(partition), {"strategic": "0", "named": "1", "field": "1"})
+    what_if(partition.model, population(partition), {"strategic": "0", "named": "1", "field": "1"})
     assert tiers(partition, sorted(partition.customers)) == before
     assert partition.model.fingerprint == fingerprint
 
@@ -171,7 +171,7 @@ def test_capacities_that_the_model_keeps_hold_for_tiers_that_are_not_asked_for()
     """So that a question about one tier does not give up what was decided for another."""
     kept = model(tiers={"capacities": {"strategic": "3", "named": "50%"}})
     partition = shop(kept, customers=30)
-    asked = what_if_document(what_if(kept, roster(partition), {"strategic": "5"}))
+    asked = what_if_document(what_if(kept, population(partition), {"strategic": "5"}))
     told: dict[str, Any] = {tier["tier"]: (tier["capacity"], tier["asked"]) for tier in asked["tiers"]}
     assert told["strategic"] == ("5", True)
     assert told["named"] == ("50%", False)
@@ -187,4 +187,4 @@ def test_without_any_capacity_there_is_nothing_to_compare_with() -> None:
     """Neither asked for nor kept."""
     partition = shop(model(), customers=5)
     with pytest.raises(CapacityError, match="keeps no capacities"):
-        what_if(partition.model, roster(partition), {})
+        what_if(partition.model, population(partition), {})

@@ -6,12 +6,12 @@ least one of each kind, with fewer events; `--deep` runs every case, with more. 
 instants of the faults.
 
 How a case is written
-    @pytest.mark.fault_case("workers", "SIGKILL after 0.1–1 s", short=True)
+    @pytest.checkpoint.fault_case("workers", "SIGKILL after 0.1–1 s", short=True)
     def test_…(case: FaultCase) -> None:
         case.begin()                                    # topics, reader, and all events in the inputs
         for _ in range(case.choose(full=10, short=3)):
             with case.worker() as worker:               # a worker process; its log goes into case.log
-                case.until_steps(1, worker)             # it has published that many steps more
+                case.until_batches(1, worker)             # it has published that many micro-batches more
                 case.assert_mid_stream()                # enough records are still to come
                 worker.kill()
                 case.injected()                         # one fault more, ended now
@@ -41,6 +41,6 @@ What a case proves
     in a customer's sequence and values of `previous` that are not the last `current`. Anything else that differs
     (a change that replay does not have, a published standing that is not the stored one) fails the case as well.
     *faults injected* counts only what is known to have happened in mid-stream. *time to recover* is, from the end of
-    the last fault, how long it took until every partition with records to come had published a step made after it; it
+    the last fault, how long it took until every partition with records to come had published a batch made after it; it
     is never asserted.
 """

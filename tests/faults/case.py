@@ -156,10 +156,10 @@ class FaultCase:
                 raise AssertionError(f"not within {PATIENCE_S:g} s: {what}\n{at}\n{logs}")
             time.sleep(poll_s)
 
-    def until_steps(self, more: int, *workers: WorkerProcess) -> None:
-        """Wait until so many more steps are published than at this moment."""
-        before = self.progress.steps()
-        self.until(lambda: self.progress.steps() >= before + more, f"{more} more steps", *workers)
+    def until_batches(self, more: int, *workers: WorkerProcess) -> None:
+        """Wait until so many more micro-batches are published than at this moment."""
+        before = self.progress.batches()
+        self.until(lambda: self.progress.batches() >= before + more, f"{more} more micro-batches", *workers)
 
     def until_backlog(self, share: float, *workers: WorkerProcess) -> None:
         """Wait until no more than this share of all records is still to come."""

@@ -27,13 +27,13 @@ class Progress:
         self._offsets: dict[tuple[str, int], int] = {}
         self.problem: str | None = None
 
-    def steps(self) -> int:
-        """How many steps Kafka has, of all partitions together."""
+    def batches(self) -> int:
+        """How many micro-batches Kafka has, of all partitions together."""
         self._ask()
         return sum(self._steps.values())
 
-    def partition_steps(self) -> dict[int, int]:
-        """How many steps Kafka has of each partition that has been taken over."""
+    def partition_batches(self) -> dict[int, int]:
+        """How many micro-batches Kafka has of each partition that has been taken over."""
         self._ask()
         return dict(self._steps)
 
@@ -47,12 +47,12 @@ class Progress:
         self._ask()
         return dict(self._offsets)
 
-    def redis_steps(self) -> list[int]:
-        """The step of each partition in Redis; -1 where there is none."""
+    def redis_batches(self) -> list[int]:
+        """The micro-batch of each partition in Redis; -1 where there is none."""
         asked = self._redis.pipeline(transaction=False)
         for partition in range(self._partitions):
             asked.hget(PartitionKeys.of(self._settings, partition).meta, "step")
-        return [-1 if step is None else int(step) for step in asked.execute()]
+        return [-1 if batch is None else int(batch) for batch in asked.execute()]
 
     def members(self) -> dict[str, list[str]]:
         """The members of the consumer group, with the topic partitions that each is assigned."""

@@ -37,7 +37,7 @@ def bounce(
     """End one broker after the other, and start each again once every partition has gone on without it."""
     case.begin()
     with case.worker() as worker:
-        case.until_steps(1, worker)
+        case.until_batches(1, worker)
         for turn in range(case.choose(full=len(NODES), short=1)):
             case.assert_mid_stream()
             number = choose(turn)
@@ -51,16 +51,16 @@ def bounce(
 
 
 def until_all_go_on(case: FaultCase, *workers: WorkerProcess) -> None:
-    """Wait until every partition has published a step that was begun after this moment, or has no more to publish."""
-    before = case.progress.partition_steps()
+    """Wait until every partition has published a batch that was begun after this moment, or has no more to publish."""
+    before = case.progress.partition_batches()
 
     def have_gone_on() -> bool:
-        now = case.progress.partition_steps()
+        now = case.progress.partition_batches()
         return all(
-            now[partition] >= step + 2 or case.is_through(partition) for partition, step in before.items()
+            now[partition] >= batch + 2 or case.is_through(partition) for partition, batch in before.items()
         )
 
-    case.until(have_gone_on, "two more steps of every partition", *workers)
+    case.until(have_gone_on, "two more micro-batches of every partition", *workers)
 
 
 @pytest.mark.fault_case("brokers", "SIGKILL of each in turn")
@@ -119,7 +119,7 @@ def test_a_worker_without_its_coordinator_comes_back(
     case.begin()
     with case.worker() as worker:
         for _ in range(case.choose(full=3, short=1)):
-            case.until_steps(4, worker)
+            case.until_batches(4, worker)
             case.until(lambda: len(case.progress.members()) == 1, "a member", worker)
             case.assert_mid_stream()
             proxy = kafka_cluster.proxies[kafka_cluster.group_coordinator(case.settings.group_id)]
@@ -140,7 +140,7 @@ def test_a_worker_that_was_cut_off_is_fenced_by_the_one_that_took_over(
     case = proxied_case
     case.begin()
     with case.worker() as cut_off:
-        case.until_steps(8, cut_off)
+        case.until_batches(8, cut_off)
         for proxy in kafka_cluster.proxies.values():
             proxy.hold()
         beside = case.own_settings.model_copy(update={"web_port": lasting_port()})
@@ -167,7 +167,7 @@ def test_a_worker_without_any_link_comes_back(
         case.begin()
         with case.worker() as worker:
             for _ in range(case.choose(full=3, short=1)):
-                case.until_steps(4, worker)
+                case.until_batches(4, worker)
                 case.until(lambda: len(case.progress.members()) == 1, "a member", worker)
                 case.assert_mid_stream()
                 for link in links:
@@ -190,7 +190,7 @@ def test_links_to_kafka_that_break_all_the_time_cost_nothing(
     case.begin()
     with case.worker() as worker:
         for _ in range(case.choose(full=12, short=5)):
-            case.until_steps(4, worker)
+            case.until_batches(4, worker)
             case.assert_mid_stream()
             cut = sum(proxy.reset() for proxy in kafka_cluster.proxies.values())
             assert cut > case.workload.partitions, "not even a connection of each partition"
@@ -200,7 +200,7 @@ def test_links_to_kafka_that_break_all_the_time_cost_nothing(
     case.check()
 
 
-AGREE = "take-over: Redis and Kafka agree"
+AGREE = "recovery: Redis and Kafka agree"
 END_TXN = (26).to_bytes(2, "big")
 """What requests that end a transaction have after their length; the last byte of such a request says whether it
 commits."""
@@ -216,14 +216,14 @@ def is_commit(chunk: bytes) -> bool:
 def test_a_commit_without_an_answer_is_known_after_the_next_take_over(
     proxied_case: FaultCase, kafka_cluster: KafkaCluster
 ) -> None:
-    """Kafka commits, and the connection is reset before the answer: nothing of the step is published again."""
+    """Kafka commits, and the connection is reset before the answer: nothing of the micro-batch is published again."""
     case = proxied_case
     proxies = list(kafka_cluster.proxies.values())
     withheld_before = sum(proxy.answers_withheld for proxy in proxies)
     case.begin()
     with case.worker() as worker:
         for times in range(1, case.choose(full=11, short=5)):
-            case.until_steps(4, worker)
+            case.until_batches(4, worker)
             case.assert_mid_stream()
             concerned = first_that(is_commit)
             for proxy in proxies:
@@ -239,7 +239,7 @@ def test_a_commit_without_an_answer_is_known_after_the_next_take_over(
             case.injected()
             case.until(
                 lambda times=times: case.logged(AGREE) >= times,  # type: ignore[misc]
-                "a take-over that finds the commit",
+                "a recovery that finds the commit",
                 worker,
             )
         for proxy in proxies:
@@ -291,12 +291,12 @@ def test_brokers_that_can_write_no_more_cost_nothing(case: FaultCase, kafka_clus
 def test_an_only_broker_that_sleeps_costs_nothing(
     make_case: MakeCase, own_kafka: KafkaService, own_redis: OwnRedis
 ) -> None:
-    """Every partition gives up its step meanwhile; when the broker wakes, it does first what it was asked then."""
+    """Every partition gives up its batch meanwhile; when the broker wakes, it does first what it was asked then."""
     with make_case(own_kafka.bootstrap_servers, own_redis.url, publish_timeout_s=5.0) as case:
         case.begin()
         with case.worker() as worker:
             for _ in range(case.choose(full=3, short=1)):
-                case.until_steps(8, worker)
+                case.until_batches(8, worker)
                 case.assert_mid_stream()
                 with paused(own_kafka.pid):
                     wakes_at_s = time.monotonic() + 1.5 * case.settings.session_timeout_s
@@ -320,7 +320,7 @@ FORGETFUL = {
 def test_a_worker_that_was_idle_until_kafka_forgot_its_transactional_ids_goes_on(
     make_case: MakeCase, own_redis: OwnRedis
 ) -> None:
-    """It is not told, and learns it from its next step, of which nothing is lost."""
+    """It is not told, and learns it from its next micro-batch, of which nothing is lost."""
     with (
         start_own_kafka(FORGETFUL) as forgetful,
         make_case(forgetful.bootstrap_servers, own_redis.url) as case,

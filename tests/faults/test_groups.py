@@ -57,7 +57,7 @@ def test_workers_killed_together_leave_nothing_that_the_next_ones_cannot_mend(ca
             case.until(lambda: shared(*workers), "partitions shared by three", *workers)  # noqa: B023
             with stopped(workers):
                 next(sent)
-            case.until_steps(4, *workers)
+            case.until_batches(4, *workers)
             case.assert_mid_stream()
             for worker in workers:
                 os.killpg(worker.process.pid, signal.SIGKILL)
@@ -76,7 +76,7 @@ def test_a_worker_without_a_partition_takes_over_where_another_dies(case: FaultC
     next(sent)
     with ExitStack() as ends:
         first = ends.enter_context(case.worker())
-        case.until_steps(4, first)
+        case.until_batches(4, first)
         logs = [case.folder / f"late-{number}.log" for number in range(case.workload.partitions)]
         workers = [first, *(ends.enter_context(case.worker(log)) for log in logs)]
         case.until(
@@ -86,7 +86,7 @@ def test_a_worker_without_a_partition_takes_over_where_another_dies(case: FaultC
         )
         with stopped(workers):
             next(sent)
-        case.until_steps(4, *workers)
+        case.until_batches(4, *workers)
         case.assert_mid_stream()
         case.injected(len(logs))
         victim = next(worker for worker in workers if worker.partitions())
@@ -96,7 +96,7 @@ def test_a_worker_without_a_partition_takes_over_where_another_dies(case: FaultC
         with stopped(workers):
             next(sent)
         case.until(lambda: held(workers) == [1, 1, 1, 1], "a partition each", *workers)
-        case.until_steps(4, *workers)
+        case.until_batches(4, *workers)
         case.assert_mid_stream()
         with stopped(workers):
             next(sent)
@@ -126,7 +126,7 @@ def test_two_deployments_with_the_same_settings_are_one_group(case: FaultCase) -
     next(sent)
     with ExitStack() as ends:
         one = ends.enter_context(case.worker(case.folder / "one.log"))
-        case.until_steps(4, one)
+        case.until_batches(4, one)
         for number in range(2):
             settings = case.settings.model_copy(
                 update={"web_port": lasting_port(), "model": model, "faust_data_dir": folder / "faust"}
@@ -135,7 +135,7 @@ def test_two_deployments_with_the_same_settings_are_one_group(case: FaultCase) -
             case.until(lambda: shared(one, other), "partitions shared by both", one, other)  # noqa: B023
             with stopped((one, other)):
                 next(sent)
-            case.until_steps(4, one, other)
+            case.until_batches(4, one, other)
             case.assert_mid_stream()
             case.injected()
             if number == 0:

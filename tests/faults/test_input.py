@@ -38,7 +38,7 @@ def run_with_kills(case: FaultCase, until_share: float = 0.2) -> None:
     kills = case.choose(full=3, short=1)
     for number in range(kills):
         with case.worker() as worker:
-            case.until_steps(1, worker)
+            case.until_batches(1, worker)
             case.until_backlog(1 - (1 - until_share) * (number + 0.5) / kills, worker)
             case.assert_mid_stream()
             worker.kill()
@@ -203,13 +203,16 @@ def test_an_idle_partition_is_taken_over_clean_each_time_and_goes_on_when_record
             )
             few = sum(record.partition == IDLE for record in workload.records[:first])
             assert case.progress.offsets()["purchases", IDLE] == few > 0
-            step = case.progress.partition_steps()[IDLE]
+            batch = case.progress.partition_batches()[IDLE]
             case.assert_mid_stream()
             worker.kill()
             case.injected()
         run_with_kills(case)
-        assert case.progress.partition_steps()[IDLE] == step
-        assert case.logged(f"partition {IDLE}: take-over: Redis and Kafka agree (Redis at step {step}/") > 0
+        assert case.progress.partition_batches()[IDLE] == batch
+        assert (
+            case.logged(f"partition {IDLE}: recovery: Redis and Kafka agree (Redis at micro-batch {batch}/")
+            > 0
+        )
         with case.worker() as worker:
             still_to_send = len(workload.records) - first
             case.until(lambda: case.progress.backlog() == still_to_send, "all but the end", worker)
@@ -300,7 +303,7 @@ def test_what_others_abort_counts_for_nobody_and_what_they_leave_open_is_waited_
     case.sent_by_others(cuts[0], cuts[-1])
     case.send(cuts[-1])
     with case.worker() as worker:
-        case.until_steps(1, worker)
+        case.until_batches(1, worker)
         case.assert_mid_stream()
         worker.kill()
         case.injected()

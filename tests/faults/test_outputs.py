@@ -29,7 +29,7 @@ def test_an_output_that_comes_back_empty_has_all_that_is_published_from_then_on(
     before = 0
     with case.worker() as worker:
         for _ in range(case.choose(full=3, short=1)):
-            case.until_steps(8, worker)
+            case.until_batches(8, worker)
             with stopped_outside_transactions(case, worker):
                 before, had_before = len(case.seen().changes), before
                 assert before > had_before
@@ -62,7 +62,7 @@ def stopped_outside_transactions(case: FaultCase, worker: WorkerProcess) -> Iter
                 return
         finally:
             os.kill(worker.process.pid, signal.SIGCONT)
-        case.until_steps(1, worker)
+        case.until_batches(1, worker)
     raise AssertionError("it was never stopped between two transactions")
 
 

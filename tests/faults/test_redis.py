@@ -13,7 +13,7 @@ from importlib import resources
 import pytest
 
 from streams.state.keys import PartitionKeys
-from streams.worker.recovery import OWNER_MARK
+from streams.worker.recovery import OWNER_PREFIX
 from tests.faults.case import FaultCase
 from tests.faults.conftest import MakeCase
 from tests.integration.harness import WorkerProcess
@@ -21,9 +21,9 @@ from tests.services import JournaledRedis, KafkaService, OwnRedis, ReplicatedRed
 
 pytestmark = [pytest.mark.real_kafka, pytest.mark.timeout(900)]
 
-LOST_WRITES = "take-over: Redis has lost writes"
-UNPUBLISHED = "take-over: a step was persisted but not published"
-TAKE_OVER = ": take-over: "
+LOST_WRITES = "recovery: Redis has lost writes"
+UNPUBLISHED = "recovery: a micro-batch was persisted but not published"
+TAKE_OVER = ": recovery: "
 OLD_STEPS = 5
 """How far back, at least, an old snapshot is."""
 
@@ -34,14 +34,14 @@ def until_logged(case: FaultCase, worker: WorkerProcess, text: str, times: int) 
 
 
 def until_all_publish_what_redis_lacks(case: FaultCase, worker: WorkerProcess) -> None:
-    """Wait until every partition has published a step that Redis does not have at this moment."""
-    before = dict(enumerate(case.progress.redis_steps()))
+    """Wait until every partition has published a micro-batch that Redis does not have at this moment."""
+    before = dict(enumerate(case.progress.redis_batches()))
 
     def have_published() -> bool:
-        published = case.progress.partition_steps()
-        return all(published.get(partition, -1) > step for partition, step in before.items())
+        published = case.progress.partition_batches()
+        return all(published.get(partition, -1) > batch for partition, batch in before.items())
 
-    case.until(have_published, "a newer step of every partition in Kafka", worker)
+    case.until(have_published, "a newer micro-batch of every partition in Kafka", worker)
 
 
 @pytest.mark.fault_case("Redis", "restart without its last second")
@@ -53,7 +53,7 @@ def test_a_redis_without_its_last_second_is_rebuilt(
         case.begin(feeds=True)
         with case.worker() as worker:
             for times in range(1, case.choose(full=4, short=2)):
-                case.until_steps(8, worker)
+                case.until_batches(8, worker)
                 kept = journaled_redis.journal_bytes()
                 time.sleep(1.0)
                 until_all_publish_what_redis_lacks(case, worker)
@@ -71,9 +71,11 @@ def test_an_emptied_redis_is_rebuilt(case: FaultCase, own_redis: OwnRedis) -> No
     case.begin(feeds=True)
     with case.worker() as worker:
         for times in range(1, case.choose(full=4, short=2)):
-            case.until_steps(8, worker)
+            case.until_batches(8, worker)
             case.until(
-                lambda: len(case.progress.partition_steps()) == case.workload.partitions, "all begun", worker
+                lambda: len(case.progress.partition_batches()) == case.workload.partitions,
+                "all begun",
+                worker,
             )
             case.assert_mid_stream()
             own_redis.flush()
@@ -92,7 +94,7 @@ def test_a_replica_that_lagged_is_rebuilt(
         case.begin(feeds=True)
         with case.worker() as worker:
             for times in range(1, case.choose(full=4, short=2)):
-                case.until_steps(8, worker)
+                case.until_batches(8, worker)
                 replicated_redis.hold_up_replication()
                 until_all_publish_what_redis_lacks(case, worker)
                 case.assert_mid_stream()
@@ -105,28 +107,28 @@ def test_a_replica_that_lagged_is_rebuilt(
 
 
 def lost_at(case: FaultCase) -> list[tuple[int, int]]:
-    """At which step Redis was where a take-over found that it had lost writes, with the partition, in their order."""
-    said = r"partition (\d+): take-over: Redis has lost writes \(Redis at step (\d+)/"
-    return [(int(place), int(step)) for place, step in re.findall(said, case.log.read_text("utf-8"))]
+    """At which batch Redis was where a recovery found that it had lost writes, with the partition, in their order."""
+    said = r"partition (\d+): recovery: Redis has lost writes \(Redis at micro-batch (\d+)/"
+    return [(int(place), int(batch)) for place, batch in re.findall(said, case.log.read_text("utf-8"))]
 
 
 @pytest.mark.fault_case("Redis", "restart from an old snapshot")
 def test_a_redis_that_comes_back_as_it_once_was_is_rebuilt(case: FaultCase, own_redis: OwnRedis) -> None:
-    """Many steps back, in every partition: whole, but of long ago."""
+    """Many micro-batches back, in every partition: whole, but of long ago."""
     case.begin(feeds=True)
     with case.worker() as worker, own_redis.client() as client:
         for times in range(1, case.choose(full=4, short=2)):
-            case.until_steps(8, worker)
-            before = case.progress.redis_steps()
+            case.until_batches(8, worker)
+            before = case.progress.redis_batches()
             client.save()
-            after = case.progress.redis_steps()
+            after = case.progress.redis_batches()
             assert min(before) >= 0
             case.until(
                 lambda after=after: all(  # type: ignore[misc]
-                    case.progress.partition_steps()[place] >= step + OLD_STEPS
-                    for place, step in enumerate(after)
+                    case.progress.partition_batches()[place] >= batch + OLD_STEPS
+                    for place, batch in enumerate(after)
                 ),
-                f"{OLD_STEPS} more steps of every partition",
+                f"{OLD_STEPS} more micro-batches of every partition",
                 worker,
             )
             case.assert_mid_stream()
@@ -149,11 +151,11 @@ def test_a_worker_whose_partitions_are_claimed_behind_its_back_takes_them_over_a
     case.begin(feeds=True)
     with case.worker() as worker, own_redis.client() as client:
         for number in range(case.choose(full=6, short=3)):
-            case.until_steps(8, worker)
+            case.until_batches(8, worker)
             case.assert_mid_stream()
             for partition in range(case.workload.partitions):
                 meta = PartitionKeys.of(case.settings, partition).meta
-                client.hset(meta, "owner_token", f"{OWNER_MARK}somebody else {number}")
+                client.hset(meta, "owner_token", f"{OWNER_PREFIX}somebody else {number}")
             case.until_all_fail(worker, error="FencedError")
             case.injected()
         case.finish(worker)
@@ -162,11 +164,11 @@ def test_a_worker_whose_partitions_are_claimed_behind_its_back_takes_them_over_a
 
 @pytest.mark.fault_case("Redis", "writes refused for lack of memory")
 def test_a_redis_that_refuses_for_a_while_costs_nothing(case: FaultCase, own_redis: OwnRedis) -> None:
-    """Every partition is refused, steps and claims alike, and goes on when there is memory again."""
+    """Every partition is refused, micro-batches and claims alike, and goes on when there is memory again."""
     case.begin(feeds=True)
     with case.worker() as worker, own_redis.client() as client:
         for _ in range(case.choose(full=3, short=1)):
-            case.until_steps(8, worker)
+            case.until_batches(8, worker)
             case.assert_mid_stream()
             client.config_set("maxmemory", 1)
             case.until_all_fail(worker, error="OutOfMemoryError", more=3)
@@ -208,14 +210,14 @@ def withheld(proxy: TcpProxy, times: int) -> bool:
 def test_a_step_that_was_persisted_without_anybody_hearing_of_it_is_published_once(
     make_case: MakeCase, kafka: KafkaService, own_redis: OwnRedis
 ) -> None:
-    """The script runs, and its connection is reset before the answer: the next take-over finds the step in Redis."""
+    """The script runs, and its connection is reset before the answer: the next recovery finds the batch in Redis."""
     script = resources.files("streams.state").joinpath("scripts", "persist.lua").read_bytes()
     called = hashlib.sha1(script).hexdigest().encode()
     with case_by_proxy(make_case, kafka, own_redis) as (case, proxy):
         case.begin(feeds=True)
         with case.worker() as worker:
             for times in range(1, case.choose(full=13, short=4)):
-                case.until_steps(4, worker)
+                case.until_batches(4, worker)
                 case.assert_mid_stream()
                 proxy.withhold_answers(first_with(called))
                 case.until(partial(withheld, proxy, times), "a withheld answer", worker)
@@ -225,14 +227,14 @@ def test_a_step_that_was_persisted_without_anybody_hearing_of_it_is_published_on
         case.check()
 
 
-@pytest.mark.fault_case("Redis", "requests that arrive after the next take-over")
+@pytest.mark.fault_case("Redis", "requests that arrive after the next recovery")
 def test_what_arrives_late_is_refused(make_case: MakeCase, kafka: KafkaService, own_redis: OwnRedis) -> None:
     """Requests stay on their way until a partition that waits for one has been taken over by a new connection."""
     with case_by_proxy(make_case, kafka, own_redis) as (case, proxy):
         case.begin(feeds=True)
         with case.worker() as worker:
             for _ in range(case.choose(full=3, short=1)):
-                case.until_steps(8, worker)
+                case.until_batches(8, worker)
                 case.assert_mid_stream()
                 before = case.logged(TAKE_OVER)
                 proxy.hold(only_present=True)

@@ -29,7 +29,7 @@ def test_a_redis_that_sleeps_costs_nothing(case: FaultCase, own_redis: OwnRedis)
     case.begin(feeds=True)
     with case.worker() as worker:
         for _ in range(case.choose(full=3, short=1)):
-            case.until_steps(8, worker)
+            case.until_batches(8, worker)
             case.assert_mid_stream()
             with paused(own_redis.pid):
                 case.until_all_fail(worker, error="TimeoutError")
@@ -46,7 +46,7 @@ def test_a_redis_that_is_somebodys_replica_for_a_while_costs_nothing(
     case.begin(feeds=True)
     with case.worker() as worker, own_redis.client() as client:
         for _ in range(case.choose(full=4, short=2)):
-            case.until_steps(8, worker)
+            case.until_batches(8, worker)
             case.assert_mid_stream()
             client.replicaof(HOST, str(lasting_port()))
             case.until_all_fail(worker, error="ReadOnlyError", more=2)
@@ -65,7 +65,7 @@ def test_a_redis_whose_disk_is_full_for_a_while_costs_nothing(
         case.begin(feeds=True)
         with case.worker() as worker:
             for _ in range(case.choose(full=4, short=2)):
-                case.until_steps(8, worker)
+                case.until_batches(8, worker)
                 case.assert_mid_stream()
                 journaled_redis.fill_disk()
                 case.until_all_fail(worker, error="No space left on device", more=2)
@@ -81,7 +81,7 @@ def test_a_redis_that_takes_no_more_clients_costs_nothing(case: FaultCase, own_r
     case.begin(feeds=True)
     with case.worker() as worker, own_redis.client() as client:
         for _ in range(case.choose(full=4, short=2)):
-            case.until_steps(8, worker)
+            case.until_batches(8, worker)
             case.assert_mid_stream()
             client.config_set("maxclients", 1)
             assert client.client_kill_filter(_type=OTHERS_CLIENTS, skipme=True) > 0
@@ -98,7 +98,7 @@ def test_connections_that_redis_ends_cost_nothing(case: FaultCase, own_redis: Ow
     case.begin(feeds=True)
     with case.worker() as worker, own_redis.client() as client:
         for _ in range(case.choose(full=20, short=8)):
-            case.until_steps(2, worker)
+            case.until_batches(2, worker)
             case.assert_mid_stream()
             assert client.client_kill_filter(_type=OTHERS_CLIENTS, skipme=True) > 0
             case.injected()
@@ -115,13 +115,13 @@ def unknown_scripts(client: redis.Redis) -> int:
 
 @pytest.mark.fault_case("Redis", "SCRIPT FLUSH again and again")
 def test_scripts_that_redis_forgets_are_given_to_it_again(case: FaultCase, own_redis: OwnRedis) -> None:
-    """As after each restart, but while a step is on its way."""
+    """As after each restart, but while a micro-batch is on its way."""
     script = resources.files("streams.state").joinpath("scripts", "persist.lua").read_bytes()
     called = hashlib.sha1(script).hexdigest()
     case.begin(feeds=True)
     with case.worker() as worker, own_redis.client() as client:
         for _ in range(case.choose(full=20, short=8)):
-            case.until_steps(2, worker)
+            case.until_batches(2, worker)
             case.assert_mid_stream()
             before = unknown_scripts(client)
             client.script_flush()
@@ -141,7 +141,7 @@ def test_a_link_to_redis_that_breaks_all_the_time_costs_nothing(
         case.begin(feeds=True)
         with case.worker() as worker:
             for _ in range(case.choose(full=20, short=8)):
-                case.until_steps(2, worker)
+                case.until_batches(2, worker)
                 case.assert_mid_stream()
                 assert proxy.reset() > 0
                 case.injected()
@@ -158,7 +158,7 @@ def test_a_link_so_slow_that_everybody_gives_up_costs_nothing(
         case.begin(feeds=True)
         with case.worker() as worker:
             for _ in range(case.choose(full=3, short=1)):
-                case.until_steps(8, worker)
+                case.until_batches(8, worker)
                 case.assert_mid_stream()
                 proxy.slow_down(LATE_S)
                 case.until_all_fail(worker, error="TimeoutError")

@@ -28,17 +28,17 @@ pytestmark = [pytest.mark.real_kafka, pytest.mark.timeout(900)]
 
 SETTLED_AFTER_S = 1.0
 """After which a transaction that was about to be committed is."""
-GOES_ON = ": goes on from step "
+GOES_ON = ": goes on from micro-batch "
 GAPS_S = ((1.0, 3.0), (3.0, 7.0), (7.0, 15.0), (15.0, 30.0))
 
 
 @pytest.mark.fault_case("workers", "SIGKILL after 0.1–1 s")
 def test_killed_soon_after_each_start_every_change_is_there_once(case: FaultCase) -> None:
-    """The time counts from the first step that the worker has published."""
+    """The time counts from the first micro-batch that the worker has published."""
     case.begin(feeds=True)
     for _ in range(case.choose(full=6, short=3)):
         with case.worker() as worker:
-            case.until_steps(1, worker)
+            case.until_batches(1, worker)
             time.sleep(case.random.uniform(0.1, 1.0))
             case.assert_mid_stream()
             worker.kill()
@@ -53,7 +53,7 @@ def test_killed_after_longer_and_longer_every_change_is_there_once(case: FaultCa
     case.begin()
     for shortest_s, longest_s in GAPS_S:
         with case.worker() as worker:
-            case.until_steps(1, worker)
+            case.until_batches(1, worker)
             end = time.monotonic() + case.random.uniform(shortest_s, longest_s)
             case.until(lambda end=end: time.monotonic() > end or not case.is_mid_stream, "the time", worker)  # type: ignore[misc]
             if not case.is_mid_stream:
@@ -66,24 +66,24 @@ def test_killed_after_longer_and_longer_every_change_is_there_once(case: FaultCa
 
 
 def until_persisted(case: FaultCase, worker: WorkerProcess) -> None:
-    """Return at the instant at which Redis has a step more."""
-    steps = case.progress.redis_steps()
-    case.until(lambda: case.progress.redis_steps() != steps, "a step in Redis", worker, poll_s=0)
+    """Return at the instant at which Redis has a micro-batch more."""
+    batches = case.progress.redis_batches()
+    case.until(lambda: case.progress.redis_batches() != batches, "a micro-batch in Redis", worker, poll_s=0)
 
 
 def unpublished(case: FaultCase, places: Collection[int]) -> dict[int, int]:
-    """Redis' steps, of these partitions, that Kafka does not have after a while, with the worker at rest.
+    """Redis' micro-batches, of these partitions, that Kafka does not have after a while, with the worker at rest.
 
-    Step 0 is in Kafka first: one that has not begun yet has nothing unpublished.
+    MicroBatch 0 is in Kafka first: one that has not begun yet has nothing unpublished.
     """
     time.sleep(SETTLED_AFTER_S)
-    published = case.progress.partition_steps()
-    steps = case.progress.redis_steps()
-    return {place: steps[place] for place in places if steps[place] > published.get(place, 0)}
+    published = case.progress.partition_batches()
+    batches = case.progress.redis_batches()
+    return {place: batches[place] for place in places if batches[place] > published.get(place, 0)}
 
 
 def kill_between_persist_and_publish(case: FaultCase, worker: WorkerProcess) -> bool:
-    """Kill it at the instant at which Redis has a step more; whether one was left that Kafka does not have."""
+    """Kill it at the instant at which Redis has a micro-batch more; whether one was left that Kafka does not have."""
     until_persisted(case, worker)
     worker.kill()
     return bool(unpublished(case, range(case.workload.partitions)))
@@ -109,7 +109,7 @@ def test_killed_between_persist_and_publish_every_change_is_there_once(
     kills = case.choose(full=6, short=2)
     for number in range(2 * kills):
         with case.worker() as worker:
-            case.until_steps(1, worker)
+            case.until_batches(1, worker)
             case.until_backlog(1 - (case.faults + 0.5) / (kills + 1), worker)
             case.assert_mid_stream()
             if kill_between_persist_and_publish(case, worker):
@@ -120,12 +120,12 @@ def test_killed_between_persist_and_publish_every_change_is_there_once(
         if case.faults >= kills + emptied:
             break
     case.finish()
-    assert case.logged("outbox of step") >= kills - emptied
-    assert (case.logged("rebuilt") > 0) == emptied
+    assert case.logged("outbox of micro-batch") >= kills - emptied
+    assert (case.logged("restored") > 0) == emptied
     case.check()
 
 
-@pytest.mark.fault_case("workers", "SIGKILL in a rebuild")
+@pytest.mark.fault_case("workers", "SIGKILL in a restore")
 def test_killed_in_a_rebuild_the_next_worker_rebuilds_again(case: FaultCase, own_redis: OwnRedis) -> None:
     """A partition whose states are half written says so, and is not gone on with."""
     case.begin()
@@ -135,14 +135,14 @@ def test_killed_in_a_rebuild_the_next_worker_rebuilds_again(case: FaultCase, own
         own_redis.flush()
         case.injected()
     for number in range(1, case.choose(full=4, short=2)):
-        with case.worker(case.folder / f"rebuilding-{number}.log") as worker:
-            case.until(lambda worker=worker: "rebuilding Redis" in worker.log_text(), "a rebuild", worker)  # type: ignore[misc]
+        with case.worker(case.folder / f"restoring-{number}.log") as worker:
+            case.until(lambda worker=worker: "restoring Redis" in worker.log_text(), "a restore", worker)  # type: ignore[misc]
             time.sleep(case.random.uniform(0.0, 0.3))
             worker.kill()
-            assert worker.log_text().count("rebuilt") < case.workload.partitions, "killed too late"
+            assert worker.log_text().count("restored") < case.workload.partitions, "killed too late"
             case.injected()
     case.finish()
-    assert case.logged("rebuilt") >= case.workload.partitions
+    assert case.logged("restored") >= case.workload.partitions
     case.check()
 
 
@@ -152,7 +152,7 @@ def owner_tokens(case: FaultCase, redis: Redis) -> list[object]:
     return [redis.hget(meta, "owner_token") for meta in metas]
 
 
-@pytest.mark.fault_case("workers", "SIGKILL in a take-over")
+@pytest.mark.fault_case("workers", "SIGKILL in a recovery")
 def test_killed_in_a_take_over_the_next_worker_takes_over_again(case: FaultCase, own_redis: OwnRedis) -> None:
     """Each time there is an outbox to publish, and a partition that had been claimed had not gone on."""
     case.begin()
@@ -160,7 +160,7 @@ def test_killed_in_a_take_over_the_next_worker_takes_over_again(case: FaultCase,
     with own_redis.client() as client:
         for number in range(3 * kills):
             with case.worker() as worker:
-                case.until_steps(1, worker)
+                case.until_batches(1, worker)
                 case.until_backlog(1 - (case.faults + 0.5) / (kills + 1), worker)
                 case.assert_mid_stream()
                 has_outbox = kill_between_persist_and_publish(case, worker)
@@ -185,14 +185,14 @@ def test_told_to_stop_amid_its_work_it_leaves_nothing_to_mend(case: FaultCase) -
     case.begin(feeds=True)
     for _ in range(case.choose(full=6, short=2)):
         with case.worker() as worker:
-            case.until_steps(1, worker)
+            case.until_batches(1, worker)
             time.sleep(case.random.uniform(0.1, 1.0))
             case.assert_mid_stream()
             assert worker.terminate() == 0, worker.log_text()[-6_000:]
             case.injected()
     case.finish()
     assert case.logged("Redis and Kafka agree") == case.faults * case.workload.partitions
-    assert case.logged("outbox of step") == case.logged("rebuilding Redis") == 0
+    assert case.logged("outbox of micro-batch") == case.logged("restoring Redis") == 0
     case.check()
 
 
@@ -203,26 +203,26 @@ def shared(*workers: WorkerProcess) -> bool:
 
 
 def stop_between_persist_and_publish(case: FaultCase, worker: WorkerProcess) -> dict[int, int]:
-    """Stop it when Redis has steps of its partitions that Kafka does not have, and gives those."""
+    """Stop it when Redis has micro-batches of its partitions that Kafka does not have, and gives those."""
     for _ in range(100):
         held = set(worker.partitions())
         until_persisted(case, worker)
         os.kill(worker.process.pid, signal.SIGSTOP)
-        if steps := unpublished(case, held):
-            return steps
+        if batches := unpublished(case, held):
+            return batches
         os.kill(worker.process.pid, signal.SIGCONT)
     raise AssertionError("it was never stopped between the two")
 
 
-def passed(case: FaultCase, steps: Mapping[int, int]) -> bool:
-    """Whether Kafka has gone beyond these steps."""
-    published = case.progress.partition_steps()
-    return all(published[place] > step for place, step in steps.items())
+def passed(case: FaultCase, batches: Mapping[int, int]) -> bool:
+    """Whether Kafka has gone beyond these micro-batches."""
+    published = case.progress.partition_batches()
+    return all(published[place] > batch for place, batch in batches.items())
 
 
 @pytest.mark.fault_case("workers", "SIGSTOP past the session timeout, SIGCONT", short=True)
 def test_a_worker_that_wakes_after_losing_its_partitions_publishes_nothing(case: FaultCase) -> None:
-    """The zombie has persisted a step, which the next owner publishes; it goes on to publish it too, and is fenced.
+    """The zombie has persisted a batch, which the next owner publishes; it goes on to publish it too, and is fenced.
 
     Or, if it slept while Redis answered, it takes that for a timeout, and takes the partition over once more.
     """
@@ -231,14 +231,14 @@ def test_a_worker_that_wakes_after_losing_its_partitions_publishes_nothing(case:
         workers = [ends.enter_context(case.worker(case.folder / f"{name}.log")) for name in ("one", "two")]
         for number in range(case.choose(full=2, short=1)):
             case.until(lambda: shared(*workers), "two partitions each", *workers)
-            case.until_steps(2, *workers)
+            case.until_batches(2, *workers)
             zombie, other = workers if number % 2 == 0 else reversed(workers)
             shut_out_before = shut_out(zombie)
-            steps = stop_between_persist_and_publish(case, zombie)
+            batches = stop_between_persist_and_publish(case, zombie)
             try:
                 case.assert_mid_stream()
-                case.until(lambda: passed(case, steps), "the other worker's steps", other)  # noqa: B023
-                assert "outbox of step" in other.log_text()
+                case.until(lambda: passed(case, batches), "the other worker's micro-batches", other)  # noqa: B023
+                assert "outbox of micro-batch" in other.log_text()
             finally:
                 os.kill(zombie.process.pid, signal.SIGCONT)
             case.injected()
@@ -261,7 +261,7 @@ def test_workers_that_come_and_go_share_the_partitions(case: FaultCase) -> None:
         for number in range(3):
             workers.append(ends.enter_context(case.worker(case.folder / f"worker-{number}.log")))
             case.until(lambda: shared(*workers), f"partitions shared by {len(workers)}", *workers)
-            case.until_steps(4, *workers)
+            case.until_batches(4, *workers)
             case.assert_mid_stream()
             if number:
                 case.injected()
@@ -275,32 +275,32 @@ def test_workers_that_come_and_go_share_the_partitions(case: FaultCase) -> None:
     case.check()
 
 
-@pytest.mark.fault_case("workers", "a rebuild longer than the session timeout")
+@pytest.mark.fault_case("workers", "a restore longer than the session timeout")
 def test_a_member_stays_in_the_group_through_a_long_rebuild(case: FaultCase, own_redis: OwnRedis) -> None:
-    """The worker is starved of its processor until the rebuild has taken half as long again as the session timeout."""
+    """The worker is starved of its processor until the restore has taken half as long again as the session timeout."""
     case.begin()
     with case.worker() as worker:
         case.until_backlog(0.2, worker)
         assert worker.terminate() == 0
     own_redis.flush()
-    log = case.folder / "rebuilding.log"
+    log = case.folder / "restoring.log"
     with case.worker(log) as worker:
-        case.until(lambda: worker.log_text().count("rebuilding Redis") == 4, "four rebuilds", worker)
+        case.until(lambda: worker.log_text().count("restoring Redis") == 4, "four restores", worker)
         started = time.monotonic()
         members = case.progress.members()
         assert len(members) == 1
         while time.monotonic() < started + 1.5 * case.settings.session_timeout_s:
-            assert "rebuilt" not in worker.log_text(), "the rebuild was too short"
+            assert "restored" not in worker.log_text(), "the restore was too short"
             os.kill(worker.process.pid, signal.SIGSTOP)
             time.sleep(0.3)
             os.kill(worker.process.pid, signal.SIGCONT)
             time.sleep(0.15)  # enough for a heartbeat, also where other processes take their share
         case.assert_mid_stream()
-        case.until(lambda: worker.log_text().count("rebuilt") == 4, "rebuilt", worker)
+        case.until(lambda: worker.log_text().count("restored") == 4, "restored", worker)
         case.injected()
         assert case.progress.members() == members
         case.finish(worker)
-    assert log.read_text("utf-8").count("take-over:") == case.workload.partitions
+    assert log.read_text("utf-8").count("recovery:") == case.workload.partitions
     case.check()
 
 
@@ -310,7 +310,7 @@ def test_a_worker_that_can_open_nothing_goes_on_once_it_can(case: FaultCase, own
     case.begin()
     with case.worker() as worker, own_redis.client() as client:
         for _ in range(case.choose(full=3, short=2)):
-            case.until_steps(8, worker)
+            case.until_batches(8, worker)
             case.assert_mid_stream()
             pid = worker.process.pid
             allowed, most = resource.prlimit(pid, resource.RLIMIT_NOFILE)
@@ -363,7 +363,7 @@ async def take_over_from_0_1(case: FaultCase, redis: Redis, *, emptied: bool) ->
                 with pytest.raises(ProducerFenced):
                     await producer.commit_transaction()
             case.injected()
-            await asyncio.to_thread(case.until_steps, 8, worker)
+            await asyncio.to_thread(case.until_batches, 8, worker)
             case.assert_mid_stream()
             worker.kill()
             case.injected()
@@ -398,11 +398,11 @@ def test_what_version_0_1_left_is_taken_over(case: FaultCase, own_redis: OwnRedi
     with own_redis.client() as client:
         for number in range(case.choose(full=3, short=1)):
             with case.worker() as worker:
-                case.until_steps(8, worker)
+                case.until_batches(8, worker)
                 case.until_backlog(0.9 - 0.25 * number, worker)
                 case.assert_mid_stream()
                 worker.kill()
             asyncio.run(take_over_from_0_1(case, client, emptied=emptied))
     case.finish()
-    assert (case.logged("rebuilt") > 0) == emptied
+    assert (case.logged("restored") > 0) == emptied
     case.check()

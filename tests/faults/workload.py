@@ -32,7 +32,7 @@ class Size:
     customers: int
     days: int
     batch: int
-    """Records in a step of a worker at most, so that faults meet many steps."""
+    """Records in a micro-batch of a worker at most, so that faults meet many micro-batches."""
 
 
 FULL = Size(100_000, 5_000, 60, 250)

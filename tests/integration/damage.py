@@ -12,7 +12,7 @@ from kafka import KafkaAdminClient, TopicPartition
 from redis import Redis
 
 from schemas.topics import OutputTopic
-from streams.checkpoint import Mark
+from streams.checkpoint import Checkpoint
 from streams.kafka.size_limits import StoppedError
 from streams.outbox import OutputRecord
 from streams.settings import Settings
@@ -28,22 +28,24 @@ class PowerCutError(StoppedError):
 
 @contextmanager
 def power_cut(
-    step: int | None = None, *, publishing: OutputTopic | None = None, sent: bool = False
+    batch: int | None = None, *, publishing: OutputTopic | None = None, sent: bool = False
 ) -> Iterator[None]:
-    """Inside the block, workers end after step `step` is persisted and before it is published.
+    """Inside the block, workers end after micro-batch `batch` is persisted and before it is published.
 
-    Or after the first step that publishes to a topic. With `sent`, its records have reached Kafka, in a transaction
+    Or after the first batch that publishes to a topic. With `sent`, its records have reached Kafka, in a transaction
     that stays open.
     """
     publish = TransactionalPublisher.publish
 
-    async def until_then(self: TransactionalPublisher, records: list[OutputRecord], mark: Mark) -> None:
-        if mark.step == step or any(record.topic == publishing for record in records):
+    async def until_then(
+        self: TransactionalPublisher, records: list[OutputRecord], checkpoint: Checkpoint
+    ) -> None:
+        if checkpoint.batch_id == batch or any(record.topic == publishing for record in records):
             if sent:
                 await self._producer.begin_transaction()
                 await self._send(records)
             raise PowerCutError
-        await publish(self, records, mark)
+        await publish(self, records, checkpoint)
 
     async def close(self: TransactionalPublisher) -> None:
         """Nothing is ended in good order."""

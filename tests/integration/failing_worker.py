@@ -63,8 +63,8 @@ def assignor() -> None:
     _patch(Worker, "note_assignment", note_some)
 
 
-def step() -> None:
-    """A step waits for what never comes."""
+def batch() -> None:
+    """A micro-batch waits for what never comes."""
 
     async def hang(self: PartitionTask) -> None:
         _say_so()
@@ -74,7 +74,7 @@ def step() -> None:
 
 
 def uncancelled_step() -> None:
-    """A step waits for what never comes, and its cancellation is lost."""
+    """A micro-batch waits for what never comes, and its cancellation is lost."""
 
     async def hang(self: PartitionTask) -> None:
         _say_so()
@@ -128,7 +128,7 @@ def _patch(where: Any, name: str, instead: Any) -> None:
 
 FAULTS: dict[str, Callable[[], None]] = {
     fault.__name__: fault
-    for fault in (nothing, supervisor, membership, assignor, start, step, uncancelled_step, loop, thread)
+    for fault in (nothing, supervisor, membership, assignor, start, batch, uncancelled_step, loop, thread)
 }
 
 

@@ -262,9 +262,9 @@ async def until_idle(settings: Settings, worker: Worker, timeout_s: float = 120.
     ends = await input_ends(settings)
 
     def is_done() -> bool:
-        marks = {partition: state.mark for partition, state in worker.states().items()}
+        checkpoints = {partition: state.checkpoint for partition, state in worker.states().items()}
         taken = all(
-            (mark := marks.get(partition)) is not None and mark.offsets[topic] >= end
+            (checkpoint := checkpoints.get(partition)) is not None and checkpoint.offsets[topic] >= end
             for (topic, partition), end in ends.items()
         )
         return taken and worker.is_idle

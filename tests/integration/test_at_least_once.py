@@ -93,15 +93,15 @@ async def test_a_crash_loses_no_change_and_repeats_have_the_same_id(
     caplog: pytest.LogCaptureFixture,
     published: bool,
 ) -> None:
-    """A step that is not known to be published is, whether or not it had been; dropping repeats gives replay's."""
+    """A batch that is not known to be published is, whether or not it had been; dropping repeats gives replay's."""
     await make_topics(settings)
     await produce(settings, [record_of(topic, record) for topic in INPUT_TOPICS for record in log[topic]])
     publish = AtLeastOncePublisher.publish
 
-    async def power_cut(self: AtLeastOncePublisher, records: Any, mark: Any) -> None:
-        if mark.step != 3 or published:
-            await publish(self, records, mark)
-        if mark.step == 3:
+    async def power_cut(self: AtLeastOncePublisher, records: Any, checkpoint: Any) -> None:
+        if checkpoint.batch_id != 3 or published:
+            await publish(self, records, checkpoint)
+        if checkpoint.batch_id == 3:
             raise PowerCutError
 
     with monkeypatch.context() as broken:
@@ -117,7 +117,7 @@ async def test_a_crash_loses_no_change_and_repeats_have_the_same_id(
 
 
 async def test_a_restart_in_good_order_repeats_nothing(settings: Settings, log: SeededLog) -> None:
-    """Redis alone knows how far the worker was, and that Kafka has acknowledged every record of the last step."""
+    """Redis alone knows how far the worker was, and that Kafka has acknowledged every record of the last batch."""
     await make_topics(settings)
     await produce(settings, [record_of(topic, record) for topic in INPUT_TOPICS for record in log[topic]])
     await run_to_the_end(settings)
@@ -140,4 +140,4 @@ async def test_an_interrupted_rebuild_is_not_gone_on_with(
         redis.hset(PartitionKeys.of(settings, 0).meta, "status", "rebuilding")
     async with running(settings) as worker:
         await until(lambda: bool(worker.tasks) and worker.states()[0].status is Status.STOPPED, "stopped")
-        assert "its rebuild was interrupted, and only exactly_once can finish it" in worker.states()[0].reason
+        assert "its restore was interrupted, and only exactly_once can finish it" in worker.states()[0].reason

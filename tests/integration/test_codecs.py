@@ -54,7 +54,7 @@ async def test_batches_of_every_codec_are_read(settings: Settings) -> None:
 async def test_topics_that_compress_are_read_by_all(
     settings: Settings, redis_client: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Inputs by the worker, dead letters by `dlq list`, and decisions by the rebuild of a Redis that lost all."""
+    """Inputs by the worker, dead letters by `dlq list`, and decisions by the restore of a Redis that lost all."""
     made_with = TopicDefinition.settings
 
     def compressing(self: TopicDefinition, dead_letter_max_bytes: int) -> dict[str, str]:

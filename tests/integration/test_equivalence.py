@@ -130,8 +130,10 @@ async def test_by_the_event_clock_changes_and_triggers_are_replays(
     await produce(settings, records_of(log, *INPUT_TOPICS))
     async with running(settings) as worker:
         await until_idle(settings, worker, IN_TIME_S)
-        marks = [state.mark for state in worker.states().values()]
-    end_us = [midnight_us(mark.midnight_day + 1) for mark in marks if mark is not None]
+        checkpoints = [state.checkpoint for state in worker.states().values()]
+    end_us = [
+        midnight_us(checkpoint.midnight_day + 1) for checkpoint in checkpoints if checkpoint is not None
+    ]
     oracle = replayed(log, settings.load_model())
 
     def happened(documents: Iterable[Document]) -> dict[str, list[Document]]:
@@ -155,7 +157,7 @@ async def test_by_the_event_clock_changes_and_triggers_are_replays(
 async def test_the_split_into_steps_changes_nothing_but_left_out_profiles(
     settings: Settings, random_seed: int
 ) -> None:
-    """Steps of 7 records and 3 customers publish the same changes as one worker's usual ones: replay's."""
+    """Micro-batches of 7 records and 3 customers publish the same changes as one worker's usual ones: replay's."""
     log = seeded_log(random_seed, customers=12, days=120, events=300, disorder=False, late_money=False)
     settings = settings.model_copy(
         update={"clock": "event", "batch_max_records": 7, "step_max_customers": 3, "cache_customers": 2}

@@ -60,7 +60,7 @@ def keys_that_tell_of(redis: Redis, customer: str) -> list[bytes]:
 async def test_nothing_in_redis_tells_of_a_customer_who_was_erased(
     settings: Settings, own_redis: OwnRedis
 ) -> None:
-    """While nothing else comes: the step that erased them is the last one, and its records held their id."""
+    """While nothing else comes: the micro-batch that erased them is the last one, and its records held their id."""
     await make_topics(settings)
     await produce(
         settings, [record_of("purchases", order_of_now(name, f"e-{name}")) for name in (CUSTOMER, OTHER)]
@@ -89,14 +89,14 @@ async def test_what_a_dead_worker_left_is_published_and_then_emptied(
     await erase(settings, CUSTOMER, int(time.time() * 1_000_000))
     publish = AtLeastOncePublisher.publish
 
-    async def until_then(self: AtLeastOncePublisher, records: Any, mark: Any) -> None:
+    async def until_then(self: AtLeastOncePublisher, records: Any, checkpoint: Any) -> None:
         if any(record.value is None for record in records):
             raise PowerCutError
-        await publish(self, records, mark)
+        await publish(self, records, checkpoint)
 
     with own_redis.client() as redis:
-        step = int(redis.hget(PartitionKeys.of(settings, 0).meta, "step"))
-        with monkeypatch.context() as broken, power_cut(step + 1):
+        batch = int(redis.hget(PartitionKeys.of(settings, 0).meta, "step"))
+        with monkeypatch.context() as broken, power_cut(batch + 1):
             broken.setattr(AtLeastOncePublisher, "publish", until_then)
             async with running(settings) as worker:
                 await until(
@@ -111,7 +111,7 @@ async def test_what_a_dead_worker_left_is_published_and_then_emptied(
 async def test_an_outbox_is_not_emptied_before_its_publication_is_known(
     settings: Settings, own_redis: OwnRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A publication that fails leaves it to the next take-over."""
+    """A publication that fails leaves it to the next recovery."""
     await make_topics(settings)
     await produce(settings, [record_of("purchases", order_of_now(CUSTOMER, "e1"))])
     publisher = (
@@ -119,13 +119,13 @@ async def test_an_outbox_is_not_emptied_before_its_publication_is_known(
     )
     publish, failed = publisher.publish, list[int]()
 
-    async def fails_once(self: Any, records: Any, mark: Any) -> None:
-        if records and mark.step > 0 and not failed:
+    async def fails_once(self: Any, records: Any, checkpoint: Any) -> None:
+        if records and checkpoint.batch_id > 0 and not failed:
             failed.append(len(records))
             with own_redis.client() as redis:
                 assert PartitionKeys.of(settings, 0).outbox.encode() in keys_that_tell_of(redis, CUSTOMER)
             raise TimeoutError
-        await publish(self, records, mark)
+        await publish(self, records, checkpoint)
 
     monkeypatch.setattr(publisher, "publish", fails_once)
     await run_to_the_end(settings)

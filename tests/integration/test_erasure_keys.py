@@ -125,7 +125,7 @@ async def test_doctor_and_erase_say_that_the_key_is_another(erased: Settings) ->
 async def test_a_new_key_writes_and_the_earlier_ones_are_recognised(
     erased: Settings, redis_client: Redis
 ) -> None:
-    """Before a rebuild and after it. Once it has written, the new key cannot be left out again either."""
+    """Before a restore and after it. Once it has written, the new key cannot be left out again either."""
     rotated = with_keys(erased, NEW_KEY, erased.erasure_key.get_secret_value())
     await produce(erased, [order("c1", "e3", 1), erasure("c2", 4)])
     assert await outcomes(rotated) == {("purchases", "erased"): 1, ("consents", "accepted"): 1}
@@ -144,7 +144,7 @@ async def test_a_new_key_writes_and_the_earlier_ones_are_recognised(
 async def test_who_is_erased_again_under_a_new_key_has_a_third_life(
     erased: Settings, redis_client: Redis
 ) -> None:
-    """The latest erasure holds, whichever key it was remembered under; also in a rebuild."""
+    """The latest erasure holds, whichever key it was remembered under; also in a restore."""
     rotated = with_keys(erased, NEW_KEY, erased.erasure_key.get_secret_value())
     await produce(erased, [order("c1", "e3", 3), erasure("c1", 4), order("c1", "e4", 5)])
     await run_to_the_end(rotated)

@@ -1,4 +1,4 @@
-"""How the inputs are fetched: a step begins with all that has come."""
+"""How the inputs are fetched: a micro-batch begins with all that has come."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def produce_apart(settings: Settings, records: list[Record]) -> None:
 async def test_a_step_at_the_end_begins_with_all_that_has_come(
     seeded_settings: Settings, reading: Inputs, records: list[Record]
 ) -> None:
-    """Records that came one by one during a step come together, not the first of them alone."""
+    """Records that came one by one during a micro-batch come together, not the first of them alone."""
     assert len({record.topic for record in records[1:]}) > 1
     await produce(seeded_settings, records[:1])
     assert await reading.fill(WAIT_MS) == 1

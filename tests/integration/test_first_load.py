@@ -30,7 +30,7 @@ from streams.settings import Settings
 from streams.state.keys import PartitionKeys
 from streams.worker import partition_task
 from streams.worker.partition_task import PartitionState, Status
-from streams.worker.recovery import read_committed_mark
+from streams.worker.recovery import read_committed_checkpoint
 from streams.worker.worker import Worker
 from tests.enrichment.records import DEFAULT_MODEL
 from tests.integration.harness import (
@@ -104,7 +104,7 @@ def history(request: pytest.FixtureRequest, settings: Settings) -> History:
 
 
 def meta_of(settings: Settings, partition: int) -> dict[str, Any] | None:
-    """Step, offsets and first load of a partition by Redis; None before it has begun."""
+    """MicroBatch, offsets and first load of a partition by Redis; None before it has begun."""
     with Redis.from_url(settings.redis_url) as redis:
         found: Any = redis.hgetall(PartitionKeys.of(settings, partition).meta)
     if b"step" not in found:
@@ -203,7 +203,7 @@ async def test_a_crash_in_the_middle_of_it_changes_nothing(
             empty_redis(settings)
     with worker_process(settings, tmp_path / "worker.log") as worker:
         await worker.until(lambda: worker.is_idle(PARTITIONS), "idle", 300)
-    assert ("rebuilding Redis" in worker.log_text()) == (damage == "Redis emptied")
+    assert ("restoring Redis" in worker.log_text()) == (damage == "Redis emptied")
     await check_loaded(settings, history)
 
 
@@ -313,7 +313,7 @@ async def test_the_start_notes_what_it_loads(settings: Settings) -> None:
         await until_idle(settings, worker)
         await produce(settings, [record_of("purchases", order_at("late", "o7", 90))])
         await until_idle(settings, worker)
-    committed = await asyncio.to_thread(read_committed_mark, settings, 0)
+    committed = await asyncio.to_thread(read_committed_checkpoint, settings, 0)
     assert committed is not None
     assert committed.load == FirstLoad(
         dict.fromkeys(INPUT_TOPICS, 0),
@@ -366,7 +366,7 @@ def many(customers: int) -> Log:
 
 
 async def load_up_to(settings: Settings, is_so: Callable[[PartitionState], bool], what: str) -> None:
-    """Run a worker until its first load has come so far, and stop it between two steps."""
+    """Run a worker until its first load has come so far, and stop it between two micro-batches."""
     async with running(settings) as worker:
         await until(lambda: (state := state_of(worker)) is not None and is_so(state), what)
         worker.tasks[0].stopping.set()
@@ -380,7 +380,7 @@ def has_decided(state: PartitionState) -> bool:
 
 
 def has_folded(state: PartitionState) -> bool:
-    return state.steps >= 3
+    return state.batches >= 3
 
 
 @pytest.mark.parametrize(
@@ -460,7 +460,7 @@ async def test_later_records_wait_for_it(settings: Settings) -> None:
     await make_topics(settings)
     await produce(settings, records(many(60)))
     async with running(settings) as worker:
-        await until(lambda: (state := state_of(worker)) is not None and state.steps >= 2, "loading")
+        await until(lambda: (state := state_of(worker)) is not None and state.batches >= 2, "loading")
         await produce(settings, [record_of("purchases", order_at("c000", "live", 0.001))])
         assert state_of(worker).status is Status.LOADING  # type: ignore[union-attr]
         await until_idle(settings, worker)

@@ -48,7 +48,7 @@ pytestmark = pytest.mark.real_kafka
 
 @pytest.fixture
 def settings(seeded_settings: Settings) -> Settings:
-    """By the event clock, where time brings changes too; small steps, so that there are several."""
+    """By the event clock, where time brings changes too; small micro-batches, so that there are several."""
     return seeded_settings.model_copy(update={"clock": "event", "batch_max_records": 100})
 
 
@@ -101,7 +101,7 @@ async def test_counters_agree_with_what_the_topics_hold(
     published = {}
     for topic in ("segment-changes", "customer-profiles", "dead-letters", "ebbtide-decisions"):
         records_out = await read_topic(settings, topic)
-        # A take-over's own record, of the partition's facts, is of no step that counts.
+        # A recovery's own record, of the partition's facts, is of no micro-batch that counts.
         published[(topic,)] = sum(dict(out.headers).get(KIND_HEADER) != FACTS for out in records_out)
     if groups:
         published[("reactivation-triggers",)] = groups.total()
@@ -114,9 +114,9 @@ async def test_counters_agree_with_what_the_topics_hold(
     assert said.sum(f"{latency}_bucket", since="broker", le="300.0") == len(moved_by_events)
     assert said.sum(f"{latency}_count", since="occurred_at") == 0
     assert said.sum("ebbtide_step_records_sum") == len(records)
-    steps = said.sum("ebbtide_step_records_count")
+    batches = said.sum("ebbtide_step_records_count")
     for phase in ("fetch", "compute", "persist", "publish"):
-        assert said.sum("ebbtide_step_duration_seconds_count", phase=phase) == steps
+        assert said.sum("ebbtide_step_duration_seconds_count", phase=phase) == batches
         assert said.sum("ebbtide_step_duration_seconds_sum", phase=phase) > 0
     customers = {record["customer_id"] for topic in INPUT_TOPICS for record in log[topic]}
     assert said.sum("ebbtide_cache_lookups_total", result="miss") >= len(customers)
@@ -153,24 +153,24 @@ async def test_gauges_say_how_partitions_stand(settings: Settings, log: SeededLo
 async def test_lag_is_known_while_a_step_is_held_up(
     settings: Settings, log: SeededLog, redis_client: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It counts what no step has taken, by the end that the latest fetch told."""
+    """It counts what no micro-batch has taken, by the end that the latest fetch told."""
     await make_topics(settings)
     records = records_of(log)
     await produce(settings, records)
     held_up, go_on = asyncio.Event(), asyncio.Event()
     publish = TransactionalPublisher.publish
 
-    async def waits(self: TransactionalPublisher, sent: Sequence[OutputRecord], mark: object) -> None:
-        if mark.step == 2:  # type: ignore[attr-defined]
+    async def waits(self: TransactionalPublisher, sent: Sequence[OutputRecord], checkpoint: object) -> None:
+        if checkpoint.batch_id == 2:  # type: ignore[attr-defined]
             held_up.set()
             await go_on.wait()
-        await publish(self, sent, mark)  # type: ignore[arg-type]
+        await publish(self, sent, checkpoint)  # type: ignore[arg-type]
 
     monkeypatch.setattr(TransactionalPublisher, "publish", waits)
     async with running(settings.model_copy(update={"publish_timeout_s": 300.0})) as worker:
         exposition = Exposition(worker)
         await asyncio.wait_for(held_up.wait(), 60)
-        published = worker.states()[0].mark
+        published = worker.states()[0].checkpoint
         stored = redis_client.hget(PartitionKeys.of(settings, 0).meta, "offsets")
         assert published is not None
         assert isinstance(stored, bytes)
@@ -208,7 +208,7 @@ async def test_what_is_no_record_does_not_lag(settings: Settings, log: SeededLog
 async def test_customers_whom_a_midnight_has_yet_to_reach_are_counted(
     settings: Settings, log: SeededLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A new model makes everyone due; held up before its first step, the worker says so."""
+    """A new model makes everyone due; held up before its first micro-batch, the worker says so."""
     await make_topics(settings)
     await produce(settings, records_of(log))
     await run_to_the_end(settings)
@@ -218,15 +218,17 @@ async def test_customers_whom_a_midnight_has_yet_to_reach_are_counted(
     held_up, go_on = asyncio.Event(), asyncio.Event()
     publish = TransactionalPublisher.publish
 
-    async def waits(self: TransactionalPublisher, sent: Sequence[OutputRecord], mark: object) -> None:
+    async def waits(self: TransactionalPublisher, sent: Sequence[OutputRecord], checkpoint: object) -> None:
         if sent:
             held_up.set()
             await go_on.wait()
-        await publish(self, sent, mark)  # type: ignore[arg-type]
+        await publish(self, sent, checkpoint)  # type: ignore[arg-type]
 
     monkeypatch.setattr(TransactionalPublisher, "publish", waits)
     monkeypatch.setattr(exposition_module, "DUE_COUNTED_EVERY_S", 0.0)
-    monkeypatch.setattr(partition_task, "SWEEP_S", 60.0)  # the number of customers ends a step, not the time
+    monkeypatch.setattr(
+        partition_task, "SWEEP_S", 60.0
+    )  # the number of customers ends a micro-batch, not the time
     slices = {"step_max_customers": 10, "publish_timeout_s": 300.0}
     async with running(settings.model_copy(update=slices)) as worker:
         exposition = Exposition(worker)
@@ -241,7 +243,7 @@ async def test_customers_whom_a_midnight_has_yet_to_reach_are_counted(
 async def test_a_rebuild_is_counted_with_its_records(
     settings: Settings, log: SeededLog, redis_client: Redis
 ) -> None:
-    """As a take-over that found lost writes, and as a rebuild that read the whole log."""
+    """As a recovery that found lost writes, and as a restore that read the whole log."""
     await make_topics(settings)
     records = records_of(log)
     await produce(settings, records)
@@ -284,7 +286,7 @@ async def test_errors_and_what_is_unknown_while_backing_off(
     await make_topics(settings)
     await produce(settings, records_of(log))
 
-    async def fails(self: TransactionalPublisher, sent: Sequence[OutputRecord], mark: object) -> None:
+    async def fails(self: TransactionalPublisher, sent: Sequence[OutputRecord], checkpoint: object) -> None:
         raise OSError("cut off")
 
     monkeypatch.setattr(TransactionalPublisher, "publish", fails)

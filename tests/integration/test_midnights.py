@@ -82,8 +82,8 @@ def lifecycles(changes: list[Document]) -> list[tuple[str | None, str | None]]:
 
 
 def midnight_of(worker: Worker) -> int:
-    mark = worker.states()[0].mark if worker.tasks else None
-    return -1 if mark is None else mark.midnight_day
+    checkpoint = worker.states()[0].checkpoint if worker.tasks else None
+    return -1 if checkpoint is None else checkpoint.midnight_day
 
 
 async def passed(worker: Worker, day: int) -> None:
@@ -392,10 +392,10 @@ async def test_a_model_that_comes_and_goes_leaves_nobody_due(
     hurried = settings.model_copy(update={"model": other, "step_max_customers": 1})
     async with running(hurried, clock) as worker:
         await until(
-            lambda: bool(worker.tasks) and worker.states()[0].steps >= 3, "some seen by the other model"
+            lambda: bool(worker.tasks) and worker.states()[0].batches >= 3, "some seen by the other model"
         )
     async with running(settings, clock) as worker:
         await until_idle(settings, worker)
-        steps = worker.states()[0].steps
+        batches = worker.states()[0].batches
         await asyncio.sleep(1)
-        assert worker.states()[0].steps == steps
+        assert worker.states()[0].batches == batches

@@ -69,7 +69,7 @@ async def test_groups_whose_names_run_together_do_not_fence_each_other(
 async def test_a_group_of_version_0_1_keeps_its_ids_and_its_last_worker_is_fenced(
     settings: Settings, redis_client: Redis
 ) -> None:
-    """Whoever had a change has its id; nobody moves between treatment and control. Also after a rebuild."""
+    """Whoever had a change has its id; nobody moves between treatment and control. Also after a restore."""
     await make_topics(settings)
     await produce(settings, [record_of("purchases", order_of_now("c1", "e1"))])
     with mock.patch.object(Settings, "joined", Settings.joined_by_0_1):

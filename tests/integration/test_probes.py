@@ -79,7 +79,7 @@ async def test_one_stopped_partition_does_not_make_its_worker_unready(
         status, said = probe(settings, "/partitions")
         assert status == 503
         assert said["partitions"]["0"]["status"] == "stopped"
-        assert "Redis is at step" in said["partitions"]["0"]["reason"]
+        assert "Redis is at micro-batch" in said["partitions"]["0"]["reason"]
         await produce(settings, records[len(records) // 2 :])
         await worker.until(lambda: said_to_run(worker, 1), "the other runs")
         waiting = sum(record.partition == 0 for record in records[len(records) // 2 :])

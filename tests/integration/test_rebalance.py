@@ -12,7 +12,7 @@ import pytest
 from enrichment.model import load_model
 from streams.replay.replay import NAMESPACE, Replayed, replay
 from streams.settings import Settings
-from streams.worker.recovery import read_committed_mark
+from streams.worker.recovery import read_committed_checkpoint
 from tests.integration.crowd import make_crowd
 from tests.integration.harness import (
     Document,
@@ -60,13 +60,13 @@ def replayed(crowd: list[Record]) -> Replayed:
 
 def told(log: str, partition: int) -> list[str]:
     """What a worker has logged of taking over a partition."""
-    return re.findall(rf"partition {partition}: take-over: (.*)", log)
+    return re.findall(rf"partition {partition}: recovery: (.*)", log)
 
 
 def taken(settings: Settings) -> int:
     """How many records Kafka's committed offsets are past, once every partition has been taken over."""
-    marks = [read_committed_mark(settings, partition) for partition in range(PARTITIONS)]
-    return sum(sum(mark.offsets.values()) for mark in marks if mark is not None)
+    checkpoints = [read_committed_checkpoint(settings, partition) for partition in range(PARTITIONS)]
+    return sum(sum(checkpoint.offsets.values()) for checkpoint in checkpoints if checkpoint is not None)
 
 
 def as_json(document: object) -> object:

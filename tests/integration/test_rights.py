@@ -25,7 +25,7 @@ pytestmark = pytest.mark.real_kafka
 async def test_the_rights_in_redis_are_enough(
     kafka: KafkaService, own_redis: OwnRedis, seeded_settings: Settings, random_seed: int
 ) -> None:
-    """For a first start, for steps, and for a rebuild."""
+    """For a first start, for micro-batches, and for a restore."""
     with own_redis.client() as client:
         given = rights(seeded_settings)
         command: Any = client.execute_command

@@ -157,7 +157,7 @@ async def test_the_documented_rights_are_enough_from_the_first_record_to_a_rebui
     unique_prefix: str,
     tmp_path: Path,
 ) -> None:
-    """With exactly these a worker by SCRAM over TLS publishes, rebuilds an emptied Redis, and is well by `doctor`."""
+    """With exactly these a worker by SCRAM over TLS publishes, restores an emptied Redis, and is well by `doctor`."""
     await make_topics(opened, PARTITIONS)
     user = f"{unique_prefix}user"
     secured_kafka.set_password(user, PASSWORD)
@@ -176,7 +176,7 @@ async def test_the_documented_rights_are_enough_from_the_first_record_to_a_rebui
             client.delete(key)
     await produce(opened, [record_of("purchases", order("late", 1), PARTITIONS)])
     with worker_process(settings, tmp_path / "second.log") as worker:
-        await worker.until(lambda: worker.is_idle(PARTITIONS), "rebuilt")
+        await worker.until(lambda: worker.is_idle(PARTITIONS), "restored")
         doctor = subprocess.run(
             [sys.executable, "-m", "streams", "doctor"],
             env=process_environment(settings),
@@ -192,7 +192,7 @@ async def test_the_documented_rights_are_enough_from_the_first_record_to_a_rebui
     assert {change["change_id"] for change in published} < {change["change_id"] for change in after}
     check_sequences(after)
     assert {change["customer_id"] for change in after} == {"late", *(f"c{n}" for n in range(20))}
-    assert "rebuilt" in (tmp_path / "second.log").read_text("utf-8")
+    assert "restored" in (tmp_path / "second.log").read_text("utf-8")
     for log in ("first.log", "second.log"):
         assert PASSWORD not in (tmp_path / log).read_text("utf-8")
 
@@ -597,6 +597,6 @@ async def test_a_client_of_the_worker_says_why_it_is_not_let_in(
 
 
 def test_committed_offsets_say_why_they_cannot_be_read(secured_kafka: SecuredKafka, opened: Settings) -> None:
-    """As a take-over asks for them."""
+    """As a recovery asks for them."""
     with pytest.raises(EbbtideError, match="or the password is wrong for SCRAM-SHA-512"):
         read_committed_offsets(by_scram(opened, secured_kafka, "nobody"), 0)

@@ -56,14 +56,14 @@ async def test_a_transaction_commits_records_and_offsets_with_metadata(
     producer = AIOKafkaProducer(bootstrap_servers=servers, transactional_id=transactional_id)
     async with producer, producer.transaction():
         await producer.send_and_wait(sink, b"change", partition=0)
-        offsets = {TopicPartition(source, 0): OffsetAndMetadata(7, "step 3")}
+        offsets = {TopicPartition(source, 0): OffsetAndMetadata(7, "micro-batch 3")}
         await producer.send_offsets_to_transaction(offsets, group)
     consumer = KafkaConsumer(
         bootstrap_servers=kafka.bootstrap_servers, group_id=group, isolation_level="read_committed"
     )
     committed = consumer.committed(PlainTopicPartition(source, 0), metadata=True)
     consumer.close()
-    assert (committed.offset, committed.metadata) == (7, "step 3")
+    assert (committed.offset, committed.metadata) == (7, "micro-batch 3")
     assert await read_committed(kafka, sink) == [b"change"]
 
 
@@ -76,11 +76,11 @@ async def test_an_aborted_transaction_is_not_seen(kafka: KafkaService, unique_pr
         bootstrap_servers=kafka.bootstrap_servers, transactional_id=f"{unique_prefix}0"
     ) as producer:
         await producer.begin_transaction()
-        await producer.send_and_wait(topic, b"half a step", partition=0)
+        await producer.send_and_wait(topic, b"half a micro-batch", partition=0)
         await producer.abort_transaction()
         async with producer.transaction():
-            await producer.send_and_wait(topic, b"a whole step", partition=0)
-    assert await read_committed(kafka, topic) == [b"a whole step"]
+            await producer.send_and_wait(topic, b"a whole micro-batch", partition=0)
+    assert await read_committed(kafka, topic) == [b"a whole micro-batch"]
 
 
 @pytest.mark.real_kafka
@@ -135,7 +135,7 @@ def test_redis_never_evicts(each_redis: RedisService) -> None:
 
 
 def test_a_killed_redis_comes_back_empty_at_the_same_address(own_redis: OwnRedis) -> None:
-    """The tests' own Redis, killed and started again, has lost everything: the worst a rebuild must bear."""
+    """The tests' own Redis, killed and started again, has lost everything: the worst a restore must bear."""
     with own_redis.client() as client:
         client.set("key", "value")
     own_redis.kill()

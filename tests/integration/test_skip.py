@@ -1,4 +1,4 @@
-"""`ebbtide skip`: what no rule foresees is passed over by the owner, in one step, and only where it is stuck."""
+"""`ebbtide skip`: what no rule foresees is passed over by the owner, in one micro-batch, and only where it is stuck."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def until_stuck(worker: Worker, redis: Redis, settings: Settings, what: st
 async def test_a_batch_is_skipped_at_once_where_somebody_asks_for_it(
     settings: Settings, redis_client: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The letter says who and why and holds the bytes; doctor had named the place, and a rebuild skips the same."""
+    """The letter says who and why and holds the bytes; doctor had named the place, and a restore skips the same."""
     log = await damaged_log(settings, flip_a_bit)
     async with running(settings) as worker:
         await until_stuck(worker, redis_client, settings, "offsets 2 to 4 cannot be read")
@@ -139,7 +139,9 @@ async def test_a_record_that_no_step_survives_is_found_and_can_be_skipped(
         if way == "process":
             await until_idle(settings, worker)
             await produce(settings, orders)
-        await until_stuck(worker, redis_client, settings, "offset 30 ends every step that takes it: KeyError")
+        await until_stuck(
+            worker, redis_client, settings, "offset 30 ends every micro-batch that takes it: KeyError"
+        )
         assert await skip(settings, 30, monkeypatch) == 0
         await until_idle(settings, worker)
     letter = await skipped_letter(settings, redis_client)

@@ -14,14 +14,14 @@ import pytest
 from aiokafka.errors import NodeNotReadyError
 from aiokafka.protocol.fetch import FetchRequest
 
-from streams.checkpoint import Mark
+from streams.checkpoint import Checkpoint
 from streams.settings import Settings
 from streams.worker import inputs as inputs_module
 from streams.worker import partition_task
 from streams.worker.clients import RealClients
 from streams.worker.inputs import Inputs
 from streams.worker.partition_task import PartitionTask
-from streams.worker.recovery import TakeOver
+from streams.worker.recovery import Recovery
 from streams.worker.worker import Worker
 from tests.integration.harness import (
     Record,
@@ -120,16 +120,16 @@ async def test_a_cancellation_that_nobody_asked_for_is_an_error(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Wherever it comes from, the partition is taken over again; one that was asked for ends it."""
-    take_over = TakeOver.run
+    recovery = Recovery.run
     cancelled: list[bool] = []
 
-    async def cancel_once(self: TakeOver) -> Mark:
+    async def cancel_once(self: Recovery) -> Checkpoint:
         if not cancelled:
             cancelled.append(True)
             raise asyncio.CancelledError
-        return await take_over(self)
+        return await recovery(self)
 
-    monkeypatch.setattr(TakeOver, "run", cancel_once)
+    monkeypatch.setattr(Recovery, "run", cancel_once)
     await make_topics(settings)
     await produce(settings, records)
     async with running(settings) as worker:
@@ -194,7 +194,7 @@ async def test_a_step_that_hangs_ends_with_an_error(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Wherever it hangs, the partition is taken over again, and goes on."""
-    monkeypatch.setattr(partition_task, "STEP_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(partition_task, "BATCH_TIMEOUT_S", 1.0)
     finish = PartitionTask._finish
     hung: list[bool] = []
 
@@ -209,7 +209,7 @@ async def test_a_step_that_hangs_ends_with_an_error(
     await produce(settings, records)
     async with running(settings) as worker:
         await until_idle(settings, worker)
-    assert re.search(r"step 1: no end within \d+ s; taking over again", caplog.text)
+    assert re.search(r"micro-batch 1: no end within \d+ s; taking over again", caplog.text)
 
 
 async def test_a_consumer_that_stops_while_its_broker_is_away_leaves_no_connection(

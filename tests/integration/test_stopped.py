@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from streams.checkpoint import Mark
+from streams.checkpoint import Checkpoint
 from streams.kafka.size_limits import StoppedError
-from streams.operations.partition_survey import Standing, survey
+from streams.operations.partition_survey import PartitionHealth, survey
 from streams.outbox import OutputRecord
 from streams.settings import Settings
 from streams.state.keys import PartitionKeys
@@ -40,7 +40,7 @@ pytestmark = pytest.mark.real_kafka
 
 @pytest.fixture
 def settings(seeded_settings: Settings) -> Settings:
-    """Small steps, so that even a small log takes several."""
+    """Small micro-batches, so that even a small log takes several."""
     return seeded_settings.model_copy(update={"clock": "event", "batch_max_records": 100})
 
 
@@ -64,14 +64,14 @@ def doctor(settings: Settings) -> tuple[int, list[str]]:
     return done.returncode, [f"{status} {said}" for status, check, said in lines if check == "partitions"]
 
 
-async def surveyed(settings: Settings) -> list[Standing]:
+async def surveyed(settings: Settings) -> list[PartitionHealth]:
     return await survey(settings, settings.load_model())
 
 
 async def test_a_stopped_partition_is_named_with_its_reason_until_it_goes_on(
     settings: Settings, log: SeededLog, redis_client: Redis, tmp_path: Path
 ) -> None:
-    """By the worker while it lives, by the doctor also afterwards; the next owner's take-over ends it."""
+    """By the worker while it lives, by the doctor also afterwards; the next owner's recovery ends it."""
     await make_topics(settings, 2)
     await produce(settings, records_of(log, 2))
     await run_to_the_end(settings)
@@ -90,7 +90,7 @@ async def test_a_stopped_partition_is_named_with_its_reason_until_it_goes_on(
     status, said = answer
     reason = said["partitions"]["0"]["reason"]
     assert (status, said["ready"], said["failure"]) == (200, True, None), "the worker can work"
-    assert reason.startswith("partition 0: stopped: Redis is at step ")
+    assert reason.startswith("partition 0: stopped: Redis is at micro-batch ")
     assert metrics.sum("ebbtide_partition_status", partition="0", status="stopped") == 1
     assert metrics.sum("ebbtide_partition_status", partition="1", status="running") == 1
     assert metrics.sum("ebbtide_worker_ready") == 1
@@ -118,11 +118,13 @@ async def test_a_reason_is_kept_by_the_owner_only(
     meta = PartitionKeys.of(settings, 0).meta
     publish = TransactionalPublisher.publish
 
-    async def claimed_meanwhile(self: TransactionalPublisher, sent: list[OutputRecord], mark: Mark) -> None:
-        if mark.step == 2:
+    async def claimed_meanwhile(
+        self: TransactionalPublisher, sent: list[OutputRecord], checkpoint: Checkpoint
+    ) -> None:
+        if checkpoint.batch_id == 2:
             redis_client.hset(meta, "owner_token", "of another")
             raise StoppedError("too late")
-        await publish(self, sent, mark)
+        await publish(self, sent, checkpoint)
 
     monkeypatch.setattr(TransactionalPublisher, "publish", claimed_meanwhile)
     async with running(settings) as worker:
@@ -151,11 +153,11 @@ def _being_rebuilt(settings: Settings, redis: Redis) -> None:
     ("damage", "status", "message"),
     [
         (lambda settings, redis: None, "ok", "Redis and Kafka agree"),
-        (_another_redis, "error", "partition 0: stopped: Redis is at step"),
-        (_emptied, "warning", "partition 0: Redis has lost writes: it will be rebuilt, up to step"),
-        (_being_rebuilt, "warning", "partition 0: its rebuild is not done, up to step"),
+        (_another_redis, "error", "partition 0: stopped: Redis is at micro-batch"),
+        (_emptied, "warning", "partition 0: Redis has lost writes: it will be restored, up to micro-batch"),
+        (_being_rebuilt, "warning", "partition 0: its restore is not done, up to micro-batch"),
     ],
-    ids=["none", "another Redis", "emptied", "being rebuilt"],
+    ids=["none", "another Redis", "emptied", "being restored"],
 )
 async def test_the_survey_says_what_a_take_over_would_find_and_changes_nothing(
     settings: Settings, log: SeededLog, redis_client: Redis, damage: Damage, status: str, message: str
@@ -175,19 +177,19 @@ async def test_the_survey_says_what_a_take_over_would_find_and_changes_nothing(
 async def test_the_survey_finds_what_a_log_cut_short_will_stop(
     settings: Settings, log: SeededLog, redis_client: Redis
 ) -> None:
-    """A rebuild that needs deleted records, unless it is allowed; and records deleted before they were taken."""
+    """A restore that needs deleted records, unless it is allowed; and records deleted before they were taken."""
     await make_topics(settings)
     records = [record_of("purchases", record) for record in log["purchases"]]
     await produce(settings, records[:50])
     await run_to_the_end(settings)
     await delete_records(settings, {"purchases": 10})
     (standing,) = await surveyed(settings)
-    assert standing.status == "ok", "nothing has to be rebuilt"
+    assert standing.status == "ok", "nothing has to be restored"
     held = snapshot(redis_client, settings)
     empty(redis_client, settings)
     (standing,) = await surveyed(settings)
     assert standing.status == "error"
-    assert "Redis must be rebuilt, but" in standing.message
+    assert "Redis must be restored, but" in standing.message
     (standing,) = await surveyed(settings.model_copy(update={"rebuild_from_short_log": True}))
     assert standing.status == "warning"
     for key, value in held.items():
@@ -220,7 +222,7 @@ async def test_the_survey_finds_offsets_that_are_gone_or_not_ours(settings: Sett
     await forget_offsets(settings)
     (standing,) = await surveyed(settings)
     assert standing.status == "error"
-    assert "Kafka has no committed offsets, but Redis is at step" in standing.message
+    assert "Kafka has no committed offsets, but Redis is at micro-batch" in standing.message
 
 
 async def test_the_survey_finds_that_redis_and_the_offsets_were_both_lost(
@@ -240,7 +242,7 @@ async def test_the_survey_finds_that_redis_and_the_offsets_were_both_lost(
 async def test_a_step_that_was_not_published_is_no_fault(
     settings: Settings, log: SeededLog, redis_client: Redis
 ) -> None:
-    """One ahead is where Redis is while a step is being published, and after a crash in between."""
+    """One ahead is where Redis is while a micro-batch is being published, and after a crash in between."""
     await make_topics(settings)
     await produce(settings, records_of(log))
     with power_cut(3):
@@ -248,7 +250,7 @@ async def test_a_step_that_was_not_published_is_no_fault(
             await until(lambda: bool(worker.tasks) and bool(worker.states()[0].reason), "dead")
     redis_client.hdel(PartitionKeys.of(settings, 0).meta, "stopped_reason", "stopped_at_us")
     (standing,) = await surveyed(settings)
-    assert (standing.status, standing.message) == ("ok", "a step was persisted but not published")
+    assert (standing.status, standing.message) == ("ok", "a micro-batch was persisted but not published")
 
 
 async def test_a_survey_beside_a_worker_at_work_finds_no_fault(settings: Settings, log: SeededLog) -> None:
@@ -258,19 +260,19 @@ async def test_a_survey_beside_a_worker_at_work_finds_no_fault(settings: Setting
     records = records_of(log)
     await produce(small, records)
     async with running(small) as worker:
-        await until(lambda: bool(worker.tasks) and worker.states()[0].steps > 0, "at work")
+        await until(lambda: bool(worker.tasks) and worker.states()[0].batches > 0, "at work")
         for _ in range(5):
             (standing,) = await surveyed(small)
             assert standing.status == "ok", standing
-        steps = worker.states()[0].steps
-        await until(lambda: worker.is_idle or worker.states()[0].steps > steps, "still at work")
-    assert steps > 1
+        batches = worker.states()[0].batches
+        await until(lambda: worker.is_idle or worker.states()[0].batches > batches, "still at work")
+    assert batches > 1
 
 
 async def test_at_least_once_is_surveyed_by_redis_alone(
     settings: Settings, log: SeededLog, redis_client: Redis
 ) -> None:
-    """It commits no offsets; only a rebuild that was cut short stops it."""
+    """It commits no offsets; only a restore that was cut short stops it."""
     relaxed = settings.model_copy(update={"processing_guarantee": "at_least_once"})
     await make_topics(relaxed)
     await produce(relaxed, records_of(log))

@@ -1,4 +1,4 @@
-"""Sweeps and live records share each step: neither holds up the other."""
+"""Sweeps and live records share each micro-batch: neither holds up the other."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from enrichment.customer.decision import Decision
 from streams.settings import Settings
 from streams.state.changelog import DECISION, KIND_HEADER
 from streams.worker import inputs, partition_task
-from streams.worker.batch_processor import Computation
-from streams.worker.clock import Segment
+from streams.worker.batch_processor import BatchProcessor
+from streams.worker.clock import TimeSlice
 from streams.worker.inputs import Inputs
 from streams.worker.partition_task import FETCH_TIMEOUT_MS
 from streams.worker.sweep_pace import SweepPace
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.real_kafka
 
 @pytest.fixture
 def everyone_due(settings: Settings, tmp_path: Path) -> Settings:
-    """Another model, with which a worker finds everyone due at its start; small steps make the sweep a long one."""
+    """Another model, with which a worker finds everyone due at its start; small batches make the sweep a long one."""
     model = write_model(tmp_path / "model.yaml", {**DEFAULT_MODEL, "version": "another"})
     return settings.model_copy(update={"model": model, "batch_max_records": 20, "step_max_customers": 8})
 
@@ -100,16 +100,16 @@ async def test_records_are_published_while_a_long_sweep_goes_on(
     await make_topics(settings)
     await produce(settings, orders(silent))
     await run_to_the_end(settings)
-    sweep, sweeps = Computation.sweep, 0
+    sweep, sweeps = BatchProcessor.sweep, 0
 
-    async def then_records_come(self: Computation, midnight_day: int) -> None:
+    async def then_records_come(self: BatchProcessor, midnight_day: int) -> None:
         nonlocal sweeps
         sweeps += 1
         if sweeps == 3:
             await produce(settings, orders(live))
         await sweep(self, midnight_day)
 
-    monkeypatch.setattr(Computation, "sweep", then_records_come)
+    monkeypatch.setattr(BatchProcessor, "sweep", then_records_come)
     await run_to_the_end(everyone_due)
     order = await evaluated(everyone_due)
     assert set(order) == {*silent, *live}
@@ -120,7 +120,7 @@ async def test_records_are_published_while_a_long_sweep_goes_on(
 async def test_a_record_finds_what_the_sweep_of_its_own_step_has_made_of_its_customer(
     settings: Settings, everyone_due: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Redis does not know of it before the step ends: from there, the same would be decided and published again."""
+    """Redis does not know of it before the batch ends: from there, the same would be decided and published again."""
     tiers = {**DEFAULT_MODEL["tiers"], "by_value": {"strategic": 3, "named": 2, "field": 1}}
     hysteresis = {"score_margin": 0, "churn_risk_margin": 0, "dwell_days": 0}
     generous = {**DEFAULT_MODEL, "version": "generous", "tiers": tiers, "hysteresis": hysteresis}
@@ -132,23 +132,25 @@ async def test_a_record_finds_what_the_sweep_of_its_own_step_has_made_of_its_cus
     await produce(settings, orders(silent))
     await run_to_the_end(settings)
     before = await changes_of(settings)
-    sweep, process = Computation.sweep, Computation.process
+    sweep, process = BatchProcessor.sweep, BatchProcessor.process
     swept: list[str] = []
     met: list[str] = []
 
-    async def then_their_records_come(self: Computation, midnight_day: int) -> None:
+    async def then_their_records_come(self: BatchProcessor, midnight_day: int) -> None:
         await sweep(self, midnight_day)
         if not swept:
             swept.extend(self.results.touched)
             await produce(settings, orders(swept, "second"))
 
-    async def noted(self: Computation, segment: Segment) -> None:
-        met.extend(str(arrived.record.key.decode()) for arrived in segment.arrived if self.swept)
-        await process(self, segment)
+    async def noted(self: BatchProcessor, time_slice: TimeSlice) -> None:
+        met.extend(str(arrived.record.key.decode()) for arrived in time_slice.arrived if self.swept)
+        await process(self, time_slice)
 
-    monkeypatch.setattr(Computation, "sweep", then_their_records_come)
-    monkeypatch.setattr(Computation, "process", noted)
-    monkeypatch.setattr(inputs, "LOOK_MS", 1_000)  # else a slow broker's answer would come in a later step
+    monkeypatch.setattr(BatchProcessor, "sweep", then_their_records_come)
+    monkeypatch.setattr(BatchProcessor, "process", noted)
+    monkeypatch.setattr(
+        inputs, "LOOK_MS", 1_000
+    )  # else a slow broker's answer would come in a later micro-batch
     await run_to_the_end(everyone_rises)
     changes = await changes_of(settings)
     assert swept

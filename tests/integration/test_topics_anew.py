@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from redis import Redis
 
-from streams.operations.partition_survey import Standing, survey
+from streams.operations.partition_survey import PartitionHealth, survey
 from streams.settings import Settings
 from streams.state.keys import PartitionKeys
 from streams.worker.partition_task import Status
@@ -47,7 +47,7 @@ async def create_anew(settings: Settings, *names: str) -> None:
     await make_topics(settings)
 
 
-async def surveyed(settings: Settings) -> Standing:
+async def surveyed(settings: Settings) -> PartitionHealth:
     (standing,) = await survey(settings, settings.load_model())
     return standing
 
@@ -79,7 +79,7 @@ async def test_an_input_that_was_created_anew_stops_its_partitions(
 async def test_decisions_that_were_created_anew_are_an_error_of_the_doctor_only(
     settings: Settings, log: SeededLog
 ) -> None:
-    """Redis still holds what was decided, so that workers go on; a rebuild would miss it."""
+    """Redis still holds what was decided, so that workers go on; a restore would miss it."""
     await make_topics(settings)
     records = records_of(log)
     await produce(settings, records[: len(records) // 2])

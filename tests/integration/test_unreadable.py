@@ -89,7 +89,7 @@ def reason_of(worker: Worker) -> str:
 async def test_a_batch_that_cannot_be_read_becomes_one_dead_letter_and_the_next_record_goes_on(
     settings: Settings, redis_client: Redis, kind: str
 ) -> None:
-    """The letter names the offsets and holds the bytes; Redis and a rebuild of it skip the same, mended or not."""
+    """The letter names the offsets and holds the bytes; Redis and a restore of it skip the same, mended or not."""
     damage, why = DAMAGES[kind]
     log = await damaged_log(settings, damage)
     raw = log.batch_with(3).raw
@@ -138,7 +138,7 @@ async def test_batches_of_several_inputs_are_looked_at_together(
 async def test_what_was_skipped_stays_skipped_although_it_can_be_read_again(
     settings: Settings, redis_client: Redis
 ) -> None:
-    """A rebuild makes what there was, not what there might have been."""
+    """A restore makes what there was, not what there might have been."""
     log = await damaged_log(settings, flip_a_bit)
     await run_to_the_end(settings)
     log.damage(3, flip_a_bit)
@@ -166,7 +166,7 @@ async def test_a_batch_that_can_be_read_after_all_is_taken(settings: Settings) -
 async def test_a_crash_between_persist_and_publish_skips_once(
     settings: Settings, redis_client: Redis
 ) -> None:
-    """The dead letter, the skipped range and the offsets are one step."""
+    """The dead letter, the skipped range and the offsets are one micro-batch."""
     await damaged_log(settings, flip_a_bit)
     with power_cut(publishing="dead-letters"):
         async with running(settings) as worker:
@@ -186,7 +186,7 @@ async def test_a_crash_between_persist_and_publish_skips_once(
 
 
 async def test_without_transactions_a_batch_is_skipped_alike(settings: Settings, redis_client: Redis) -> None:
-    """Redis, which is the only memory then, keeps the range; a restart sends at most its last step again."""
+    """Redis, which is the only memory then, keeps the range; a restart sends at most its last micro-batch again."""
     settings = settings.model_copy(update={"processing_guarantee": "at_least_once"})
     await damaged_log(settings, flip_a_bit)
     await run_to_the_end(settings)

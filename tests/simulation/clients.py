@@ -256,7 +256,7 @@ class SimulatedConsumer:
 
 
 class SimulatedBatch:
-    """Of aiokafka's `BatchBuilder`: a batch that takes a few records only, so that several make a step."""
+    """Of aiokafka's `BatchBuilder`: a batch that takes a few records only, so that several make a micro-batch."""
 
     def __init__(self) -> None:
         self.number = next(_batches)

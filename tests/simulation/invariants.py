@@ -20,12 +20,12 @@ from enrichment.enricher import Enricher
 from enrichment.model import Model
 from schemas.timestamps import parse_timestamp
 from schemas.topics import INPUT_TOPICS, InputTopic
-from streams.checkpoint import Mark
+from streams.checkpoint import Checkpoint
 from streams.replay.replay import NAMESPACE, Replayed, replay
 from streams.state.changelog import DecisionTable
 from streams.state.keys import PartitionKeys
 from streams.state.store import StateStore
-from streams.worker.recovery import mark_of
+from streams.worker.recovery import checkpoint_of
 from tests.integration.harness import Document, aggregates, check_sequences
 from tests.simulation.clients import Servers, SimulatedRedis, Wires
 from tests.simulation.kafka import Entry
@@ -63,7 +63,9 @@ class _View:
 
     def __init__(self, outcome: Outcome) -> None:
         self.outcome = outcome
-        self.marks: list[list[tuple[Mark, int]]] = [list(self._marks(p)) for p in range(PARTITIONS)]
+        self.checkpoints: list[list[tuple[Checkpoint, int]]] = [
+            list(self._marks(p)) for p in range(PARTITIONS)
+        ]
         self.stored: list[dict[str, Customer]] = [
             asyncio.run(_stored(outcome, partition)) for partition in range(PARTITIONS)
         ]
@@ -80,17 +82,17 @@ class _View:
 
     def end_us(self, partition: int) -> int:
         """Up to where the partition's midnights have passed."""
-        return midnight_us(self.marks[partition][-1][0].midnight_day + 1)
+        return midnight_us(self.checkpoints[partition][-1][0].midnight_day + 1)
 
-    def _marks(self, partition: int) -> Iterator[tuple[Mark, int]]:
+    def _marks(self, partition: int) -> Iterator[tuple[Checkpoint, int]]:
         """What each committed transaction says of the partition, and when."""
         settings = self.outcome.settings
         tps = {topic: TopicPartition(settings.topic(topic), partition) for topic in INPUT_TOPICS}
         for commit in self.outcome.kafka.commits:
             found = {topic: commit.offsets.get(tp) for topic, tp in tps.items()}
-            mark = mark_of(found, settings.group_id, partition)
-            if mark is not None:
-                yield mark, commit.at_us
+            checkpoint = checkpoint_of(found, settings.group_id, partition)
+            if checkpoint is not None:
+                yield checkpoint, commit.at_us
 
 
 async def _stored(outcome: Outcome, partition: int) -> dict[str, Customer]:
@@ -104,11 +106,11 @@ async def _stored(outcome: Outcome, partition: int) -> dict[str, Customer]:
 
 
 def _steps_follow_each_other(view: _View) -> Iterator[str]:
-    """Each transaction is the step after the one before, and goes back behind no offset and no midnight."""
-    for partition, said in enumerate(view.marks):
-        steps = [mark.step for mark, _ in said]
-        if steps != list(range(len(steps))):
-            yield f"partition {partition}: steps {steps}"
+    """Each transaction is the micro-batch after the one before, and goes back behind no offset and no midnight."""
+    for partition, said in enumerate(view.checkpoints):
+        batches = [checkpoint.batch_id for checkpoint, _ in said]
+        if batches != list(range(len(batches))):
+            yield f"partition {partition}: micro-batches {batches}"
         for (before, _), (after, _) in pairwise(said):
             if after.midnight_day < before.midnight_day or any(
                 after.offsets[topic] < before.offsets[topic] for topic in INPUT_TOPICS
@@ -129,7 +131,7 @@ def _midnights_come_behind_their_backlog(view: _View) -> Iterator[str]:
     if view.outcome.scenario.clock == "event":
         return
     unnoticed_us = UNNOTICED_US if "turn_clock" in view.outcome.faults else 0
-    for partition, said in enumerate(view.marks):
+    for partition, said in enumerate(view.checkpoints):
         for (before, _), (after, at_us) in pairwise(said):
             if after.midnight_day == before.midnight_day:
                 continue
@@ -283,7 +285,7 @@ def _a_first_load_puts_everyone_where_the_plain_rules_do(view: _View) -> Iterato
 
 def _placed_by_plain_rules(view: _View, partition: int) -> dict[str, dict[str, Any]]:
     """Where everyone is put of whom the records of the first load tell: each replayed alone, without hysteresis."""
-    load = view.marks[partition][0][0].load
+    load = view.checkpoints[partition][0][0].load
     if load is None:
         return {}
     outcome = view.outcome

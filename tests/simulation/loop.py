@@ -1,4 +1,4 @@
-"""An event loop in virtual time: nothing waits, and the same program takes the same steps each time."""
+"""An event loop in virtual time: nothing waits, and the same program takes the same micro-batches each time."""
 
 from __future__ import annotations
 

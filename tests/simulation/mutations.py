@@ -11,20 +11,20 @@ from unittest import mock
 import msgspec
 
 from enrichment.customer.decision import Decision
-from streams.checkpoint import Mark
-from streams.micro_batch import Step
+from streams.checkpoint import Checkpoint
+from streams.micro_batch import MicroBatch
 from streams.outbox import OutputRecord
 from streams.state import store as state_store
 from streams.state.changelog import Remembered
 from streams.state.store import StateStore
-from streams.worker import recovery as take_over
-from streams.worker import restore as rebuild
-from streams.worker.batch_processor import Computation
+from streams.worker import recovery as recovery
+from streams.worker import restore as restore
+from streams.worker.batch_processor import BatchProcessor
 from streams.worker.clock import WallClock
 from streams.worker.inputs import Inputs
 from streams.worker.partition_task import PartitionTask
-from streams.worker.publisher import Publisher, TransactionalPublisher, offsets_with_mark
-from streams.worker.recovery import Finding, TakeOver
+from streams.worker.publisher import Publisher, TransactionalPublisher, offsets_with_checkpoint
+from streams.worker.recovery import Recovery, RecoveryCase
 from tests.simulation.clients import SimulatedClients, SimulatedProducer
 
 
@@ -54,28 +54,33 @@ def _mutation(*, seed: int) -> Callable[[Function], Function]:
 def publish_before_persist() -> Iterator[None]:
     """A crash in between leaves in Kafka what Redis has never heard of."""
 
-    async def finish(self: PartitionTask, step: Step, publisher: Publisher) -> None:
-        await publisher.publish(step.outbox, step.after)
-        await self._store.persist(step)
+    async def finish(self: PartitionTask, batch: MicroBatch, publisher: Publisher) -> None:
+        await publisher.publish(batch.outbox, batch.after)
+        await self._store.persist(batch)
 
-    async def reconcile(self: TakeOver, stored: Any, committed: Mark | None) -> Mark:
-        if stored and committed and not stored.is_rebuilding and stored.mark.step == committed.step - 1:
-            self.store.expect(stored.mark)
-            mark: Mark = stored.mark
-            return mark
+    async def reconcile(self: Recovery, stored: Any, committed: Checkpoint | None) -> Checkpoint:
+        if (
+            stored
+            and committed
+            and not stored.is_restoring
+            and stored.checkpoint.batch_id == committed.batch_id - 1
+        ):
+            self.store.expect(stored.checkpoint)
+            checkpoint: Checkpoint = stored.checkpoint
+            return checkpoint
         return await as_it_is(self, stored, committed)
 
-    as_it_is = TakeOver._reconcile
+    as_it_is = Recovery._reconcile
     with (
         mock.patch.object(PartitionTask, "_finish", finish),
-        mock.patch.object(TakeOver, "_reconcile", reconcile),
+        mock.patch.object(Recovery, "_reconcile", reconcile),
     ):
         yield
 
 
 @_mutation(seed=181)
 def no_token_check() -> Iterator[None]:
-    """Scripts ask for neither owner nor step token, and a take-over compares step numbers alone."""
+    """Scripts ask for neither owner nor micro-batch token, and a recovery compares micro-batch numbers alone."""
     read_text = Path.read_text
 
     def without_checks(self: Path, *arguments: Any, **named: Any) -> str:
@@ -86,31 +91,33 @@ def no_token_check() -> Iterator[None]:
             text = text.replace(f"if {check} then", "if false then")
         return text.replace(" or meta[3] ~= ARGV[3] then", " then")
 
-    def compare(stored: Any, committed: Mark | None, partition: int) -> Finding:
-        if stored is not None and committed is not None and not stored.is_rebuilding:
-            if stored.mark.step == committed.step:
-                return Finding.CLEAN
-            if stored.mark.step == committed.step + 1:
-                return Finding.UNPUBLISHED
+    def compare(stored: Any, committed: Checkpoint | None, partition: int) -> RecoveryCase:
+        if stored is not None and committed is not None and not stored.is_restoring:
+            if stored.checkpoint.batch_id == committed.batch_id:
+                return RecoveryCase.CLEAN
+            if stored.checkpoint.batch_id == committed.batch_id + 1:
+                return RecoveryCase.UNPUBLISHED
         return take_over_compare(stored, committed, partition)
 
-    take_over_compare = take_over.compare
+    take_over_compare = recovery.compare
     with (
         mock.patch.object(Path, "read_text", without_checks),
-        mock.patch.object(take_over, "compare", compare),
+        mock.patch.object(recovery, "compare", compare),
     ):
         yield
 
 
 @_mutation(seed=55)
 def a_counter_instead_of_a_random_token() -> Iterator[None]:
-    """Two owners who make the same step number cannot be told apart, nor can a Redis that was set back."""
+    """Two owners who make the same micro-batch number cannot be told apart, nor can a Redis that was set back."""
 
-    def following(self: Mark, midnight_day: int, offsets: Any, *, ends_load: bool = False) -> Mark:
+    def following(
+        self: Checkpoint, midnight_day: int, offsets: Any, *, ends_load: bool = False
+    ) -> Checkpoint:
         after = next_mark(self, midnight_day, offsets, ends_load=ends_load)
-        return msgspec.structs.replace(after, token=str(after.step))
+        return msgspec.structs.replace(after, token=str(after.batch_id))
 
-    next_mark = Mark.next
+    next_mark = Checkpoint.next
 
     claim = StateStore.claim
 
@@ -118,13 +125,13 @@ def a_counter_instead_of_a_random_token() -> Iterator[None]:
         held = await self.redis.hgetall(self.keys.meta)
         await claim(self, str(int(held.get(b"owner_token", b"0")) + 1))
 
-    with mock.patch.object(Mark, "next", following), mock.patch.object(StateStore, "claim", counted):
+    with mock.patch.object(Checkpoint, "next", following), mock.patch.object(StateStore, "claim", counted):
         yield
 
 
 @_mutation(seed=0)
 def no_outbox() -> Iterator[None]:
-    """A step that was persisted and not published goes on without its records."""
+    """A micro-batch that was persisted and not published goes on without its records."""
 
     async def nothing(self: StateStore) -> list[OutputRecord]:
         return []
@@ -135,12 +142,12 @@ def no_outbox() -> Iterator[None]:
 
 @_mutation(seed=0)
 def an_outbox_emptied_before_it_is_published() -> Iterator[None]:
-    """A crash in between loses the step's records; nor is an outbox that is gone taken for a reason to rebuild."""
+    """A crash in between loses the batch's records; nor is an outbox that is gone taken for a reason to restore."""
 
-    async def finish(self: PartitionTask, step: Step, publisher: Publisher) -> None:
-        await self._store.persist(step)
+    async def finish(self: PartitionTask, batch: MicroBatch, publisher: Publisher) -> None:
+        await self._store.persist(batch)
         await self._store.empty_outbox()
-        await publisher.publish(step.outbox, step.after)
+        await publisher.publish(batch.outbox, batch.after)
 
     async def outbox(self: StateStore) -> list[OutputRecord]:
         return await held_outbox(self) or []
@@ -155,14 +162,16 @@ def an_outbox_emptied_before_it_is_published() -> Iterator[None]:
 
 @_mutation(seed=0)
 def offsets_committed_outside_the_transaction() -> Iterator[None]:
-    """A crash in between leaves records whose step Kafka does not know."""
+    """A crash in between leaves records whose micro-batch Kafka does not know."""
 
-    async def publish(self: TransactionalPublisher, records: Sequence[OutputRecord], mark: Mark) -> None:
+    async def publish(
+        self: TransactionalPublisher, records: Sequence[OutputRecord], checkpoint: Checkpoint
+    ) -> None:
         await self._producer.begin_transaction()
         await self._send(records)
         await self._producer.commit_transaction()
         await self._producer.begin_transaction()
-        offsets = offsets_with_mark(self.settings, self.partition, mark)
+        offsets = offsets_with_checkpoint(self.settings, self.partition, checkpoint)
         await self._producer.send_offsets_to_transaction(offsets, self.settings.group_id)
         await self._producer.commit_transaction()
 
@@ -185,21 +194,24 @@ def send_results_not_awaited() -> Iterator[None]:
 
 @_mutation(seed=0)
 def sweeps_that_take_no_step() -> Iterator[None]:
-    """What passing time changes is written and published without a step of its own."""
+    """What passing time changes is written and published without a micro-batch of its own."""
     finish = PartitionTask._finish
 
-    async def without_step(self: PartitionTask, step: Step, publisher: Publisher) -> None:
-        if step.before.offsets != step.after.offsets or step.before.midnight_day != step.after.midnight_day:
-            await finish(self, step, publisher)
+    async def without_step(self: PartitionTask, batch: MicroBatch, publisher: Publisher) -> None:
+        if (
+            batch.before.offsets != batch.after.offsets
+            or batch.before.midnight_day != batch.after.midnight_day
+        ):
+            await finish(self, batch, publisher)
             return
         keys = self._store.keys
-        for customer_id, state, due_day in step.states:
+        for customer_id, state, due_day in batch.states:
             await self._clients.redis.execute_command("SET", keys.customer(customer_id), state)
             await self._clients.redis.execute_command("ZADD", keys.due, due_day, customer_id)
-        for customer_id, due_day in step.put_off:
+        for customer_id, due_day in batch.rescheduled:
             await self._clients.redis.execute_command("ZADD", keys.due, due_day, customer_id)
-        await publisher.publish(step.outbox, step.before)
-        object.__setattr__(step, "after", step.before)
+        await publisher.publish(batch.outbox, batch.before)
+        object.__setattr__(batch, "after", batch.before)
 
     with mock.patch.object(PartitionTask, "_finish", without_step):
         yield
@@ -208,9 +220,9 @@ def sweeps_that_take_no_step() -> Iterator[None]:
 @_mutation(seed=0)
 def standings_recomputed_in_a_rebuild() -> Iterator[None]:
     """Not those that were published: hysteresis and midnights had made them differ from what anyone computes later."""
-    restored = rebuild._Customers.restored
+    restored = restore._Customers.restored
 
-    def recomputed(self: rebuild._Customers, customer_id: str, midnight_day: int, *, is_loading: bool) -> Any:
+    def recomputed(self: restore._Customers, customer_id: str, midnight_day: int, *, is_loading: bool) -> Any:
         customer = restored(self, customer_id, midnight_day, is_loading=is_loading)
         decided = customer.decision
         customer.state.decision = Decision(
@@ -221,7 +233,7 @@ def standings_recomputed_in_a_rebuild() -> Iterator[None]:
         )
         return customer
 
-    with mock.patch.object(rebuild._Customers, "restored", recomputed):
+    with mock.patch.object(restore._Customers, "restored", recomputed):
         yield
 
 
@@ -292,7 +304,7 @@ def a_rebuild_whose_writes_are_not_counted() -> Iterator[None]:
 
 @_mutation(seed=1443)
 def no_confirmation_after_the_claim() -> Iterator[None]:
-    """Whoever slept between fencing and claiming rebuilds Redis from a log that is not settled."""
+    """Whoever slept between fencing and claiming restores Redis from a log that is not settled."""
 
     async def nothing(self: TransactionalPublisher) -> None: ...
 
@@ -304,12 +316,12 @@ def no_confirmation_after_the_claim() -> Iterator[None]:
 def a_first_load_that_ends_before_everyone_is_decided_on() -> Iterator[None]:
     """Those whom later slices would have reached stay without a standing."""
 
-    async def enter(self: Computation, midnight_day: int) -> bool:
+    async def enter(self: BatchProcessor, midnight_day: int) -> bool:
         await decide(self, midnight_day)
         return True
 
-    decide = Computation.enter
-    with mock.patch.object(Computation, "enter", enter):
+    decide = BatchProcessor.enter
+    with mock.patch.object(BatchProcessor, "enter", enter):
         yield
 
 
@@ -317,10 +329,10 @@ def a_first_load_that_ends_before_everyone_is_decided_on() -> Iterator[None]:
 def a_rebuild_that_forgets_who_has_not_been_decided_on() -> Iterator[None]:
     """Redis is emptied in the middle of a first load, and of those folded by then nothing comes back."""
 
-    def nobody(self: rebuild._Customers) -> set[str]:
+    def nobody(self: restore._Customers) -> set[str]:
         return set()
 
-    with mock.patch.object(rebuild._Customers, "known_ids", nobody):
+    with mock.patch.object(restore._Customers, "known_ids", nobody):
         yield
 
 
@@ -336,12 +348,12 @@ def an_input_taken_to_be_at_its_end_by_an_old_answer() -> Iterator[None]:
 
 @_mutation(seed=56)
 def an_erasure_that_takes_along_whatever_kafka_had_before() -> Iterator[None]:
-    """By the event clock some of that was taken after it; the first rebuild deletes it."""
+    """By the event clock some of that was taken after it; the first restore deletes it."""
 
     def without_its_time(self: Any, customer_id: str) -> Remembered | None:
         kept = remembered(self, customer_id)
         return kept and msgspec.structs.replace(kept, as_of_us=None)
 
-    remembered = rebuild._Customers.remembered
-    with mock.patch.object(rebuild._Customers, "remembered", without_its_time):
+    remembered = restore._Customers.remembered
+    with mock.patch.object(restore._Customers, "remembered", without_its_time):
         yield

@@ -93,7 +93,7 @@ async def a_commit_shows_records_and_offsets_together(
     producer = await producer_of(clients)
     await producer.begin_transaction()
     await send(producer, settings, b"one")
-    await commit_offsets(producer, settings, 5, "step 1")
+    await commit_offsets(producer, settings, 5, "micro-batch 1")
     told += [await visible(clients, settings)]
     await producer.commit_transaction()
     await settle(clients)
@@ -105,7 +105,7 @@ async def an_abort_leaves_nothing(clients: Clients, settings: Settings, told: To
     producer = await producer_of(clients)
     await producer.begin_transaction()
     await send(producer, settings, b"one")
-    await commit_offsets(producer, settings, 5, "step 1")
+    await commit_offsets(producer, settings, 5, "micro-batch 1")
     await producer.abort_transaction()
     await producer.begin_transaction()
     await send(producer, settings, b"two")
@@ -121,13 +121,13 @@ async def a_new_owner_fences_the_old_one_and_settles_its_transaction(
     old = await producer_of(clients)
     await old.begin_transaction()
     await send(old, settings, b"of the old")
-    await commit_offsets(old, settings, 5, "step 1")
+    await commit_offsets(old, settings, 5, "micro-batch 1")
     new = await producer_of(clients)
     told += [await committed(clients), await visible(clients, settings)]
-    told += [await outcome_of(commit_offsets(old, settings, 6, "step 2"))]
+    told += [await outcome_of(commit_offsets(old, settings, 6, "micro-batch 2"))]
     await new.begin_transaction()
     await send(new, settings, b"of the new")
-    await commit_offsets(new, settings, 6, "step 1 again")
+    await commit_offsets(new, settings, 6, "micro-batch 1 again")
     await new.commit_transaction()
     await settle(clients)
     told += [await committed(clients), await visible(clients, settings)]

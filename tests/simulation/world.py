@@ -36,7 +36,7 @@ PRODUCING_S = 40.0
 PEACE_S = 400.0
 QUIET_S = 4
 LAST_DAYS = 1.2
-"""By the wall clock time ends after the inputs have, at so many times their days: each midnight is a step more."""
+"""By the wall clock time ends after the inputs have, at so many times their days: each midnight is a batch more."""
 SESSION_S = 6.0
 LONGEST_OPEN_S = 8.0
 """Of a foreign transaction: more than a day of the wall clock."""
@@ -57,7 +57,7 @@ class Scenario:
     days: int
     workers: int
     batch_max_records: int
-    step_max_customers: int
+    batch_max_customers: int
     cache_customers: int
     has_transactions: bool
     """Whether other producers of the inputs use transactions, which stay open for a while."""
@@ -76,7 +76,7 @@ class Scenario:
             days=days,
             workers=rng.randint(1, 3),
             batch_max_records=rng.choice((1, 4, 10_000)),
-            step_max_customers=rng.choice((1, 3, 2_000)),
+            batch_max_customers=rng.choice((1, 3, 2_000)),
             cache_customers=rng.choice((0, 2, 200_000)),
             has_transactions=rng.random() < 0.4,
         )
@@ -336,12 +336,14 @@ class World:
             if len(states) != 1:
                 left.append(f"partition {partition} has {len(states)} owners")
             elif states[0].status is not Status.STOPPED:
-                mark = states[0].mark
+                checkpoint = states[0].checkpoint
                 ends = {topic: len(self._log(topic, partition).entries) for topic in INPUT_TOPICS}
-                if not states[0].is_idle or mark is None:
+                if not states[0].is_idle or checkpoint is None:
                     left.append(f"partition {partition} is {states[0].status.value}: {states[0].reason}")
-                elif any(self._has_records(topic, partition, mark.offsets[topic]) for topic in INPUT_TOPICS):
-                    left.append(f"partition {partition} is at {mark.offsets} of {ends}")
+                elif any(
+                    self._has_records(topic, partition, checkpoint.offsets[topic]) for topic in INPUT_TOPICS
+                ):
+                    left.append(f"partition {partition} is at {checkpoint.offsets} of {ends}")
         return left
 
     def _log(self, topic: str, partition: int) -> Log:
@@ -370,7 +372,7 @@ def settings_of(scenario: Scenario) -> Settings:
             "session_timeout_s": SESSION_S,
             "max_clock_skew_s": 3_600,
             "batch_max_records": scenario.batch_max_records,
-            "step_max_customers": scenario.step_max_customers,
+            "step_max_customers": scenario.batch_max_customers,
             "cache_customers": scenario.cache_customers,
         }
     )

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from enrichment.customer.customer import Customer
 from enrichment.days import day_of
 from enrichment.model import Model
-from streams.checkpoint import Mark
+from streams.checkpoint import Checkpoint
 from streams.demo.demo import Events, demo_settings, load_events
 from streams.replay.replay import Replayed, replay
 from streams.settings import Settings
@@ -68,7 +68,7 @@ def hold(
     midnight_day: int,
     customers: list[Customer],
     *,
-    is_rebuilding: bool = False,
+    is_restoring: bool = False,
 ) -> None:
     """Store customers as those of a partition."""
 
@@ -77,10 +77,12 @@ def hold(
             keys = PartitionKeys.of(settings, partition)
             states = StateStore(redis, keys, model, settings.erasure_keys)
             await states.claim(secrets.token_hex(8))
-            mark = Mark(1, "token", midnight_day, {"consents": 0, "purchases": 0, "engagements": 0})
-            await states.begin_rebuild(mark, model.fingerprint)
+            checkpoint = Checkpoint(
+                1, "token", midnight_day, {"consents": 0, "purchases": 0, "engagements": 0}
+            )
+            await states.begin_rebuild(checkpoint, model.fingerprint)
             await states.put_rebuilt([stored_state(customer) for customer in customers])
-            if not is_rebuilding:
-                await states.end_rebuild(mark, model.fingerprint)
+            if not is_restoring:
+                await states.end_rebuild(checkpoint, model.fingerprint)
 
     asyncio.run(store())

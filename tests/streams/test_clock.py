@@ -103,7 +103,7 @@ def first_by_wall(inputs: Inputs, day: int) -> Arrived | None:
 
 
 def first_by_events(inputs: Inputs, day: int, has_taken: bool) -> Arrived | None:
-    """The first that occurred, if no input must be waited for; a later day's begins a segment of its own."""
+    """The first that occurred, if no input must be waited for; a later day's begins a time_slice of its own."""
     best: tuple[int, int, Arrived] | None = None
     for rank, head in heads_of(inputs):
         if head is None:
@@ -165,21 +165,21 @@ def test_taking_runs_is_taking_record_by_record(
     high_asked_at_us: int,
     limit: int,
 ) -> None:
-    """Segment after segment: the same midnights, the same records in the same order, and the same offsets."""
+    """TimeSlice after time_slice: the same midnights, the same records in the same order, and the same offsets."""
     if in_order:
         log = {topic: sorted(said, key=broker_us) for topic, said in log.items()}
     inputs, oracle = (inputs_of(log, is_at_end, high_asked_at_us) for _ in range(2))
     day = 0 if isinstance(clock, WallClock) else -1
     while True:
-        segment = clock.take(inputs, day, NOW_US, limit)
+        time_slice = clock.take(inputs, day, NOW_US, limit)
         expected_day, expected = one_by_one(clock, oracle, day, limit)
-        assert (segment.midnight_day, segment.arrived) == (expected_day, expected)
-        assert segment.value_bytes == sum(map(bytes_of, expected))
+        assert (time_slice.midnight_day, time_slice.arrived) == (expected_day, expected)
+        assert time_slice.value_bytes == sum(map(bytes_of, expected))
         assert {topic: list(buffer) for topic, buffer in inputs.buffers.items()} == {
             topic: list(buffer) for topic, buffer in oracle.buffers.items()
         }
         for topic, buffer in inputs.buffers.items():
             assert inputs.offsets[topic] == (buffer[0].record.offset if buffer else len(log[topic]))
-        if not segment.arrived and segment.midnight_day == day:
+        if not time_slice.arrived and time_slice.midnight_day == day:
             break
-        day = segment.midnight_day
+        day = time_slice.midnight_day

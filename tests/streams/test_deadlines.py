@@ -31,15 +31,15 @@ class Client:
 
 async def test_what_hangs_is_named() -> None:
     """The message says what, and after how long."""
-    with pytest.raises(EbbtideError, match=r"^a step: no end within 0\.01 s$"):
-        async with within(0.01, "a step"):
+    with pytest.raises(EbbtideError, match=r"^a micro-batch: no end within 0\.01 s$"):
+        async with within(0.01, "a micro-batch"):
             await asyncio.Event().wait()
 
 
 async def test_another_time_out_within_the_limit_keeps_its_own_error() -> None:
     """Only the block's own limit is reported as such."""
     with pytest.raises(TimeoutError, match="of the inside"):
-        async with within(60.0, "a step"):
+        async with within(60.0, "a micro-batch"):
             raise TimeoutError("of the inside")
 
 

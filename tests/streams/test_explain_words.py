@@ -286,7 +286,7 @@ def test_most_and_missing_points_are_those_of_the_value() -> None:
 
 
 def test_whom_profiling_is_denied_is_told_nothing_else() -> None:
-    """One sentence in words; as JSON neither ways up nor worth."""
+    """One sentence in words; as JSON neither recourse nor worth."""
     partition = after_orders("2024-10-01", "2024-11-01")
     partition.take(consent(TODAY, "profiling", False), engagement("opened", TODAY))
     document = told_of(partition)

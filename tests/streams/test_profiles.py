@@ -90,8 +90,8 @@ def test_a_partition_being_rebuilt_is_not_exported(redis_server: RedisService, t
     from streams.demo.demo import demo_settings
 
     settings = demo_settings(NOWHERE, redis_server.url).model_copy(update={"group_id": "rebuilding"})
-    hold(settings, settings.load_model(), 2, 17_000, [], is_rebuilding=True)
-    with pytest.raises(EbbtideError, match="partition 2 is being rebuilt"):
+    hold(settings, settings.load_model(), 2, 17_000, [], is_restoring=True)
+    with pytest.raises(EbbtideError, match="partition 2 is being restored"):
         export_profiles(settings, tmp_path / "profiles.jsonl", None)
 
 

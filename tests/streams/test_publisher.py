@@ -1,4 +1,4 @@
-"""How a step's records are put into batches: on a producer that only notes what it is given."""
+"""How a micro-batch's records are put into batches: on a producer that only notes what it is given."""
 
 from __future__ import annotations
 

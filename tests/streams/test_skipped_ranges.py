@@ -1,4 +1,4 @@
-"""Offsets that were skipped, as `ebbtide-decisions` tells a rebuild of them."""
+"""Offsets that were skipped, as `ebbtide-decisions` tells a restore of them."""
 
 from __future__ import annotations
 

@@ -9,8 +9,8 @@ from redis.asyncio import Redis
 
 from enrichment.customer.customer import Customer, empty_state
 from enrichment.model import load_model
-from streams.checkpoint import Mark, Skipped
-from streams.micro_batch import Step, StoredState
+from streams.checkpoint import Checkpoint, Skipped
+from streams.micro_batch import MicroBatch, StoredState
 from streams.settings.erasure_keys import ErasureKeys
 from streams.state.keys import PartitionKeys
 from streams.state.store import FencedError, StateStore, stored_state
@@ -19,7 +19,7 @@ from tests.services import RedisService
 
 MODEL = load_model()
 KEYS = ErasureKeys(b"a key for tests")
-START = Mark(0, "start", 20_000, {"purchases": 0, "engagements": 0, "consents": 0})
+START = Checkpoint(0, "start", 20_000, {"purchases": 0, "engagements": 0, "consents": 0})
 
 
 def known(customer_id: str, due_day: int) -> StoredState:
@@ -46,27 +46,27 @@ async def store(redis: Redis, unique_prefix: str) -> StateStore:
 
 
 async def test_a_step_is_written_once_however_often_it_is_sent(store: StateStore) -> None:
-    """Clients repeat a call whose answer was lost; the repeat is well, and another step from there is not."""
-    step = Step(START, START.next(20_001, START.offsets), MODEL.fingerprint, [known("ada", 20_050)])
-    await store.persist(step)
-    await store.persist(step)
-    stored = await store.stored_mark()
+    """Clients repeat a call whose answer was lost; the repeat is well, and another micro-batch from there is not."""
+    batch = MicroBatch(START, START.next(20_001, START.offsets), MODEL.fingerprint, [known("ada", 20_050)])
+    await store.persist(batch)
+    await store.persist(batch)
+    stored = await store.stored_checkpoint()
     assert stored is not None
-    assert stored.mark == step.after
-    assert stored.before == (START.step, START.token)
+    assert stored.checkpoint == batch.after
+    assert stored.before == (START.batch_id, START.token)
     with pytest.raises(FencedError, match="conflict"):
-        await store.persist(Step(START, START.next(20_001, START.offsets), MODEL.fingerprint))
+        await store.persist(MicroBatch(START, START.next(20_001, START.offsets), MODEL.fingerprint))
 
 
 async def test_a_step_that_obeys_a_request_to_skip_deletes_it_and_keeps_the_range(store: StateStore) -> None:
-    """Any other step leaves the request; a rebuild has the ranges anew, and no others."""
+    """Any other micro-batch leaves the request; a restore has the ranges anew, and no others."""
     request = SkipRequest("purchases", 7, "alice", "")
     await store.ask_to_skip(request)
     after = START.next(20_001, START.offsets)
-    await store.persist(Step(START, after, MODEL.fingerprint))
+    await store.persist(MicroBatch(START, after, MODEL.fingerprint))
     assert await store.skip_request() == request
     skipped = [Skipped("purchases", 5, 9), Skipped("purchases", 12, 13)]
-    obeying = Step(after, after.next(20_001, START.offsets), MODEL.fingerprint, skipped=skipped)
+    obeying = MicroBatch(after, after.next(20_001, START.offsets), MODEL.fingerprint, skipped=skipped)
     obeying.obeys_request = True
     await store.persist(obeying)
     assert await store.skip_request() is None
@@ -98,15 +98,17 @@ async def test_where_a_partition_is_stuck_is_kept_until_it_goes_on(store: StateS
 
 
 async def test_an_emptied_outbox_is_none(store: StateStore) -> None:
-    """Another than that of a step without records, which may still have to be published."""
-    await store.persist(Step(START, START.next(20_001, START.offsets), MODEL.fingerprint))
+    """Another than that of a micro-batch without records, which may still have to be published."""
+    await store.persist(MicroBatch(START, START.next(20_001, START.offsets), MODEL.fingerprint))
     assert await store.outbox() == []
     await store.empty_outbox()
     assert await store.outbox() is None
 
 
 FORBIDDEN: dict[str, Callable[[StateStore], Awaitable[object]]] = {
-    "persist": lambda store: store.persist(Step(START, START.next(20_001, START.offsets), MODEL.fingerprint)),
+    "persist": lambda store: store.persist(
+        MicroBatch(START, START.next(20_001, START.offsets), MODEL.fingerprint)
+    ),
     "begin": lambda store: store.begin(START, MODEL.fingerprint),
     "keep_stuck": lambda store: store.keep_stuck(None),
     "refuse_skip": lambda store: store.refuse_skip(SkipRequest("purchases", 7, "alice", "")),
@@ -124,24 +126,24 @@ FORBIDDEN: dict[str, Callable[[StateStore], Awaitable[object]]] = {
 async def test_who_has_lost_a_partition_changes_nothing_of_it(
     store: StateStore, redis: Redis, name: str
 ) -> None:
-    """Deleting is fenced like writing: a worker that wakes up in a rebuild must not delete its successor's states."""
+    """Deleting is fenced like writing: a worker that wakes up in a restore must not delete its successor's states."""
     successor = StateStore(redis, store.keys, MODEL, KEYS)
     await successor.claim("second owner")
     before = await redis.zrange(store.keys.due, 0, -1, withscores=True)
     with pytest.raises(FencedError, match="fenced"):
         await FORBIDDEN[name](store)
     assert await redis.zrange(store.keys.due, 0, -1, withscores=True) == before
-    stored = await successor.stored_mark()
+    stored = await successor.stored_checkpoint()
     assert stored is not None
-    assert (stored.mark, stored.is_rebuilding) == (START, False)
+    assert (stored.checkpoint, stored.is_restoring) == (START, False)
     assert {customer.is_known for customer in (await successor.load(["ada", "bob"])).values()} == {True}
 
 
 async def test_a_step_of_a_new_model_makes_everyone_due(store: StateStore) -> None:
-    """Whatever day they were due on, but for those whom the step itself files."""
+    """Whatever day they were due on, but for those whom the micro-batch itself files."""
     assert await store.due(20_200, 0, 10) == ["ada"]
     after = START.next(20_001, START.offsets)
-    await store.persist(Step(START, after, "another", [known("ada", 20_150)], is_everyone_due=True))
+    await store.persist(MicroBatch(START, after, "another", [known("ada", 20_150)], is_everyone_due=True))
     assert await store.due(0, 0, 10) == ["bob"]
     assert await store.due(20_150, 0, 10) == ["bob", "ada"]
     assert [await store.due(20_150, skip, 1) for skip in range(3)] == [["bob"], ["ada"], []]
@@ -151,7 +153,7 @@ async def test_who_is_put_off_is_read_with_the_day_of_the_index(store: StateStor
     """Their state is not written again: it says the day on which they were due before."""
     held = await redis.get(store.keys.customer("ada"))
     after = START.next(20_150, START.offsets)
-    await store.persist(Step(START, after, MODEL.fingerprint, put_off=[("ada", 20_170)]))
+    await store.persist(MicroBatch(START, after, MODEL.fingerprint, rescheduled=[("ada", 20_170)]))
     assert await store.due(20_169, 0, 10) == []
     assert await store.due(20_170, 0, 10) == ["ada"]
     assert await redis.get(store.keys.customer("ada")) == held
@@ -164,7 +166,7 @@ async def test_who_is_put_off_is_read_with_the_day_of_the_index(store: StateStor
 async def test_who_is_made_due_with_everyone_is_read_with_the_day_of_their_state(store: StateStore) -> None:
     """The index says 0 then, which is no day to begin a look ahead on."""
     after = START.next(20_301, START.offsets)
-    await store.persist(Step(START, after, "another", is_everyone_due=True))
+    await store.persist(MicroBatch(START, after, "another", is_everyone_due=True))
     assert await store.due(0, 0, 10) == ["ada", "bob"]
     loaded = await store.load(["ada", "bob"])
     assert [loaded[name].state.due_day for name in ("ada", "bob")] == [20_100, 20_300]
@@ -175,11 +177,11 @@ async def test_nothing_is_read_from_a_redis_that_is_not_where_the_owner_left_it(
 ) -> None:
     """Else customers would begin a second time where Redis is emptied, read, and restored."""
     held = await redis.dump(store.keys.meta) or b""
-    step = Step(START, START.next(20_001, START.offsets), MODEL.fingerprint)
-    await store.persist(step)
+    batch = MicroBatch(START, START.next(20_001, START.offsets), MODEL.fingerprint)
+    await store.persist(batch)
     assert (await store.load(["ada"]))["ada"].is_known
     await redis.restore(store.keys.meta, 0, held, replace=True)
-    with pytest.raises(FencedError, match="answer as of step 1: conflict"):
+    with pytest.raises(FencedError, match="answer as of micro-batch 1: conflict"):
         await store.load(["ada"])
     await redis.delete(store.keys.meta)
     with pytest.raises(FencedError, match="fenced"):
@@ -190,7 +192,7 @@ async def test_nothing_is_read_from_a_redis_that_is_not_where_the_owner_left_it(
 async def test_a_rebuild_notices_that_redis_has_lost_one_of_its_writes(
     store: StateStore, redis: Redis, write: str
 ) -> None:
-    """A replica that lags takes over in the middle: the rebuild must not end as if nothing were missing."""
+    """A replica that lags takes over in the middle: the restore must not end as if nothing were missing."""
     await store.begin_rebuild(START, MODEL.fingerprint)
     held = await redis.dump(store.keys.meta) or b""
     await store.put_rebuilt([known("eve", 20_100)])
@@ -203,27 +205,27 @@ async def test_a_rebuild_notices_that_redis_has_lost_one_of_its_writes(
     }
     with pytest.raises(FencedError, match="conflict"):
         await calls[write]()
-    stored = await store.stored_mark()
+    stored = await store.stored_checkpoint()
     assert stored is not None
-    assert stored.is_rebuilding
+    assert stored.is_restoring
 
 
 async def test_no_step_goes_on_from_a_rebuild_that_has_not_ended(store: StateStore, redis: Redis) -> None:
-    """Redis may fall back to the middle of a rebuild after its end, when its owner works on."""
+    """Redis may fall back to the middle of a restore after its end, when its owner works on."""
     await store.begin_rebuild(START, MODEL.fingerprint)
     held = await redis.dump(store.keys.meta) or b""
     await store.end_rebuild(START, MODEL.fingerprint)
     await redis.restore(store.keys.meta, 0, held, replace=True)
     with pytest.raises(FencedError, match="conflict"):
-        await store.persist(Step(START, START.next(20_001, START.offsets), MODEL.fingerprint))
+        await store.persist(MicroBatch(START, START.next(20_001, START.offsets), MODEL.fingerprint))
 
 
 async def test_wiping_leaves_the_mark_and_nobody(store: StateStore, redis: Redis) -> None:
-    """Erasures go too: a rebuild brings back those that the decisions hold."""
+    """Erasures go too: a restore brings back those that the decisions hold."""
     await store.begin_rebuild(START, MODEL.fingerprint)
     await store.put_rebuilt([], [(store.hash_of("eve"), store.erased_value(1, 5))])
     assert await redis.hlen(store.keys.erased) == 1
     await store.wipe()
     assert await store.all_ids() == []
     assert await redis.hlen(store.keys.erased) == 0
-    assert await store.stored_mark() is not None
+    assert await store.stored_checkpoint() is not None

@@ -17,7 +17,7 @@ from enrichment.customer.customer import Customer
 from enrichment.days import day_of
 from enrichment.model import load_model
 from enrichment.scoring.standing import TIER
-from streams.checkpoint import Mark
+from streams.checkpoint import Checkpoint
 from streams.cli.commands import main
 from streams.demo.demo import load_events
 from streams.replay.replay import Replayed, replay
@@ -153,8 +153,8 @@ def test_of_what_is_held_dwell_is_known(
 ) -> None:
     """The same customers as in the file, but for those whom the days since their last change hold."""
     store: Any = HeldInMemory(replayed.customers)
-    mark = Mark(1, "token", day_of(replayed.end_us), {})
-    partition = HeldPartition(0, store, mark, load_model().fingerprint, None)
+    checkpoint = Checkpoint(1, "token", day_of(replayed.end_us), {})
+    partition = HeldPartition(0, store, checkpoint, load_model().fingerprint, None)
 
     @asynccontextmanager
     async def held_partitions(*_: Any) -> AsyncIterator[list[Any]]:

@@ -18,7 +18,7 @@ from enrichment.tiers.capacity import (
     fit_tiers,
     places,
 )
-from enrichment.tiers.population import Roster
+from enrichment.tiers.population import Population
 from tests.enrichment.records import model
 
 PRESENT = model().tiers.by_value
@@ -154,10 +154,10 @@ def test_a_capacity_is_never_exceeded(values: list[float], counts: dict[str, int
                 assert found[rank] + np.count_nonzero(below == below.max()) > room.places
 
 
-def roster(values: list[float], tiers: list[int]) -> Roster:
+def population(values: list[float], tiers: list[int]) -> Population:
     """Customers with an order, their value and the tier in which they stand."""
     size = len(values)
-    return Roster(
+    return Population(
         tuple(map(str, range(size))),
         has_order=np.ones(size, dtype=np.bool_),
         changed_sides=np.zeros(size, dtype=np.bool_),
@@ -174,7 +174,7 @@ def test_drift_counts_where_customers_stand_against_the_places_of_today() -> Non
     """25% of eight customers are two places; three stand there, one of them held by hysteresis alone."""
     tiers = {**model().model_dump()["tiers"], "capacities": {"strategic": "25%"}}
     kept = model(tiers=tiers)
-    found = capacity_drift(kept, roster([90, 80, 69, 60, 50, 45, 30, 20], [0, 0, 0, 1, 2, 2, 3, 3]))
+    found = capacity_drift(kept, population([90, 80, 69, 60, 50, 45, 30, 20], [0, 0, 0, 1, 2, 2, 3, 3]))
     strategic = found[0]
     assert (strategic.places, strategic.customers, strategic.over, strategic.by_thresholds) == (2, 3, 1, 2)
     assert (strategic.threshold, strategic.threshold_today) == (70.0, 80.0)
@@ -184,4 +184,4 @@ def test_drift_counts_where_customers_stand_against_the_places_of_today() -> Non
 def test_there_is_no_drift_from_capacities_that_a_model_does_not_keep() -> None:
     """The built-in thresholds are guesses, made from no capacities."""
     with pytest.raises(CapacityError, match="keeps no capacities"):
-        capacity_drift(model(), roster([50.0], [2]))
+        capacity_drift(model(), population([50.0], [2]))

@@ -11,9 +11,9 @@ import pytest
 from enrichment.calibration.choice import (
     FAMILIES,
     LEAST_HOLDOUT_PURCHASES,
-    Candidates,
     Choice,
     Family,
+    FamilyCandidates,
     choose,
     fit_candidates,
     use,
@@ -27,12 +27,12 @@ Status = Literal["converged", "degenerate", "failed"]
 
 
 @pytest.fixture(scope="module")
-def candidates(once: Once) -> Candidates:
+def candidates(once: Once) -> FamilyCandidates:
     """Fits to sixty customers, of whom every third buys every ten days."""
     return once("candidates", fit_sixty)
 
 
-def fit_sixty() -> Candidates:
+def fit_sixty() -> FamilyCandidates:
     purchases = {
         f"c{number}": [
             (on, 10.0 + number) for on in range(number, 200 if number % 3 == 0 else number + 25, 10)
@@ -44,8 +44,8 @@ def fit_sixty() -> Candidates:
 
 
 def with_statuses(
-    candidates: Candidates, pareto: Status, bg: Status, hazard: str | None = None
-) -> Candidates:
+    candidates: FamilyCandidates, pareto: Status, bg: Status, hazard: str | None = None
+) -> FamilyCandidates:
     """The same fits as if they had ended otherwise."""
     fits: dict[Family, Fit] = {
         "pareto_nbd": replace(candidates.fits["pareto_nbd"], status=pareto, reason=f"{pareto} for a test"),
@@ -80,14 +80,14 @@ def chosen(*ranking: Family, better: tuple[Family, ...] = ()) -> Choice:
     ],
 )
 def test_the_best_usable_family_is_used(
-    candidates: Candidates, choice: Choice, pareto: Status, bg: Status, family: Family
+    candidates: FamilyCandidates, choice: Choice, pareto: Status, bg: Status, family: Family
 ) -> None:
     """In the order of the ranking; a degenerate fit only of a family that predicted better than who would follow it."""
     used = use(choice, with_statuses(candidates, pareto, bg))
     assert used.family == family
 
 
-def test_who_is_passed_over_is_named_with_the_reason(candidates: Candidates) -> None:
+def test_who_is_passed_over_is_named_with_the_reason(candidates: FamilyCandidates) -> None:
     """Never silently."""
     used = use(chosen(*FAMILIES), with_statuses(candidates, "degenerate", "failed"))
     assert used.set_aside == (
@@ -96,7 +96,7 @@ def test_who_is_passed_over_is_named_with_the_reason(candidates: Candidates) -> 
     )
 
 
-def test_a_degenerate_fit_that_was_tested_is_better_than_none(candidates: Candidates) -> None:
+def test_a_degenerate_fit_that_was_tested_is_better_than_none(candidates: FamilyCandidates) -> None:
     """Where no family converged: used with its reason; one that no holdout has seen is not."""
     nobody = with_statuses(candidates, "degenerate", "failed", "no gaps")
     used = use(chosen(*FAMILIES, better=("pareto_nbd",)), nobody)
@@ -114,7 +114,7 @@ def test_purchases_too_far_apart_to_be_held_by_day_need_no_empirical_hazard() ->
     assert "too long ago to be held by day" in (fit_candidates(before, 7.0).hazard_reason or "")
 
 
-def test_where_nothing_is_left_there_is_a_reason_instead(candidates: Candidates) -> None:
+def test_where_nothing_is_left_there_is_a_reason_instead(candidates: FamilyCandidates) -> None:
     """All three failed, or too few have bought again."""
     nothing = use(chosen(*FAMILIES), with_statuses(candidates, "failed", "degenerate", "no gaps"))
     assert nothing.family is None

@@ -23,7 +23,7 @@ def test_gaps_lie_between_purchase_days_and_the_last_is_open() -> None:
 
 
 def test_gaps_of_days_long_forgotten_keep_their_count() -> None:
-    """A view holds days of some 800 days; x and t_x still count from the first of all. Oracle: by hand."""
+    """A snapshot holds days of some 800 days; x and t_x still count from the first of all. Oracle: by hand."""
     days = [(0, 5.0), (30, 5.0), (1000, 5.0), (1900, 5.0)]
     (snapshot,) = snapshots(orders({"a": days}), 1950)
     gaps = Gaps.of(snapshot)

@@ -23,7 +23,7 @@ from streams.state.store import StateStore
 from streams.worker.clock import EventClock
 from streams.worker.partition_task import PartitionTask, Status
 from streams.worker.publisher import TransactionalPublisher, transactional_id
-from streams.worker.recovery import read_committed_mark
+from streams.worker.recovery import read_committed_checkpoint
 from tests.integration.damage import (
     PowerCutError,
     delete_records,
@@ -55,7 +55,7 @@ pytestmark = pytest.mark.real_kafka
 
 @pytest.fixture
 def settings(seeded_settings: Settings) -> Settings:
-    """Small steps, so that even a small log takes several."""
+    """Small micro-batches, so that even a small log takes several."""
     return seeded_settings.model_copy(update={"clock": "event", "batch_max_records": 100})
 
 
@@ -78,15 +78,15 @@ def before_the_last_midnight(changes: Sequence[Document]) -> dict[str, Document]
 async def test_a_restart_in_good_order_goes_on_and_publishes_nothing_again(
     settings: Settings, log: SeededLog, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Redis and Kafka are at the same step with the same token."""
+    """Redis and Kafka are at the same micro-batch with the same token."""
     await make_topics(settings)
     await produce(settings, records_of(log))
     await run_to_the_end(settings)
     before = [record.value for record in await read_topic(settings, "segment-changes")]
     with caplog.at_level(logging.INFO, "streams"):
         await run_to_the_end(settings)
-    assert "take-over: Redis and Kafka agree" in caplog.text
-    assert "goes on from step" in caplog.text
+    assert "recovery: Redis and Kafka agree" in caplog.text
+    assert "goes on from micro-batch" in caplog.text
     assert [record.value for record in await read_topic(settings, "segment-changes")] == before
     check_sequences(await changes_of(settings))
 
@@ -106,8 +106,8 @@ async def test_a_step_that_was_persisted_but_not_published_is_published_by_the_n
     published = await changes_of(settings)
     with caplog.at_level(logging.INFO, "streams"):
         await run_to_the_end(settings)
-    assert "a step was persisted but not published" in caplog.text
-    assert "outbox of step 3 published" in caplog.text
+    assert "a micro-batch was persisted but not published" in caplog.text
+    assert "outbox of micro-batch 3 published" in caplog.text
     changes = await changes_of(settings)
     assert changes[: len(published)] == published
     check_sequences(changes)
@@ -118,7 +118,7 @@ async def test_a_step_that_was_persisted_but_not_published_is_published_by_the_n
 async def test_a_step_that_kafka_has_lost_after_its_outbox_was_emptied_is_made_again(
     settings: Settings, log: SeededLog, redis_client: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What its records were, only the inputs can tell: Redis is rebuilt up to the step before."""
+    """What its records were, only the inputs can tell: Redis is restored up to the micro-batch before."""
     await make_topics(settings)
     await produce(settings, records_of(log))
     with power_cut(3):
@@ -129,7 +129,7 @@ async def test_a_step_that_kafka_has_lost_after_its_outbox_was_emptied_is_made_a
     redis_client.delete(PartitionKeys.of(settings, 0).outbox)
     with caplog.at_level(logging.INFO, "streams"):
         await run_to_the_end(settings)
-    assert "rebuilding Redis up to step 2" in caplog.text
+    assert "restoring Redis up to micro-batch 2" in caplog.text
     changes = await changes_of(settings)
     check_sequences(changes)
     oracle = before_the_last_midnight(replayed(log, settings.load_model()).results.changes)
@@ -139,7 +139,7 @@ async def test_a_step_that_kafka_has_lost_after_its_outbox_was_emptied_is_made_a
 async def test_a_first_start_begins_where_the_log_does(
     settings: Settings, log: SeededLog, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With neither Redis nor offsets, step 0 is committed at the first offset that each input still has."""
+    """With neither Redis nor offsets, micro-batch 0 is committed at the first offset that each input still has."""
     await make_topics(settings)
     records = [record_of("purchases", record) for record in log["purchases"]]
     await produce(settings, records)
@@ -149,11 +149,11 @@ async def test_a_first_start_begins_where_the_log_does(
             await until_idle(settings, worker)
             outcomes = worker.states()[0].outcomes
     assert sum(outcomes.values()) == len(records) - 10
-    assert "take-over: neither Redis nor Kafka knows this partition (Redis blank, Kafka blank)" in caplog.text
-    assert "begun at step 0, offsets {'consents': 0, 'purchases': 10, 'engagements': 0}" in caplog.text
+    assert "recovery: neither Redis nor Kafka knows this partition (Redis blank, Kafka blank)" in caplog.text
+    assert "begun at micro-batch 0, offsets {'consents': 0, 'purchases': 10, 'engagements': 0}" in caplog.text
 
 
-@pytest.mark.parametrize("left", ["nothing", "nothing, of a short log", "a mark of another start"])
+@pytest.mark.parametrize("left", ["nothing", "nothing, of a short log", "a checkpoint of another start"])
 async def test_a_first_start_that_was_cut_short_begins_where_it_had_committed(
     settings: Settings,
     log: SeededLog,
@@ -162,7 +162,7 @@ async def test_a_first_start_that_was_cut_short_begins_where_it_had_committed(
     monkeypatch: pytest.MonkeyPatch,
     left: str,
 ) -> None:
-    """Kafka is at step 0 and Redis has never heard of it; what another start left in Redis is not gone on with."""
+    """Kafka is at batch 0 and Redis has never heard of it; what another start left in Redis is not gone on with."""
     await make_topics(settings)
     if left == "nothing, of a short log":
         await produce(settings, [Record("purchases", b"k", b"of long ago")] * 5)
@@ -175,11 +175,11 @@ async def test_a_first_start_that_was_cut_short_begins_where_it_had_committed(
         broken.setattr(StateStore, "begin", dies)
         async with running(settings) as worker:
             await until(lambda: bool(worker.tasks) and worker.states()[0].status is Status.STOPPED, "dead")
-    committed = await asyncio.to_thread(read_committed_mark, settings, 0)
+    committed = await asyncio.to_thread(read_committed_checkpoint, settings, 0)
     assert committed is not None
-    assert committed.step == 0
+    assert committed.batch_id == 0
     keys = PartitionKeys.of(settings, 0)
-    if left == "a mark of another start":
+    if left == "a checkpoint of another start":
         of_another: dict[Any, Any] = {
             "step": 1,
             "token": "b",
@@ -194,8 +194,8 @@ async def test_a_first_start_that_was_cut_short_begins_where_it_had_committed(
     await produce(settings, records_of(log))
     with caplog.at_level(logging.INFO, "streams"):
         await run_to_the_end(settings)
-    assert "take-over: Redis has lost writes" in caplog.text
-    assert "rebuilding Redis up to step 0" in caplog.text
+    assert "recovery: Redis has lost writes" in caplog.text
+    assert "restoring Redis up to micro-batch 0" in caplog.text
     assert not redis_client.exists(keys.customer("stray"))
     oracle = before_the_last_midnight(replayed(log, settings.load_model()).results.changes)
     assert before_the_last_midnight(await changes_of(settings)) == oracle
@@ -223,7 +223,7 @@ async def test_redis_further_ahead_than_a_crash_explains_stops_that_partition_on
         said = readiness(worker)
     assert said["ready"] is True, "the worker can work"
     assert said["partitions"]["0"]["status"] == "stopped"
-    assert "Redis is at step" in said["partitions"]["0"]["reason"]
+    assert "Redis is at micro-batch" in said["partitions"]["0"]["reason"]
     assert said["partitions"]["1"]["status"] == "running"
     new = (await read_topic(settings, "segment-changes"))[published:]
     assert {record.partition for record in await read_topic(settings, "segment-changes")} == {0, 1}
@@ -245,7 +245,7 @@ async def test_offsets_that_are_gone_while_redis_is_not_stop_the_partition(
     async with running(settings) as worker:
         await until(lambda: bool(worker.tasks) and worker.states()[0].status is Status.STOPPED, "stopped")
         reason = worker.states()[0].reason
-    assert "Kafka has no committed offsets, but Redis is at step" in reason
+    assert "Kafka has no committed offsets, but Redis is at micro-batch" in reason
     assert "EBBTIDE_GROUP_ID" in reason
     assert ("CRITICAL", reason) in [(record.levelname, record.message) for record in caplog.records]
     assert len(await changes_of(settings)) == before
@@ -254,7 +254,7 @@ async def test_offsets_that_are_gone_while_redis_is_not_stop_the_partition(
 async def test_offsets_that_something_else_committed_stop_the_partition(
     settings: Settings, log: SeededLog
 ) -> None:
-    """Offsets without our metadata are not those of a step."""
+    """Offsets without our metadata are not those of a micro-batch."""
     from aiokafka import AIOKafkaConsumer, TopicPartition
 
     await make_topics(settings)
@@ -296,12 +296,12 @@ async def test_a_fenced_owner_publishes_nothing_more(
     publish = TransactionalPublisher.publish
     first: list[TransactionalPublisher] = []
 
-    async def freezes(self: TransactionalPublisher, records: Sequence[object], mark: object) -> None:
-        if not first and mark.step == 2:  # type: ignore[attr-defined]
+    async def freezes(self: TransactionalPublisher, records: Sequence[object], checkpoint: object) -> None:
+        if not first and checkpoint.batch_id == 2:  # type: ignore[attr-defined]
             first.append(self)
             frozen.set()
             await thawed.wait()
-        await publish(self, records, mark)  # type: ignore[arg-type]
+        await publish(self, records, checkpoint)  # type: ignore[arg-type]
 
     monkeypatch.setattr(TransactionalPublisher, "publish", freezes)
     async with real_clients(settings) as clients:
@@ -316,8 +316,11 @@ async def test_a_fenced_owner_publishes_nothing_more(
         await zombie
         assert old.state.status is Status.BACKING_OFF
         await produce(settings, [record_of("purchases", {**log["purchases"][-1], "event_id": "one more"})])
-        step = new.state.mark.step if new.state.mark else 0
-        await until(lambda: new.state.mark is not None and new.state.mark.step > step, "one more step")
+        batch = new.state.checkpoint.batch_id if new.state.checkpoint else 0
+        await until(
+            lambda: new.state.checkpoint is not None and new.state.checkpoint.batch_id > batch,
+            "one more micro-batch",
+        )
         new.stopping.set()
         await owner
     changes = await changes_of(settings)
@@ -378,11 +381,11 @@ async def test_offsets_records_and_mark_are_of_the_same_step(settings: Settings,
     await produce(settings, records_of(log))
     async with running(settings) as worker:
         await until_idle(settings, worker)
-        mark = worker.states()[0].mark
-    assert await asyncio.to_thread(read_committed_mark, settings, 0) == mark
-    assert mark is not None
+        checkpoint = worker.states()[0].checkpoint
+    assert await asyncio.to_thread(read_committed_checkpoint, settings, 0) == checkpoint
+    assert checkpoint is not None
     expected: dict[InputTopic, int] = {topic: len(log[topic]) for topic in INPUT_TOPICS}
-    assert mark.offsets == expected
+    assert checkpoint.offsets == expected
 
 
 async def test_inputs_written_in_transactions_are_read_committed_to_their_end(

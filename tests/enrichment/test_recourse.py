@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from enrichment.days import DAY_US, format_day, midnight_us
-from enrichment.insight.recourse import ways_up
+from enrichment.insight.recourse import recourse
 from enrichment.model import Model
 from enrichment.scoring.standing import LIFECYCLE, SEGMENT, TIER
 from schemas.events import Event
@@ -40,7 +40,7 @@ def customer_with(
 def ways(partition: Partition) -> Document:
     """What would move the customer up, as of the last midnight."""
     customer = partition.customers["c"]
-    found = ways_up(customer, customer.as_of_us(midnight_us(partition.midnight_day)), partition.model)
+    found = recourse(customer, customer.as_of_us(midnight_us(partition.midnight_day)), partition.model)
     assert found is not None
     return found
 
@@ -200,13 +200,13 @@ def test_changes_come_with_the_fewest_points_first() -> None:
 
 
 def test_trying_leaves_the_customer_as_they_were() -> None:
-    """State, standing and view: an explanation is no event."""
+    """State, standing and snapshot: an explanation is no event."""
     partition = customer_with(consent("2024-11-20", "email", False))
     customer = partition.customers["c"]
-    before, view = msgspec.msgpack.encode(customer.state), customer.view()
+    before, snapshot = msgspec.msgpack.encode(customer.state), customer.snapshot()
     assert any(way["actions"] for way in ways(partition).values())
     assert msgspec.msgpack.encode(customer.state) == before
-    assert customer.view() is view
+    assert customer.snapshot() is snapshot
 
 
 def test_a_prospect_is_told_of_a_first_order_of_the_value_that_the_model_expects() -> None:
@@ -286,7 +286,7 @@ def test_whom_only_dwell_holds_is_told_to_move_up_anyway() -> None:
 def test_who_denies_profiling_is_told_nothing() -> None:
     """Nothing is tried on them at all."""
     partition = customer_with(consent("2024-12-01", "profiling", False))
-    assert ways_up(partition.customers["c"], midnight_us(day(TODAY)), partition.model) is None
+    assert recourse(partition.customers["c"], midnight_us(day(TODAY)), partition.model) is None
 
 
 def test_a_lapsed_customer_comes_back_with_one_order() -> None:

@@ -1,4 +1,4 @@
-"""Redis that lost writes, on real Kafka: rebuilt from the inputs and the decisions, as if nothing had happened."""
+"""Redis that lost writes, on real Kafka: restored from the inputs and the decisions, as if nothing had happened."""
 
 from __future__ import annotations
 
@@ -81,16 +81,16 @@ def lost_everything(redis: Redis, settings: Settings) -> None:
 
 
 def another_token(redis: Redis, settings: Settings) -> None:
-    """A failover lost a step, and another of the same number was written that Kafka does not know."""
+    """A failover lost a micro-batch, and another of the same number was written that Kafka does not know."""
     redis.hset(PartitionKeys.of(settings, 0).meta, "token", "0" * 16)
 
 
 def lost_last_steps(taken: dict[bytes, bytes]) -> Damage:
-    """Redis is what it was some steps ago."""
+    """Redis is what it was some micro-batches ago."""
     return lambda redis, settings: restore(redis, settings, taken)
 
 
-@pytest.mark.parametrize("loss", ["everything", "last steps", "token"])
+@pytest.mark.parametrize("loss", ["everything", "last micro-batches", "token"])
 async def test_after_a_rebuild_everything_goes_on_as_if_nothing_had_been_lost(
     settings: Settings,
     log: SeededLog,
@@ -108,20 +108,24 @@ async def test_after_a_rebuild_everything_goes_on_as_if_nothing_had_been_lost(
     await run_to_the_end(settings)
     profiles = await stored_profiles(settings)
     published = {name: await _values(settings, name) for name in ("segment-changes", "reactivation-triggers")}
-    damage = {"everything": lost_everything, "last steps": lost_last_steps(early), "token": another_token}
+    damage = {
+        "everything": lost_everything,
+        "last micro-batches": lost_last_steps(early),
+        "token": another_token,
+    }
     damage[loss](redis_client, settings)
     with caplog.at_level(logging.INFO, "streams"):
         await run_to_the_end(settings)
-    assert "take-over: Redis has lost writes" in caplog.text
-    assert "rebuilt" in caplog.text
+    assert "recovery: Redis has lost writes" in caplog.text
+    assert "restored" in caplog.text
     assert await stored_profiles(settings) == profiles
     for name, values in published.items():
         assert await _values(settings, name) == values, name
     await produce(settings, then)
     async with running(settings) as worker:
         await until_idle(settings, worker)
-        mark = worker.states()[0].mark
-    assert mark is not None
+        checkpoint = worker.states()[0].checkpoint
+    assert checkpoint is not None
     oracle = replayed(log, settings.load_model())
     changes = await changes_of(settings)
     check_sequences(changes)
@@ -209,7 +213,7 @@ async def test_erased_customers_stay_erased_after_a_rebuild(settings: Settings, 
 async def test_what_an_erasure_deleted_stays_deleted_although_it_is_dated_after_it(
     seeded_settings: Settings, redis_client: Redis
 ) -> None:
-    """An erasure that comes after a record dated later deletes it too, and a rebuild does not bring it back."""
+    """An erasure that comes after a record dated later deletes it too, and a restore does not bring it back."""
     settings = seeded_settings
     await make_topics(settings)
     async with running(settings) as worker:
@@ -242,7 +246,7 @@ async def test_what_the_event_clock_took_after_an_erasure_stays_although_kafka_t
 async def test_an_erasure_that_is_sent_again_deletes_nothing_in_a_rebuild_either(
     seeded_settings: Settings, redis_client: Redis
 ) -> None:
-    """What the customer did between the erasure and its repeat is theirs, live and rebuilt."""
+    """What the customer did between the erasure and its repeat is theirs, live and restored."""
     settings = seeded_settings
     await make_topics(settings)
     async with running(settings) as worker:
@@ -288,10 +292,10 @@ async def test_a_crash_in_a_rebuild_is_followed_by_another_rebuild(
     with caplog.at_level(logging.INFO, "streams"):
         await run_to_the_end(settings)
     for said in (
-        "take-over: Redis has lost writes",
-        "rebuilding Redis up to step",
-        "rebuilt",
-        "goes on from step",
+        "recovery: Redis has lost writes",
+        "restoring Redis up to micro-batch",
+        "restored",
+        "goes on from micro-batch",
     ):
         assert said in caplog.text
     assert await stored_profiles(settings) == profiles
@@ -345,7 +349,7 @@ async def test_a_redis_that_comes_back_empty_under_a_running_worker_is_rebuilt(
 
 
 async def test_a_rebuild_reads_in_slices_between_which_others_get_their_turn(settings: Settings) -> None:
-    """Else a member of the group that rebuilds much in few fetches sends no heartbeat for long."""
+    """Else a member of the group that restores much in few fetches sends no heartbeat for long."""
     await make_topics(settings)
     records = 10 * SLICE_RECORDS
     order = record_of("purchases", _order("ann", "2024-05-01T12:00:00Z"))
