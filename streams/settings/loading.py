@@ -8,6 +8,7 @@ own: its name with ``_FILE`` (in the YAML file ``_file``) after it then says whi
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,7 +20,9 @@ from enrichment.yaml_text import YamlTextError, read_mapping, shown_key
 from streams.errors import UsageError, one_line
 from streams.settings.kafka_security import check_combination
 from streams.settings.redis_url import RedisUrlError
-from streams.settings.settings import FILE_SUFFIX, PREFIX, SECRETS, Settings, variable
+from streams.settings.settings import FILE_SUFFIX, PREFIX, RENAMED, SECRETS, Settings, variable
+
+log = logging.getLogger(__name__)
 
 CONFIG_VARIABLE: Final = "EBBTIDE_CONFIG"
 TEST_PREFIX: Final = "EBBTIDE_TEST_"
@@ -43,6 +46,8 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
         name[len(PREFIX) :].lower(): value for name, value in os.environ.items() if value and _is_ours(name)
     }
     document, lines = _read(path) if path is not None else ({}, {})
+    by_old_name = _by_old_name(in_environment)
+    in_environment = {**in_environment, **by_old_name}
     from_files = _secrets_in_files(document, path, in_environment)
     in_file = {
         name: value
@@ -52,11 +57,13 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
         and f"{name}{FILE_SUFFIX}" not in in_environment
     }
     try:
-        settings = Settings(**{**in_file, **from_files, **overrides})
+        settings = Settings(**{**in_file, **from_files, **by_old_name, **overrides})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field, reason = str(first["loc"][0]), first.get("ctx", {}).get("error")
-        if field in overrides or field not in {**in_file, **from_files}:
+        if field in by_old_name and field not in overrides:
+            source = variable(_old_name(field))
+        elif field in overrides or field not in {**in_file, **from_files}:
             source = variable(field)
         elif field in from_files:
             source = from_files.named_by[field]
@@ -66,6 +73,22 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
         raise UsageError(f"{source}: {_must_be(field, first['input'], reason)}") from None
     check_combination(settings)
     return settings
+
+
+def _by_old_name(in_environment: Mapping[str, str]) -> dict[str, str]:
+    """Values of variables that are called otherwise now, by the new name."""
+    found = {}
+    for old, new in RENAMED.items():
+        if old in in_environment:
+            if new in in_environment:
+                raise UsageError(f"{variable(old)} and {variable(new)}: only one of the two may be set")
+            log.warning("%s is called %s now: the old name will go", variable(old), variable(new))
+            found[new] = in_environment[old]
+    return found
+
+
+def _old_name(field: str) -> str:
+    return next(old for old, new in RENAMED.items() if new == field)
 
 
 class _FromFiles(dict[str, str]):
@@ -132,12 +155,19 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
         if name not in _names():
             hint = _nearest(str(name), _names())
             raise UsageError(f"{shown_key(name)} in {path}, line {lines[str(name)]}: no such setting; {hint}")
-    return read.values, lines
+    values = dict(read.values)
+    for old, new in RENAMED.items():
+        if old in values:
+            if new in values:
+                raise UsageError(f"{old} and {new} in {path}: only one of the two may be set")
+            log.warning("%s in %s is called %s now: the old name will go", old, path, new)
+            values[new], lines[new] = values.pop(old), lines[old]
+    return values, lines
 
 
 def _names() -> list[str]:
     """Every name that a settings file may hold."""
-    return [*Settings.model_fields, *(f"{field}{FILE_SUFFIX}" for field in SECRETS)]
+    return [*Settings.model_fields, *RENAMED, *(f"{field}{FILE_SUFFIX}" for field in SECRETS)]
 
 
 def _must_be(field: str, given: object, reason: object) -> str:

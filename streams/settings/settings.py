@@ -25,7 +25,7 @@ DEFAULT_ERASURE_KEY: Final = "ebbtide-development-erasure-key"
 _BROKERS: Final = re.compile(r"(?:\[[0-9a-fA-F:.%]+\]|[^\s,:/\[\]]+):[0-9]{1,5}")
 _NAME: Final = r"^[A-Za-z0-9._-]+$"
 _CALLABLE: Final = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$"
-_SWITCHES: Final = {"allow_create_time", "rebuild_from_short_log"}
+_SWITCHES: Final = {"allow_create_time", "restore_from_short_log"}
 SECRETS: Final = (
     "redis_url",
     "erasure_key",
@@ -34,6 +34,12 @@ SECRETS: Final = (
     "kafka_ssl_key_password",
 )
 """Settings whose values are never shown, and which can be in a file of their own."""
+RENAMED: Final = {
+    "step_max_customers": "batch_max_customers",
+    "step_max_bytes": "batch_max_bytes",
+    "rebuild_from_short_log": "restore_from_short_log",
+}
+"""Names of version 0.1 and what they are now. The old ones are read for one version more, with a warning."""
 FILE_SUFFIX: Final = "_file"
 SHORTEST_KEY_CHARACTERS: Final = 16
 

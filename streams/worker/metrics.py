@@ -20,14 +20,15 @@ from schemas.dead_letters import REASONS
 from schemas.profiles import DIMENSIONS
 from schemas.topics import INPUT_TOPICS, OutputTopic
 from schemas.triggers import GROUPS
+from streams.worker.renamed_metrics import RenamedMetrics
 
 if TYPE_CHECKING:
     from streams.micro_batch import MicroBatch
     from streams.worker.batch_processor import BatchProcessor
-    from streams.worker.recovery import RecoveryCase
 
 Phase = Literal["fetch", "compute", "persist", "publish"]
 OUTCOMES: Final = ("accepted", "duplicate", "erased", "dead_letter")
+CASES: Final = ("clean", "unpublished", "lost_writes", "first_start")
 SOURCES: Final = ("broker", "occurred_at")
 
 COUNT_BUCKETS: Final = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
@@ -124,12 +125,12 @@ class Metrics:
         self._output = counter(
             "output_records_total", "Records published, by output topic.", topic=get_args(OutputTopic)
         )
-        self._batch_records = histogram("step_records", "Input records per micro-batch.", COUNT_BUCKETS)
+        self._batch_records = histogram("batch_records", "Input records per micro-batch.", COUNT_BUCKETS)
         self._batch_customers = histogram(
-            "step_customers", "Customers of whom a micro-batch wrote anything.", COUNT_BUCKETS
+            "batch_customers", "Customers of whom a micro-batch wrote anything.", COUNT_BUCKETS
         )
         self._batch_duration = histogram(
-            "step_duration_seconds",
+            "batch_duration_seconds",
             "Duration of a micro-batch's phases.",
             PHASE_BUCKETS_S,
             phase=get_args(Phase),
@@ -145,23 +146,36 @@ class Metrics:
         )
         self._midnights = counter("midnights_passed_total", "Midnights passed.", partition=())
         self._recoveries = counter(
-            "take_overs_total",
+            "recoveries_total",
             "Partitions taken over, by what was found.",
-            kind=("clean", "unpublished", "lost_writes", "first_start"),
+            kind=CASES,
         )
         self._back_offs = counter(
             "back_offs_total", "Errors after which a partition is taken over again.", error=()
         )
-        self._restores = counter("rebuilds_total", "Rebuilds of Redis that ended.", result=("done", "failed"))
+        self._restores = counter("restores_total", "Rebuilds of Redis that ended.", result=("done", "failed"))
         self._restore_duration = histogram(
-            "rebuild_duration_seconds", "Duration of restores that were done.", RESTORE_BUCKETS_S
+            "restore_duration_seconds", "Duration of restores that were done.", RESTORE_BUCKETS_S
         )
-        self._restore_records = counter("rebuild_records_total", "Input records read by restores done.")
+        self._restore_records = counter("restore_records_total", "Input records read by restores done.")
         self._restoring = prometheus.Gauge(
-            "ebbtide_rebuild_running",
+            "ebbtide_restore_running",
             "1 while a partition is being restored.",
             ("partition",),
             registry=registry,
+        )
+        RenamedMetrics(
+            registry,
+            (
+                self._batch_records,
+                self._batch_customers,
+                self._batch_duration,
+                self._recoveries,
+                self._restores,
+                self._restore_duration,
+                self._restore_records,
+                self._restoring,
+            ),
         )
 
     def note_batch(
@@ -202,9 +216,9 @@ class Metrics:
         self._lookups.labels("hit").inc(hits)
         self._lookups.labels("miss").inc(misses)
 
-    def note_recovery(self, found: RecoveryCase) -> None:
-        """A recovery that succeeded."""
-        self._recoveries.labels(found.name.lower()).inc()
+    def note_recovery(self, case: str) -> None:
+        """A recovery that succeeded, by what it found: one of `CASES`."""
+        self._recoveries.labels(case).inc()
 
     def note_back_off(self, error: Exception) -> None:
         """An error after which the partition is taken over again."""

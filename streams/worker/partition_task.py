@@ -290,7 +290,7 @@ class PartitionTask:
             self._writer = OutputWriter(namespace)
             inputs.seek(checkpoint.offsets)
             self._stuck = await self._store.go_on()
-            self._metrics.note_recovery(recovery.found)
+            self._metrics.note_recovery(recovery.found.name.lower())
             self._inputs = inputs
             self.state.is_tried = True
             self._running_since_s = asyncio.get_running_loop().time()
@@ -307,7 +307,7 @@ class PartitionTask:
                 checkpoint = await self._batch_in_time(checkpoint, inputs, publisher)
                 await self._look_whether_unstuck(checkpoint, inputs)
                 self._tell_of_open_transactions()
-                self._note_running()
+                self._note_progress()
         except STOPPING_ERRORS:
             # Whoever has lost the partition meanwhile may have seen what is no more.
             await publisher.confirm()
@@ -359,7 +359,7 @@ class PartitionTask:
         except EXPECTED_ERRORS as failure:
             log.warning("partition %d: where it is stuck is not kept in Redis: %s", self.partition, failure)
 
-    def _note_running(self) -> None:
+    def _note_progress(self) -> None:
         """A micro-batch has ended well. One that found nothing to do may have come before what fails."""
         if asyncio.get_running_loop().time() - self._running_since_s >= RECOVERED_AFTER_S:
             self._failing_since_s = None

@@ -328,5 +328,5 @@ def check_reach(
         if offset > starts.get(topic, 0):
             raise LogTooShortError(
                 f"partition {partition}: stopped: Redis must be restored, but {settings.topic(topic)} begins at offset "
-                f"{offset}: older records are gone. EBBTIDE_REBUILD_FROM_SHORT_LOG=true restores from what is left"
+                f"{offset}: older records are gone. EBBTIDE_RESTORE_FROM_SHORT_LOG=true restores from what is left"
             )

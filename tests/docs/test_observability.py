@@ -17,11 +17,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from streams.checkpoint import Checkpoint, FirstLoad
 from streams.settings import Settings
+from streams.settings.settings import RENAMED
 from streams.worker.clients import RealClients
 from streams.worker.clock import EventClock
 from streams.worker.exposition import Exposition
 from streams.worker.first_load import LoadProgress
 from streams.worker.partition_task import PartitionTask, Status
+from streams.worker.renamed_metrics import OLD_NAMES
 from streams.worker.worker import Worker
 
 ROOT = Path(__file__).parents[2]
@@ -172,7 +174,23 @@ def test_the_page_lists_every_metric_with_its_labels(exported: Labels) -> None:
             base = is_part if f"{is_part}_bucket" in exported else name
             expected.setdefault(base, set()).update(labels - {"le"})
     documented = {name: set(re.findall(r"`(\w+)`", cells[1])) for name, cells in table("## Metrics").items()}
-    assert documented == expected
+    renamed = {old: documented[now] for old, now in old_names().items() if old in expected}
+    assert {**documented, **renamed} == expected
+
+
+def old_names() -> dict[str, str]:
+    """The name that each old name has given way to, by docs/operating.md."""
+    return {old: cells[0].strip("`") for old, cells in table("### Old names").items()}
+
+
+def test_the_page_lists_every_old_name() -> None:
+    """Of settings and of metrics; the old ones are those that the code still knows."""
+
+    def base(name: str) -> str:
+        return name.removesuffix("_total")
+
+    told = {base(old): base(now) for old, now in old_names().items()}
+    assert told == {**RENAMED, **{old: now for now, old in OLD_NAMES.items()}}
 
 
 def test_the_page_lists_every_alert() -> None:

@@ -160,7 +160,7 @@ async def test_the_split_into_steps_changes_nothing_but_left_out_profiles(
     """Micro-batches of 7 records and 3 customers publish the same changes as one worker's usual ones: replay's."""
     log = seeded_log(random_seed, customers=12, days=120, events=300, disorder=False, late_money=False)
     settings = settings.model_copy(
-        update={"clock": "event", "batch_max_records": 7, "step_max_customers": 3, "cache_customers": 2}
+        update={"clock": "event", "batch_max_records": 7, "batch_max_customers": 3, "cache_customers": 2}
     )
     await make_topics(settings, PARTITIONS)
     await produce(settings, records_of(log, *INPUT_TOPICS))

@@ -192,7 +192,7 @@ async def test_a_crash_in_the_middle_of_it_changes_nothing(
     settings: Settings, history: History, tmp_path: Path, damage: str
 ) -> None:
     """While records are folded, and again while customers are decided on."""
-    settings = settings.model_copy(update={"batch_max_records": 50, "step_max_customers": 4})
+    settings = settings.model_copy(update={"batch_max_records": 50, "batch_max_customers": 4})
     await make_topics(settings, PARTITIONS)
     await produce(settings, history.records)
     for is_so in (is_folding, is_deciding):
@@ -396,7 +396,7 @@ async def test_another_model_folds_again(
     settings: Settings, tmp_path: Path, guarantee: str, is_so: Callable[[PartitionState], bool]
 ) -> None:
     """Amounts are converted by the rates of the model that decides; who has been decided on moves by `model` alone."""
-    small_steps = {"batch_max_records": 10, "step_max_customers": 4, "processing_guarantee": guarantee}
+    small_steps = {"batch_max_records": 10, "batch_max_customers": 4, "processing_guarantee": guarantee}
     settings = settings.model_copy(update=small_steps)
     await make_topics(settings)
     await produce(settings, records(many(60)))
@@ -421,7 +421,7 @@ async def test_another_model_folds_again(
 
 async def test_a_worker_that_loads_is_ready_and_says_so(settings: Settings, tmp_path: Path) -> None:
     """On `/readyz` and in the log; `doctor`, and what reads Redis, when the worker rests in the middle of it."""
-    settings = settings.model_copy(update={"batch_max_records": 1, "step_max_customers": 1})
+    settings = settings.model_copy(update={"batch_max_records": 1, "batch_max_customers": 1})
     await make_topics(settings)
     await produce(settings, records(many(100)))
     answers: list[tuple[int, Document]] = []
@@ -443,7 +443,7 @@ async def test_a_worker_that_loads_is_ready_and_says_so(settings: Settings, tmp_
     assert said.message.startswith("its first load: ")
     with pytest.raises(EbbtideError, match="partition 0 is in its first load; try again"):
         await stored_profiles(settings)
-    faster = settings.model_copy(update={"batch_max_records": 1_000, "step_max_customers": 1_000})
+    faster = settings.model_copy(update={"batch_max_records": 1_000, "batch_max_customers": 1_000})
     with worker_process(faster, tmp_path / "worker.log") as worker:
         await worker.until(lambda: is_status(settings, "running"), "running")
     assert "first load of 300 records: 0% loaded" in worker.log_text()
@@ -456,7 +456,7 @@ def is_status(settings: Settings, status: str) -> bool:
 
 async def test_later_records_wait_for_it(settings: Settings) -> None:
     """One that comes while it is under way is live: it moves who has entered by then."""
-    settings = settings.model_copy(update={"batch_max_records": 1, "step_max_customers": 4})
+    settings = settings.model_copy(update={"batch_max_records": 1, "batch_max_customers": 4})
     await make_topics(settings)
     await produce(settings, records(many(60)))
     async with running(settings) as worker:

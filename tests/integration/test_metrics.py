@@ -113,11 +113,11 @@ async def test_counters_agree_with_what_the_topics_hold(
     assert said.sum(f"{latency}_count", since="broker") == len(moved_by_events)
     assert said.sum(f"{latency}_bucket", since="broker", le="300.0") == len(moved_by_events)
     assert said.sum(f"{latency}_count", since="occurred_at") == 0
-    assert said.sum("ebbtide_step_records_sum") == len(records)
-    batches = said.sum("ebbtide_step_records_count")
+    assert said.sum("ebbtide_batch_records_sum") == len(records)
+    batches = said.sum("ebbtide_batch_records_count")
     for phase in ("fetch", "compute", "persist", "publish"):
-        assert said.sum("ebbtide_step_duration_seconds_count", phase=phase) == batches
-        assert said.sum("ebbtide_step_duration_seconds_sum", phase=phase) > 0
+        assert said.sum("ebbtide_batch_duration_seconds_count", phase=phase) == batches
+        assert said.sum("ebbtide_batch_duration_seconds_sum", phase=phase) > 0
     customers = {record["customer_id"] for topic in INPUT_TOPICS for record in log[topic]}
     assert said.sum("ebbtide_cache_lookups_total", result="miss") >= len(customers)
     assert said.sum("ebbtide_cache_lookups_total", result="hit") > 0
@@ -136,7 +136,7 @@ async def test_gauges_say_how_partitions_stand(settings: Settings, log: SeededLo
     }
     assert said.sum("ebbtide_consumer_lag_records") == said.sum("ebbtide_due_customers") == 0
     assert len([s for s in said.samples if s.name == "ebbtide_consumer_lag_records"]) == 6
-    assert said.by("ebbtide_take_overs_total", "kind") == {("first_start",): 2}
+    assert said.by("ebbtide_recoveries_total", "kind") == {("first_start",): 2}
     assert said.sum("ebbtide_input_partitions") == 2
     assert said.sum("ebbtide_worker_ready") == 1
     assert said.sum("ebbtide_worker_failed") == 0
@@ -229,7 +229,7 @@ async def test_customers_whom_a_midnight_has_yet_to_reach_are_counted(
     monkeypatch.setattr(
         partition_task, "SWEEP_S", 60.0
     )  # the number of customers ends a micro-batch, not the time
-    slices = {"step_max_customers": 10, "publish_timeout_s": 300.0}
+    slices = {"batch_max_customers": 10, "publish_timeout_s": 300.0}
     async with running(settings.model_copy(update=slices)) as worker:
         exposition = Exposition(worker)
         await asyncio.wait_for(held_up.wait(), 60)
@@ -252,11 +252,11 @@ async def test_a_rebuild_is_counted_with_its_records(
     async with running(settings) as worker:
         await until_idle(settings, worker)
         said = await scraped(Exposition(worker))
-    assert said.by("ebbtide_take_overs_total", "kind") == {("lost_writes",): 1}
-    assert said.by("ebbtide_rebuilds_total", "result") == {("done",): 1}
-    assert said.sum("ebbtide_rebuild_records_total") == len(records)
-    assert said.sum("ebbtide_rebuild_duration_seconds_count") == 1
-    assert not [sample for sample in said.samples if sample.name == "ebbtide_rebuild_running"]
+    assert said.by("ebbtide_recoveries_total", "kind") == {("lost_writes",): 1}
+    assert said.by("ebbtide_restores_total", "result") == {("done",): 1}
+    assert said.sum("ebbtide_restore_records_total") == len(records)
+    assert said.sum("ebbtide_restore_duration_seconds_count") == 1
+    assert not [sample for sample in said.samples if sample.name == "ebbtide_restore_running"]
 
 
 async def test_a_clock_that_is_not_trusted_is_seen(settings: Settings) -> None:

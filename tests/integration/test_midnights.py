@@ -389,7 +389,7 @@ async def test_a_model_that_comes_and_goes_leaves_nobody_due(
     async with running(settings, clock) as worker:
         await until_idle(settings, worker)
     other = write_model(tmp_path / "other.yaml", {**DEFAULT_MODEL, "version": "other"})
-    hurried = settings.model_copy(update={"model": other, "step_max_customers": 1})
+    hurried = settings.model_copy(update={"model": other, "batch_max_customers": 1})
     async with running(hurried, clock) as worker:
         await until(
             lambda: bool(worker.tasks) and worker.states()[0].batches >= 3, "some seen by the other model"

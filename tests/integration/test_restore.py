@@ -316,8 +316,8 @@ async def test_a_log_that_no_longer_reaches_back_is_not_rebuilt_from_unless_told
         await until(lambda: bool(worker.tasks) and worker.states()[0].status is Status.STOPPED, "stopped")
         reason = worker.states()[0].reason
     assert f"{settings.topic('purchases')} begins at offset 7" in reason
-    assert "EBBTIDE_REBUILD_FROM_SHORT_LOG=true" in reason
-    told = settings.model_copy(update={"rebuild_from_short_log": True})
+    assert "EBBTIDE_RESTORE_FROM_SHORT_LOG=true" in reason
+    told = settings.model_copy(update={"restore_from_short_log": True})
     async with running(told) as worker:
         await until_idle(told, worker)
     assert await stored_profiles(settings)

@@ -190,7 +190,7 @@ async def test_the_survey_finds_what_a_log_cut_short_will_stop(
     (standing,) = await surveyed(settings)
     assert standing.status == "error"
     assert "Redis must be restored, but" in standing.message
-    (standing,) = await surveyed(settings.model_copy(update={"rebuild_from_short_log": True}))
+    (standing,) = await surveyed(settings.model_copy(update={"restore_from_short_log": True}))
     assert standing.status == "warning"
     for key, value in held.items():
         redis_client.restore(key, 0, value)

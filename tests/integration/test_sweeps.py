@@ -41,7 +41,7 @@ pytestmark = pytest.mark.real_kafka
 def everyone_due(settings: Settings, tmp_path: Path) -> Settings:
     """Another model, with which a worker finds everyone due at its start; small batches make the sweep a long one."""
     model = write_model(tmp_path / "model.yaml", {**DEFAULT_MODEL, "version": "another"})
-    return settings.model_copy(update={"model": model, "batch_max_records": 20, "step_max_customers": 8})
+    return settings.model_copy(update={"model": model, "batch_max_records": 20, "batch_max_customers": 8})
 
 
 def orders(customer_ids: Iterable[str], name: str = "first") -> list[Record]:

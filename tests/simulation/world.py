@@ -372,7 +372,7 @@ def settings_of(scenario: Scenario) -> Settings:
             "session_timeout_s": SESSION_S,
             "max_clock_skew_s": 3_600,
             "batch_max_records": scenario.batch_max_records,
-            "step_max_customers": scenario.batch_max_customers,
+            "batch_max_customers": scenario.batch_max_customers,
             "cache_customers": scenario.cache_customers,
         }
     )

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from streams.errors import UsageError
-from streams.settings import Settings, load_settings
+from streams.settings import Settings, load_settings, variable
+from streams.settings.settings import RENAMED
 from streams.state.keys import PartitionKeys
 from streams.worker.publisher import transactional_id
 
@@ -88,6 +89,27 @@ def test_an_unknown_variable_like_no_other_is_refused_with_all_names(
     assert "EBBTIDE_REDIS_URL" in message
 
 
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_a_setting_is_read_by_its_old_name_with_a_warning(
+    old: str, new: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """From the environment and from a file, as version 0.1 did."""
+    value = "true" if isinstance(Settings.model_fields[new].default, bool) else "1024"
+    config = write(tmp_path / "ebbtide.yaml", f"{old}: {value}\n")
+    assert str(getattr(load_settings(config), new)).lower() == value
+    monkeypatch.setenv(variable(old), value)
+    assert str(getattr(load_settings(), new)).lower() == value
+    assert caplog.text.count("the old name will go") == 2
+
+
+def test_a_wrong_value_of_an_old_name_is_named_by_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The message begins with what the user wrote."""
+    monkeypatch.setenv("EBBTIDE_STEP_MAX_BYTES", "1")
+    assert refusal().startswith("EBBTIDE_STEP_MAX_BYTES: must be a whole number of bytes")
+    monkeypatch.setenv("EBBTIDE_BATCH_MAX_BYTES", "1024")
+    assert refusal().endswith("only one of the two may be set")
+
+
 def test_an_unknown_key_in_the_file_is_refused(tmp_path: Path) -> None:
     """The file's keys are checked like the variables."""
     config = write(tmp_path / "ebbtide.yaml", "redis: redis://localhost\n")
@@ -110,7 +132,7 @@ def test_an_unknown_key_in_the_file_is_refused(tmp_path: Path) -> None:
         ("GROUP_ID", "{0}", "must be 1 to 200 of the characters"),
         ("BASE_CURRENCY", "euro", "must be three capital letters"),
         ("MAX_CLOCK_SKEW_S", "nan", "must be a number of seconds above 0"),
-        ("STEP_MAX_CUSTOMERS", "2001", "must be a whole number from 1 to 2000"),
+        ("BATCH_MAX_CUSTOMERS", "2001", "must be a whole number from 1 to 2000"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_allowed(
