@@ -115,7 +115,7 @@ class _Filled:
     async def begin(self) -> None:
         await self._publisher.open()
         await self._store.claim("bench")
-        await self._store.begin_rebuild(self._checkpoint, self._model)
+        await self._store.begin_restore(self._checkpoint, self._model)
 
     async def put(self, state: StoredState) -> None:
         self._states.append(state)
@@ -124,10 +124,10 @@ class _Filled:
 
     async def end(self) -> None:
         await self._write()
-        await self._store.end_rebuild(self._checkpoint, self._model)
+        await self._store.end_restore(self._checkpoint, self._model)
         await self._publisher.publish([], self._checkpoint)
         await self._publisher.close()
 
     async def _write(self) -> None:
-        await self._store.put_rebuilt(self._states)
+        await self._store.put_restored(self._states)
         self._states.clear()

@@ -25,8 +25,8 @@ from streams.state.keys import PartitionKeys
 from streams.state.partition_facts import facts_after
 from streams.state.store import StateStore, StoredCheckpoint
 from streams.timeouts import STOP_TIMEOUT_S, stop_within
+from streams.worker.arrived import offsets_gone
 from streams.worker.clients import Clients, RealClients
-from streams.worker.inputs import offsets_gone
 from streams.worker.recovery import RecoveryCase, check_first_start, check_resumable, checkpoint_of, compare
 from streams.worker.restore import LogTooShortError, check_reach, read_changelog
 

@@ -72,7 +72,7 @@ class StateStore:
         """Written with each micro-batch; whoever takes a partition over sets them."""
         self._owner_token = ""
         self._checkpoint: Checkpoint | None = None
-        self._rebuild_token, self._rebuild_writes = "", 0
+        self._restore_token, self._restore_writes = "", 0
         scripts = resources.files("streams.state").joinpath("scripts")
         self._claim = redis.register_script(scripts.joinpath("claim.lua").read_text())
         self._persist = redis.register_script(scripts.joinpath("persist.lua").read_text())
@@ -294,18 +294,18 @@ class StateStore:
         await self._begin_at(checkpoint, model, "ready", "", "")
         self._checkpoint = checkpoint
 
-    async def begin_rebuild(self, checkpoint: Checkpoint, model: str) -> None:
+    async def begin_restore(self, checkpoint: Checkpoint, model: str) -> None:
         """Begin a restore up to a checkpoint.
 
         It has a token of its own until it ends, and its writes are counted: a Redis that loses some of them says so.
         """
-        self._rebuild_token, self._rebuild_writes = secrets.token_hex(8), 0
-        rebuilding = msgspec.structs.replace(checkpoint, token=self._rebuild_token)
-        await self._begin_at(rebuilding, model, "rebuilding", "", "")
+        self._restore_token, self._restore_writes = secrets.token_hex(8), 0
+        restoring = msgspec.structs.replace(checkpoint, token=self._restore_token)
+        await self._begin_at(restoring, model, "rebuilding", "", "")
 
-    async def end_rebuild(self, checkpoint: Checkpoint, model: str) -> None:
+    async def end_restore(self, checkpoint: Checkpoint, model: str) -> None:
         """All states are written: the partition stands at the checkpoint."""
-        await self._begin_at(checkpoint, model, "ready", self._rebuild_token, str(self._rebuild_writes))
+        await self._begin_at(checkpoint, model, "ready", self._restore_token, str(self._restore_writes))
         self._checkpoint = checkpoint
 
     async def _begin_at(
@@ -313,7 +313,7 @@ class StateStore:
         checkpoint: Checkpoint,
         model: str,
         status: Literal["ready", "rebuilding"],
-        rebuild_token: str,
+        restore_token: str,
         writes: str,
     ) -> None:
         arguments: list[str | bytes | int] = [
@@ -324,7 +324,7 @@ class StateStore:
             checkpoint.midnight_day,
             msgspec.json.encode(checkpoint.offsets),
             model,
-            rebuild_token,
+            restore_token,
             writes,
             self._packed_facts(),
             _packed_load(checkpoint),
@@ -332,7 +332,7 @@ class StateStore:
         verdict = await _answer(self._begin(keys=[self.keys.meta, self.keys.outbox], args=arguments))
         self._check(verdict, "begin a partition")
 
-    async def put_rebuilt(
+    async def put_restored(
         self,
         states: Sequence[StoredState],
         erased: Sequence[tuple[str, bytes]] = (),
@@ -340,7 +340,7 @@ class StateStore:
     ) -> None:
         """Write states during a restore."""
         for start in range(0, max(len(states), 1), CHUNK_CUSTOMERS):
-            await self._rebuild_write(states[start : start + CHUNK_CUSTOMERS], erased, [], skipped)
+            await self._write_restored(states[start : start + CHUNK_CUSTOMERS], erased, [], skipped)
             erased = skipped = ()
 
     async def wipe(self) -> None:
@@ -350,11 +350,11 @@ class StateStore:
         async for key in self.redis.scan_iter(match=pattern, count=SCAN_COUNT):
             batch.append(key)
             if len(batch) >= CHUNK_CUSTOMERS:
-                await self._rebuild_write([], [], batch)
+                await self._write_restored([], [], batch)
                 batch = []
-        await self._rebuild_write([], [], batch)
+        await self._write_restored([], [], batch)
 
-    async def _rebuild_write(
+    async def _write_restored(
         self,
         states: Sequence[StoredState],
         erased: Sequence[tuple[str, bytes]],
@@ -364,8 +364,8 @@ class StateStore:
         keys = [self.keys.meta, self.keys.due, self.keys.erased, self.keys.skipped]
         arguments: list[str | bytes | int] = [
             self._owner_token,
-            self._rebuild_token,
-            self._rebuild_writes,
+            self._restore_token,
+            self._restore_writes,
             len(erased),
             len(states),
             len(skipped),
@@ -373,7 +373,7 @@ class StateStore:
         _extend_skipped(arguments, skipped)
         _extend(keys, arguments, self.keys, erased, states)
         self._check(await _answer(self._restore(keys=[*keys, *deleted], args=arguments)), "restore states")
-        self._rebuild_writes += 1
+        self._restore_writes += 1
 
     def hash_of(self, customer_id: str) -> str:
         """The HMAC under which an erased customer is remembered."""

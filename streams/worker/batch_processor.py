@@ -10,20 +10,18 @@ from typing import Any, cast
 from enrichment.customer.customer import Customer
 from enrichment.deciding.results import Results
 from enrichment.enricher import UNDECIDED_DAY, Enricher
-from enrichment.model import Model
 from schemas.dead_letters import SKIPPED, Rejection
 from schemas.events import Event
 from streams.checkpoint import Checkpoint, Skipped
-from streams.kafka.size_limits import SizeLimits
 from streams.micro_batch import MicroBatch
 from streams.outbox import OutputRecord
-from streams.settings import Settings
 from streams.state.cache import CustomerCache
 from streams.state.changelog import changelog_records, skip_records
 from streams.state.store import StateStore, stored_state
+from streams.worker.arrived import Arrived
 from streams.worker.clock import TimeSlice
-from streams.worker.inputs import Arrived
 from streams.worker.outputs import OFFSETS_HEADER, OutputWriter, dead_letter
+from streams.worker.runtime import Runtime
 
 PROFILE_BYTES = 2_500
 """About what one profile, decision and state take, for knowing when a micro-batch is large enough."""
@@ -39,15 +37,13 @@ class BatchProcessor:
 
     def __init__(
         self,
-        settings: Settings,
-        model: Model,
+        runtime: Runtime,
         enricher: Enricher,
         store: StateStore,
         cache: CustomerCache,
         writer: OutputWriter,
-        limits: SizeLimits,
     ) -> None:
-        self.results = Results(model)
+        self.results = Results(runtime.model)
         self.records = 0
         self.swept = 0
         """Customers of whom Redis said that they were due."""
@@ -56,13 +52,13 @@ class BatchProcessor:
         self.skipped: list[Skipped] = []
         self.latency_samples: list[tuple[str, int]] = []
         """(`broker` or `occurred_at`, microseconds): who says when an event came that changed a standing, and when."""
-        self._settings = settings
-        self._model = model
+        self._settings = runtime.settings
+        self._model = runtime.model
         self._enricher = enricher
         self._store = store
         self._cache = cache
         self._writer = writer
-        self._limits = limits
+        self._limits = runtime.limits
         self._made: list[OutputRecord] = []
         self._made_bytes = 0
         self._collected = 0

@@ -17,7 +17,8 @@ from enrichment.days import day_of, midnight_us
 from schemas.dead_letters import Rejection
 from schemas.timestamps import END_TIME_US, MIN_TIME_US
 from schemas.topics import INPUT_TOPICS, InputTopic
-from streams.worker.inputs import Arrived, Inputs
+from streams.worker.arrived import Arrived
+from streams.worker.inputs import Inputs
 
 SEGMENT_BYTES = 1_048_576
 """Values taken at once: what comes of them must fit into a micro-batch."""

@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
 
 from enrichment.days import DAY_US
-from streams.worker.partition_task import Status
+from streams.worker.partition_state import Status
 from streams.worker.worker import Worker
 
 log = logging.getLogger(__name__)

@@ -25,8 +25,8 @@ from streams.outbox import OutputRecord
 from streams.settings import Settings
 from streams.state.changelog import TOPIC as DECISIONS
 from streams.timeouts import stop_within, within
+from streams.worker.arrived import LOG_APPEND_TIME
 from streams.worker.clients import Clients
-from streams.worker.inputs import LOG_APPEND_TIME
 
 log = logging.getLogger(__name__)
 

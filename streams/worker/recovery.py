@@ -19,13 +19,12 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 
 import msgspec
 
 from enrichment.days import format_day
-from enrichment.model import Model
 from schemas.topics import INPUT_TOPICS, InputTopic
 from streams.checkpoint import Checkpoint, FirstLoad
 from streams.errors import EbbtideError
@@ -41,9 +40,9 @@ from streams.state.partition_facts import Facts, facts_after
 from streams.state.store import StateStore, StoredCheckpoint
 from streams.worker.clients import Clients
 from streams.worker.inputs import Inputs
-from streams.worker.metrics import Metrics
 from streams.worker.publisher import Publisher
 from streams.worker.restore import read_changelog, restore
+from streams.worker.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
@@ -74,20 +73,22 @@ class Recovery:
     `first_midnight_day` tells where a first start begins; None where no clock can be trusted to say.
     """
 
-    settings: Settings
-    clients: Clients
-    model: Model
+    runtime: Runtime
     partition: int
     store: StateStore
     publisher: Publisher
     inputs: Inputs
     first_midnight_day: Callable[[], Awaitable[int | None]]
-    metrics: Metrics = field(default_factory=Metrics)
     found: RecoveryCase = RecoveryCase.CLEAN
     stored: StoredCheckpoint | None = None
     kept_facts: Facts | None = None
     """Those that Kafka has."""
     _is_restored: bool = False
+
+    @property
+    def settings(self) -> Settings:
+        """Those of the worker."""
+        return self.runtime.settings
 
     async def run(self) -> Checkpoint:
         """Take over.
@@ -106,7 +107,7 @@ class Recovery:
         await self.publisher.confirm()
         stored = self.stored = await self.store.stored_checkpoint()
         known = {} if stored is None else stored.topic_ids
-        present = await self.clients.topic_ids()
+        present = await self.runtime.clients.topic_ids()
         check_inputs(self.settings, self.partition, known, present)
         if (lost := lost_changelog(self.settings, known, present)) is not None:
             log.error("partition %d: %s", self.partition, lost)
@@ -115,12 +116,12 @@ class Recovery:
             self.kept_facts, self.settings, self.partition, is_begun=stored is not None
         )
         if self.settings.processing_guarantee == "exactly_once":
-            found = await self.clients.committed_offsets(self.partition)
+            found = await self.runtime.clients.committed_offsets(self.partition)
             committed = checkpoint_of(found, self.settings.group_id, self.partition)
             checkpoint = await self._reconcile(stored, committed)
         else:
             checkpoint = await self._resume(stored)
-        is_other_model = stored is not None and stored.model != self.model.fingerprint
+        is_other_model = stored is not None and stored.model != self.runtime.model.fingerprint
         if is_other_model and checkpoint.is_loading:
             # Its sweep would come before anyone has been decided on.
             log.warning(
@@ -182,9 +183,9 @@ class Recovery:
         """Make Redis what it was at a checkpoint, by the present model."""
         # Before the first micro-batch nothing was read.
         beginnings = checkpoint.offsets if checkpoint.batch_id == 0 else await self.inputs.beginnings()
-        with self.metrics.restore(self.partition) as restored:
+        with self.runtime.metrics.restore(self.partition) as restored:
             restored.records, self.kept_facts = await restore(
-                self.settings, self.clients, self.model, self.store, self.partition, checkpoint, beginnings
+                self.runtime, self.store, self.partition, checkpoint, beginnings
             )
         self._is_restored = True
 
@@ -196,7 +197,7 @@ class Recovery:
         outbox = self._facts_records() if self.store.facts != self.kept_facts else []
         after = checkpoint.next(checkpoint.midnight_day, checkpoint.offsets)
         batch = MicroBatch(
-            checkpoint, after, self.model.fingerprint, outbox=outbox, is_everyone_due=is_everyone_due
+            checkpoint, after, self.runtime.model.fingerprint, outbox=outbox, is_everyone_due=is_everyone_due
         )
         await self.store.persist(batch)
         await self.publisher.publish(outbox, after)
@@ -213,7 +214,7 @@ class Recovery:
         return [facts_record(self.store.facts, self.settings.group_id)]
 
     async def _first_start(self) -> Checkpoint:
-        await check_first_start(self.settings, self.clients, self.partition)
+        await check_first_start(self.settings, self.runtime.clients, self.partition)
         day = await self.first_midnight_day()
         if day is None:
             raise EbbtideError("the clock cannot be trusted: no partition is started for the first time")
@@ -222,7 +223,7 @@ class Recovery:
         checkpoint = Checkpoint(0, secrets.token_hex(8), day, offsets, load)
         await self.publisher.publish(self._facts_records(), checkpoint)
         self.kept_facts = self.store.facts
-        await self.store.begin(checkpoint, self.model.fingerprint)
+        await self.store.begin(checkpoint, self.runtime.model.fingerprint)
         log.info("partition %d: begun at micro-batch 0, offsets %s", self.partition, checkpoint.offsets)
         return checkpoint
 

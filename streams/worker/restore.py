@@ -30,8 +30,9 @@ from streams.state.changelog import DecisionTable, Remembered
 from streams.state.partition_facts import Facts, facts_after
 from streams.state.store import CHUNK_CUSTOMERS, StateStore, stored_state
 from streams.timeouts import STOP_TIMEOUT_S, stop_within
+from streams.worker.arrived import LOG_APPEND_TIME, arrived_of
 from streams.worker.clients import Clients
-from streams.worker.inputs import LOG_APPEND_TIME, arrived_of
+from streams.worker.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +47,7 @@ class LogTooShortError(EbbtideError):
 
 
 async def restore(
-    settings: Settings,
-    clients: Clients,
-    model: Model,
+    runtime: Runtime,
     store: StateStore,
     partition: int,
     committed: Checkpoint,
@@ -57,7 +56,7 @@ async def restore(
     """Make Redis what it was at Kafka's committed batch; gives how many records that took, and the facts in Kafka.
 
     1. Read the decisions, and check that the erasure keys are those by which they remember who was erased.
-    2. Checkpoint the partition as restoring, and delete what is held of it.
+    2. Note that the partition is being restored, and delete what is held of it.
     3. Fold the inputs from their beginning to the committed offsets, without what was skipped, whether or not it can
        be read now: the first load before the rest, and of each the consents first, so that nothing is kept that a
        denial has deleted.
@@ -65,13 +64,14 @@ async def restore(
        known had a decision, be it that nothing may be decided; nobody else was. But in a first load who is known may
        not have been decided on yet.
     """
+    settings, clients, model = runtime.settings, runtime.clients, runtime.model
     load = committed.load
     if committed.batch_id > 0:  # before the first micro-batch nothing was read
         check_reach(settings, partition, beginnings, {} if load is None else load.starts)
     log.warning("partition %d: restoring Redis up to micro-batch %d", partition, committed.batch_id)
     table = await read_changelog(settings, clients, partition)
     store.facts = facts_after(table.facts, settings, partition, is_begun=True)
-    await store.begin_rebuild(committed, model.fingerprint)
+    await store.begin_restore(committed, model.fingerprint)
     await store.wipe()
     customers = _Customers(table, store, model)
     fold = _Fold(
@@ -88,15 +88,15 @@ async def restore(
         (hashed, store.erased_value(kept.life, kept.erased_up_to_us))
         for hashed, kept in sorted(table.erased.items())
     ]
-    await store.put_rebuilt([], erased, table.skipped)
+    await store.put_restored([], erased, table.skipped)
     ids = sorted(table.decisions.keys() | (customers.known_ids() if committed.is_loading else set()))
     for start in range(0, len(ids), CHUNK_CUSTOMERS):
         part = [
             customers.restored(customer_id, committed.midnight_day, is_loading=committed.is_loading)
             for customer_id in ids[start : start + CHUNK_CUSTOMERS]
         ]
-        await store.put_rebuilt([stored_state(customer) for customer in part])
-    await store.end_rebuild(committed, model.fingerprint)
+        await store.put_restored([stored_state(customer) for customer in part])
+    await store.end_restore(committed, model.fingerprint)
     log.warning("partition %d: restored %d customers from %d records", partition, len(ids), fold.records)
     return fold.records, table.facts
 

@@ -6,11 +6,13 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from dataclasses import replace
 
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaError
 
+from enrichment.model import Model
 from schemas.topics import INPUT_TOPICS
 from streams.errors import EbbtideError
 from streams.kafka.clients import Consumer
@@ -19,10 +21,10 @@ from streams.settings import Settings
 from streams.timeouts import stop_within
 from streams.worker.clients import Clients, RealClients
 from streams.worker.clock import Clock, EventClock, WallClock
-from streams.worker.clock_check import ClockCheck
 from streams.worker.metrics import Metrics
-from streams.worker.partition_task import PartitionState, PartitionTask, Status
-from streams.worker.sweep_pace import SweepPace
+from streams.worker.partition_state import PartitionState, Status
+from streams.worker.partition_task import PartitionTask
+from streams.worker.runtime import Runtime
 from streams.worker.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -53,28 +55,24 @@ class Worker:
         elapsed_us: Callable[[], int] | None = None,
     ) -> None:
         self.settings = settings
-        self.model = settings.load_model()
+        self.runtime = Runtime.of(
+            settings, clients or RealClients(settings), now_us=now_us, elapsed_us=elapsed_us
+        )
         self.tasks: dict[int, PartitionTask] = {}
         self.failure: str | None = None
-        self._now_us = now_us
-        self._clock_check = ClockCheck(settings.max_clock_skew_s, now_us, elapsed_us)
         self._runs: dict[int, asyncio.Task[None]] = {}
         self._wanted: frozenset[int] = frozenset()
         self._rebalanced = asyncio.Event()
         self._joined = False
         self._background: list[asyncio.Task[None]] = []
-        self.metrics = Metrics()
-        self._pace = SweepPace()
         self.partitions = 0
-        self._limits = SizeLimits()
-        self._clients = clients or RealClients(settings)
         self._member: Consumer | None = None
-        self.watch = Watch(settings, self._clients, self.tasks)
+        self.watch = Watch(settings, self.runtime.clients, self.tasks)
 
     async def start(self) -> None:
         """Connect and join the group; partitions are taken over in the background."""
         settings = self.settings
-        self._member = self._clients.consumer(
+        self._member = self.runtime.clients.consumer(
             client_id=f"ebbtide-{settings.group_id}",
             group_id=settings.group_id,
             partition_assignment_strategy=(RangePartitionAssignor,),
@@ -90,8 +88,9 @@ class Worker:
             len(self._member.partitions_for_topic(settings.topic(topic)) or ()) for topic in INPUT_TOPICS
         ]
         self.partitions = counts[0]
-        report = await self._clients.check_topics()
-        self._limits = SizeLimits({topic.definition.name: topic.max_message_bytes for topic in report.topics})
+        report = await self.runtime.clients.check_topics()
+        limits = SizeLimits({topic.definition.name: topic.max_message_bytes for topic in report.topics})
+        self.runtime = replace(self.runtime, limits=limits)
         if len(set(counts)) != 1 or self.partitions == 0:
             raise EbbtideError(
                 f"the inputs have unequal numbers of partitions: {dict(zip(INPUT_TOPICS, counts, strict=True))}"
@@ -114,7 +113,17 @@ class Worker:
         if self._member is not None:
             await stop_within(LEFT_WITHIN_S, self._member)
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._clients.redis.aclose(), CANCELLED_WITHIN_S)
+            await asyncio.wait_for(self.runtime.clients.redis.aclose(), CANCELLED_WITHIN_S)
+
+    @property
+    def model(self) -> Model:
+        """The value model that all partitions decide by."""
+        return self.runtime.model
+
+    @property
+    def metrics(self) -> Metrics:
+        """What the worker has done."""
+        return self.runtime.metrics
 
     @property
     def not_ready_because(self) -> str | None:
@@ -219,18 +228,7 @@ class Worker:
 
     def _begin(self, partition: int) -> None:
         clock: Clock = EventClock() if self.settings.clock == "event" else WallClock()
-        task = PartitionTask(
-            self.settings,
-            self.model,
-            self._clients,
-            clock,
-            partition,
-            self._now_us,
-            self._limits,
-            clock_check=self._clock_check,
-            metrics=self.metrics,
-            pace=self._pace,
-        )
+        task = PartitionTask(self.runtime, clock, partition)
         self.tasks[partition] = task
         self._runs[partition] = asyncio.create_task(self._run(task), name=f"ebbtide-partition-{partition}")
 

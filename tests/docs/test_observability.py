@@ -18,11 +18,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from streams.checkpoint import Checkpoint, FirstLoad
 from streams.settings import Settings
 from streams.settings.settings import RENAMED
-from streams.worker.clients import RealClients
 from streams.worker.clock import EventClock
 from streams.worker.exposition import Exposition
 from streams.worker.first_load import LoadProgress
-from streams.worker.partition_task import PartitionTask, Status
+from streams.worker.partition_state import Status
+from streams.worker.partition_task import PartitionTask
 from streams.worker.renamed_metrics import OLD_NAMES
 from streams.worker.worker import Worker
 
@@ -43,7 +43,7 @@ async def exported(monkeypatch: pytest.MonkeyPatch) -> Labels:
     """The labels of every sample that a worker with one partition can export, by name; no service is asked."""
     settings = Settings()
     worker = Worker(settings)
-    task = PartitionTask(settings, worker.model, RealClients(settings), EventClock(), 0)
+    task = PartitionTask(worker.runtime, EventClock(), 0)
     task.state.checkpoint = Checkpoint(
         1, "token", 20_000, {}, FirstLoad({"consents": 0}, {"consents": 1}, 20_000)
     )

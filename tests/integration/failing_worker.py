@@ -16,8 +16,8 @@ from aiokafka.errors import GroupAuthorizationFailedError
 
 from streams.cli.commands import main
 from streams.worker import ending, partition_task, watch, worker
+from streams.worker.batch_loop import BatchLoop
 from streams.worker.clients import RealClients
-from streams.worker.partition_task import PartitionTask
 from streams.worker.worker import Worker
 
 GRACE_S = 3.0
@@ -66,17 +66,17 @@ def assignor() -> None:
 def batch() -> None:
     """A micro-batch waits for what never comes."""
 
-    async def hang(self: PartitionTask) -> None:
+    async def hang(self: BatchLoop) -> None:
         _say_so()
         await asyncio.Event().wait()
 
-    _patch(PartitionTask, "_look_after", hang)
+    _patch(BatchLoop, "_look_after", hang)
 
 
 def uncancelled_step() -> None:
     """A micro-batch waits for what never comes, and its cancellation is lost."""
 
-    async def hang(self: PartitionTask) -> None:
+    async def hang(self: BatchLoop) -> None:
         _say_so()
         while True:
             try:
@@ -84,7 +84,7 @@ def uncancelled_step() -> None:
             except asyncio.CancelledError:
                 continue
 
-    _patch(PartitionTask, "_look_after", hang)
+    _patch(BatchLoop, "_look_after", hang)
 
 
 def start() -> None:
@@ -100,12 +100,12 @@ def start() -> None:
 def loop() -> None:
     """The event loop turns no more."""
 
-    async def stick(self: PartitionTask) -> None:
+    async def stick(self: BatchLoop) -> None:
         _say_so()
         while True:
             time.sleep(0.01)
 
-    _patch(PartitionTask, "_look_after", stick)
+    _patch(BatchLoop, "_look_after", stick)
 
 
 def thread() -> None:

@@ -13,7 +13,7 @@ from streams.demo.embedded import EmbeddedBroker
 from streams.replay.replay import NAMESPACE, replay
 from streams.settings import Settings
 from streams.state.keys import PartitionKeys
-from streams.worker.partition_task import Status
+from streams.worker.partition_state import Status
 from streams.worker.publisher import AtLeastOncePublisher
 from tests.integration.damage import PowerCutError
 from tests.integration.harness import (

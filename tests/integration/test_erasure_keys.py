@@ -13,7 +13,7 @@ from streams.operations.doctor import check_erasure_key, check_partitions
 from streams.operations.erasure import erase
 from streams.settings import DEFAULT_ERASURE_KEY, Settings
 from streams.state.keys import PartitionKeys
-from streams.worker.partition_task import Status
+from streams.worker.partition_state import Status
 from tests.integration.damage import empty, snapshot
 from tests.integration.harness import (
     Document,

@@ -29,7 +29,7 @@ from streams.replay.replay import replay
 from streams.settings import Settings
 from streams.state.keys import PartitionKeys
 from streams.worker import partition_task
-from streams.worker.partition_task import PartitionState, Status
+from streams.worker.partition_state import PartitionState, Status
 from streams.worker.recovery import read_committed_checkpoint
 from streams.worker.worker import Worker
 from tests.enrichment.records import DEFAULT_MODEL

@@ -19,10 +19,10 @@ from streams.outbox import OutputRecord
 from streams.settings import Settings
 from streams.state.changelog import FACTS, KIND_HEADER
 from streams.state.keys import PartitionKeys
+from streams.worker import batch_loop
 from streams.worker import exposition as exposition_module
-from streams.worker import partition_task
 from streams.worker.exposition import Exposition
-from streams.worker.partition_task import Status
+from streams.worker.partition_state import Status
 from streams.worker.publisher import TransactionalPublisher
 from tests.integration.damage import empty
 from tests.integration.harness import (
@@ -227,7 +227,7 @@ async def test_customers_whom_a_midnight_has_yet_to_reach_are_counted(
     monkeypatch.setattr(TransactionalPublisher, "publish", waits)
     monkeypatch.setattr(exposition_module, "DUE_COUNTED_EVERY_S", 0.0)
     monkeypatch.setattr(
-        partition_task, "SWEEP_S", 60.0
+        batch_loop, "SWEEP_S", 60.0
     )  # the number of customers ends a micro-batch, not the time
     slices = {"batch_max_customers": 10, "publish_timeout_s": 300.0}
     async with running(settings.model_copy(update=slices)) as worker:

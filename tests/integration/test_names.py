@@ -13,7 +13,7 @@ from redis import Redis
 from enrichment.identity import change_id
 from streams.settings import Settings
 from streams.state.keys import PartitionKeys
-from streams.worker.partition_task import Status
+from streams.worker.partition_state import Status
 from tests.integration.damage import empty
 from tests.integration.harness import (
     Document,

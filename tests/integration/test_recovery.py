@@ -21,9 +21,11 @@ from streams.settings import Settings
 from streams.state.keys import PartitionKeys
 from streams.state.store import StateStore
 from streams.worker.clock import EventClock
-from streams.worker.partition_task import PartitionTask, Status
+from streams.worker.partition_state import Status
+from streams.worker.partition_task import PartitionTask
 from streams.worker.publisher import TransactionalPublisher, transactional_id
 from streams.worker.recovery import read_committed_checkpoint
+from streams.worker.runtime import Runtime
 from tests.integration.damage import (
     PowerCutError,
     delete_records,
@@ -305,7 +307,8 @@ async def test_a_fenced_owner_publishes_nothing_more(
 
     monkeypatch.setattr(TransactionalPublisher, "publish", freezes)
     async with real_clients(settings) as clients:
-        old, new = (PartitionTask(settings, model, clients, EventClock(), 0) for _ in range(2))
+        runtime = Runtime.of(settings, clients, model=model)
+        old, new = (PartitionTask(runtime, EventClock(), 0) for _ in range(2))
         zombie = asyncio.create_task(old.run())
         await frozen.wait()
         owner = asyncio.create_task(new.run())
@@ -336,7 +339,7 @@ async def test_an_owner_whose_partition_another_has_claimed_writes_nothing_to_re
     records = records_of(log)
     await produce(settings, records[:300])
     async with real_clients(settings) as clients:
-        task = PartitionTask(settings, settings.load_model(), clients, EventClock(), 0)
+        task = PartitionTask(Runtime.of(settings, clients), EventClock(), 0)
         run = asyncio.create_task(task.run())
         await until(lambda: task.state.is_idle, "idle")
         redis_client.hset(PartitionKeys.of(settings, 0).meta, "owner_token", "of another")

@@ -21,7 +21,7 @@ from streams.settings import Settings
 from streams.state.keys import PartitionKeys
 from streams.state.store import StateStore
 from streams.worker.clients import RealClients
-from streams.worker.partition_task import Status
+from streams.worker.partition_state import Status
 from streams.worker.restore import SLICE_RECORDS, read_between
 from tests.integration.damage import PowerCutError, delete_records, empty, restore, snapshot
 from tests.integration.harness import (
@@ -277,14 +277,14 @@ async def test_a_crash_in_a_rebuild_is_followed_by_another_rebuild(
     await run_to_the_end(settings)
     profiles, changes = await stored_profiles(settings), await changes_of(settings)
     empty(redis_client, settings)
-    put = StateStore.put_rebuilt
+    put = StateStore.put_restored
 
     async def half(self: StateStore, states: list[Any], *more: Any) -> None:
         await put(self, states[: len(states) // 2], *more)
         raise PowerCutError
 
     with monkeypatch.context() as broken:
-        broken.setattr(StateStore, "put_rebuilt", half)
+        broken.setattr(StateStore, "put_restored", half)
         async with running(settings) as worker:
             await until(lambda: bool(worker.tasks) and worker.states()[0].status is Status.STOPPED, "dead")
     assert redis_client.hget(PartitionKeys.of(settings, 0).meta, "status") == b"rebuilding"

@@ -16,11 +16,11 @@ from aiokafka.protocol.fetch import FetchRequest
 
 from streams.checkpoint import Checkpoint
 from streams.settings import Settings
+from streams.worker import batch_loop
 from streams.worker import inputs as inputs_module
-from streams.worker import partition_task
+from streams.worker.batch_loop import BatchLoop
 from streams.worker.clients import RealClients
 from streams.worker.inputs import Inputs
-from streams.worker.partition_task import PartitionTask
 from streams.worker.recovery import Recovery
 from streams.worker.worker import Worker
 from tests.integration.harness import (
@@ -194,17 +194,17 @@ async def test_a_step_that_hangs_ends_with_an_error(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Wherever it hangs, the partition is taken over again, and goes on."""
-    monkeypatch.setattr(partition_task, "BATCH_TIMEOUT_S", 1.0)
-    finish = PartitionTask._finish
+    monkeypatch.setattr(batch_loop, "BATCH_TIMEOUT_S", 1.0)
+    finish = BatchLoop._finish
     hung: list[bool] = []
 
-    async def hang_once(self: PartitionTask, *arguments: Any) -> None:
+    async def hang_once(self: BatchLoop, *arguments: Any) -> None:
         if not hung:
             hung.append(True)
             await asyncio.Event().wait()
         await finish(self, *arguments)
 
-    monkeypatch.setattr(PartitionTask, "_finish", hang_once)
+    monkeypatch.setattr(BatchLoop, "_finish", hang_once)
     await make_topics(settings)
     await produce(settings, records)
     async with running(settings) as worker:

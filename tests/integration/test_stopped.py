@@ -17,7 +17,7 @@ from streams.operations.partition_survey import PartitionHealth, survey
 from streams.outbox import OutputRecord
 from streams.settings import Settings
 from streams.state.keys import PartitionKeys
-from streams.worker.partition_task import Status
+from streams.worker.partition_state import Status
 from streams.worker.publisher import TransactionalPublisher
 from tests.integration.damage import delete_records, empty, forget_offsets, power_cut, snapshot
 from tests.integration.harness import (

@@ -11,11 +11,11 @@ import pytest
 from enrichment.customer.decision import Decision
 from streams.settings import Settings
 from streams.state.changelog import DECISION, KIND_HEADER
-from streams.worker import inputs, partition_task
+from streams.worker import batch_loop, inputs
+from streams.worker.batch_loop import FETCH_TIMEOUT_MS
 from streams.worker.batch_processor import BatchProcessor
 from streams.worker.clock import TimeSlice
 from streams.worker.inputs import Inputs
-from streams.worker.partition_task import FETCH_TIMEOUT_MS
 from streams.worker.sweep_pace import SweepPace
 from tests.enrichment.records import DEFAULT_MODEL
 from tests.integration.harness import (
@@ -168,7 +168,7 @@ async def test_a_sweep_that_never_gets_a_turn_takes_one(
     await produce(settings, orders(silent))
     await run_to_the_end(settings)
     monkeypatch.setattr(SweepPace, "wait_s", lambda _: 0.02)
-    monkeypatch.setattr(partition_task, "LONGEST_PAUSE_S", 0.1)
+    monkeypatch.setattr(batch_loop, "LONGEST_PAUSE_S", 0.1)
     await run_to_the_end(everyone_due)
     assert set(await evaluated(everyone_due)) == set(silent)
 

@@ -10,7 +10,7 @@ from redis import Redis
 from streams.operations.partition_survey import PartitionHealth, survey
 from streams.settings import Settings
 from streams.state.keys import PartitionKeys
-from streams.worker.partition_task import Status
+from streams.worker.partition_state import Status
 from tests.integration.damage import admin
 from tests.integration.harness import (
     changes_of,

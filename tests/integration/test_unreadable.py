@@ -14,7 +14,7 @@ from streams.settings import Settings
 from streams.state import stuck
 from streams.state.keys import PartitionKeys
 from streams.worker import partition_task
-from streams.worker.partition_task import Status
+from streams.worker.partition_state import Status
 from streams.worker.worker import Worker
 from tests.integration.corpus import AFTERWARDS, document_of
 from tests.integration.damage import empty, power_cut

@@ -29,7 +29,7 @@ from streams.kafka.clients import CommittedOffsets
 from streams.kafka.topics import TopicReport
 from streams.kafka.transactions import CommitUnknownError
 from streams.settings import Settings
-from streams.worker.inputs import LOG_APPEND_TIME
+from streams.worker.arrived import LOG_APPEND_TIME
 from tests.simulation.kafka import Kafka
 from tests.simulation.process import Kind, Process
 from tests.simulation.redis import RedisServer

@@ -19,10 +19,10 @@ from streams.state.changelog import Remembered
 from streams.state.store import StateStore
 from streams.worker import recovery as recovery
 from streams.worker import restore as restore
+from streams.worker.batch_loop import BatchLoop
 from streams.worker.batch_processor import BatchProcessor
 from streams.worker.clock import WallClock
 from streams.worker.inputs import Inputs
-from streams.worker.partition_task import PartitionTask
 from streams.worker.publisher import Publisher, TransactionalPublisher, offsets_with_checkpoint
 from streams.worker.recovery import Recovery, RecoveryCase
 from tests.simulation.clients import SimulatedClients, SimulatedProducer
@@ -54,7 +54,7 @@ def _mutation(*, seed: int) -> Callable[[Function], Function]:
 def publish_before_persist() -> Iterator[None]:
     """A crash in between leaves in Kafka what Redis has never heard of."""
 
-    async def finish(self: PartitionTask, batch: MicroBatch, publisher: Publisher) -> None:
+    async def finish(self: BatchLoop, batch: MicroBatch, publisher: Publisher) -> None:
         await publisher.publish(batch.outbox, batch.after)
         await self._store.persist(batch)
 
@@ -72,7 +72,7 @@ def publish_before_persist() -> Iterator[None]:
 
     as_it_is = Recovery._reconcile
     with (
-        mock.patch.object(PartitionTask, "_finish", finish),
+        mock.patch.object(BatchLoop, "_finish", finish),
         mock.patch.object(Recovery, "_reconcile", reconcile),
     ):
         yield
@@ -144,7 +144,7 @@ def no_outbox() -> Iterator[None]:
 def an_outbox_emptied_before_it_is_published() -> Iterator[None]:
     """A crash in between loses the batch's records; nor is an outbox that is gone taken for a reason to restore."""
 
-    async def finish(self: PartitionTask, batch: MicroBatch, publisher: Publisher) -> None:
+    async def finish(self: BatchLoop, batch: MicroBatch, publisher: Publisher) -> None:
         await self._store.persist(batch)
         await self._store.empty_outbox()
         await publisher.publish(batch.outbox, batch.after)
@@ -154,7 +154,7 @@ def an_outbox_emptied_before_it_is_published() -> Iterator[None]:
 
     held_outbox = StateStore.outbox
     with (
-        mock.patch.object(PartitionTask, "_finish", finish),
+        mock.patch.object(BatchLoop, "_finish", finish),
         mock.patch.object(StateStore, "outbox", outbox),
     ):
         yield
@@ -195,9 +195,9 @@ def send_results_not_awaited() -> Iterator[None]:
 @_mutation(seed=0)
 def sweeps_that_take_no_step() -> Iterator[None]:
     """What passing time changes is written and published without a micro-batch of its own."""
-    finish = PartitionTask._finish
+    finish = BatchLoop._finish
 
-    async def without_step(self: PartitionTask, batch: MicroBatch, publisher: Publisher) -> None:
+    async def without_step(self: BatchLoop, batch: MicroBatch, publisher: Publisher) -> None:
         if (
             batch.before.offsets != batch.after.offsets
             or batch.before.midnight_day != batch.after.midnight_day
@@ -206,14 +206,14 @@ def sweeps_that_take_no_step() -> Iterator[None]:
             return
         keys = self._store.keys
         for customer_id, state, due_day in batch.states:
-            await self._clients.redis.execute_command("SET", keys.customer(customer_id), state)
-            await self._clients.redis.execute_command("ZADD", keys.due, due_day, customer_id)
+            await self._runtime.clients.redis.execute_command("SET", keys.customer(customer_id), state)
+            await self._runtime.clients.redis.execute_command("ZADD", keys.due, due_day, customer_id)
         for customer_id, due_day in batch.rescheduled:
-            await self._clients.redis.execute_command("ZADD", keys.due, due_day, customer_id)
+            await self._runtime.clients.redis.execute_command("ZADD", keys.due, due_day, customer_id)
         await publisher.publish(batch.outbox, batch.before)
         object.__setattr__(batch, "after", batch.before)
 
-    with mock.patch.object(PartitionTask, "_finish", without_step):
+    with mock.patch.object(BatchLoop, "_finish", without_step):
         yield
 
 

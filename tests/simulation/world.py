@@ -20,8 +20,8 @@ from schemas.topics import INPUT_TOPICS
 from streams.kafka.topics import TOPICS as ALL_TOPICS
 from streams.replay.replay import NAMESPACE
 from streams.settings import Settings
-from streams.worker import first_load, partition_task
-from streams.worker.partition_task import Status
+from streams.worker import batch_loop, first_load
+from streams.worker.partition_state import Status
 from streams.worker.worker import Worker
 from tests.simulation import workload
 from tests.simulation.clients import Servers, SimulatedClients, Wires
@@ -395,7 +395,7 @@ def simulate(seed: int, *, is_quiet: bool = True) -> Outcome:
         return await World(seed).run()
 
     with (
-        mock.patch.object(partition_task, "FETCH_TIMEOUT_MS", 1_000),
+        mock.patch.object(batch_loop, "FETCH_TIMEOUT_MS", 1_000),
         mock.patch.object(first_load, "FETCH_TIMEOUT_MS", 1_000),
     ):
         if is_quiet:

@@ -80,9 +80,9 @@ def hold(
             checkpoint = Checkpoint(
                 1, "token", midnight_day, {"consents": 0, "purchases": 0, "engagements": 0}
             )
-            await states.begin_rebuild(checkpoint, model.fingerprint)
-            await states.put_rebuilt([stored_state(customer) for customer in customers])
+            await states.begin_restore(checkpoint, model.fingerprint)
+            await states.put_restored([stored_state(customer) for customer in customers])
             if not is_restoring:
-                await states.end_rebuild(checkpoint, model.fingerprint)
+                await states.end_restore(checkpoint, model.fingerprint)
 
     asyncio.run(store())

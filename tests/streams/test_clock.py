@@ -15,8 +15,9 @@ from schemas.events import Engagement, Event
 from schemas.topics import INPUT_TOPICS, InputTopic
 from streams.settings import Settings
 from streams.worker import clock as clocks
+from streams.worker.arrived import Arrived
 from streams.worker.clock import Clock, EventClock, WallClock
-from streams.worker.inputs import Arrived, Inputs
+from streams.worker.inputs import Inputs
 
 NOW_US = 2 * DAY_US + 5
 MOMENTS_US = [0, 1, 2, DAY_US - 1, DAY_US, DAY_US + 1, 2 * DAY_US, 2 * DAY_US + 1, 3 * DAY_US]

@@ -39,9 +39,9 @@ async def store(redis: Redis, unique_prefix: str) -> StateStore:
     """With two customers, owned."""
     made = StateStore(redis, PartitionKeys(unique_prefix, "group", 0), MODEL, KEYS)
     await made.claim("first owner")
-    await made.begin_rebuild(START, MODEL.fingerprint)
-    await made.put_rebuilt([known("ada", 20_100), known("bob", 20_300)])
-    await made.end_rebuild(START, MODEL.fingerprint)
+    await made.begin_restore(START, MODEL.fingerprint)
+    await made.put_restored([known("ada", 20_100), known("bob", 20_300)])
+    await made.end_restore(START, MODEL.fingerprint)
     return made
 
 
@@ -71,10 +71,10 @@ async def test_a_step_that_obeys_a_request_to_skip_deletes_it_and_keeps_the_rang
     await store.persist(obeying)
     assert await store.skip_request() is None
     assert await store.skipped() == skipped
-    await store.begin_rebuild(START, MODEL.fingerprint)
+    await store.begin_restore(START, MODEL.fingerprint)
     await store.wipe()
     assert await store.skipped() == []
-    await store.put_rebuilt([known("ada", 20_100)], [], skipped[:1])
+    await store.put_restored([known("ada", 20_100)], [], skipped[:1])
     assert await store.skipped() == skipped[:1]
 
 
@@ -112,9 +112,9 @@ FORBIDDEN: dict[str, Callable[[StateStore], Awaitable[object]]] = {
     "begin": lambda store: store.begin(START, MODEL.fingerprint),
     "keep_stuck": lambda store: store.keep_stuck(None),
     "refuse_skip": lambda store: store.refuse_skip(SkipRequest("purchases", 7, "alice", "")),
-    "begin_rebuild": lambda store: store.begin_rebuild(START, MODEL.fingerprint),
-    "end_rebuild": lambda store: store.end_rebuild(START, MODEL.fingerprint),
-    "put_rebuilt": lambda store: store.put_rebuilt([known("eve", 1)]),
+    "begin_restore": lambda store: store.begin_restore(START, MODEL.fingerprint),
+    "end_restore": lambda store: store.end_restore(START, MODEL.fingerprint),
+    "put_restored": lambda store: store.put_restored([known("eve", 1)]),
     "check": StateStore.check,
     "load": lambda store: store.load(["ada"]),
     "wipe": StateStore.wipe,
@@ -188,20 +188,20 @@ async def test_nothing_is_read_from_a_redis_that_is_not_where_the_owner_left_it(
         await store.check()
 
 
-@pytest.mark.parametrize("write", ["put_rebuilt", "wipe", "end_rebuild"])
+@pytest.mark.parametrize("write", ["put_restored", "wipe", "end_restore"])
 async def test_a_rebuild_notices_that_redis_has_lost_one_of_its_writes(
     store: StateStore, redis: Redis, write: str
 ) -> None:
     """A replica that lags takes over in the middle: the restore must not end as if nothing were missing."""
-    await store.begin_rebuild(START, MODEL.fingerprint)
+    await store.begin_restore(START, MODEL.fingerprint)
     held = await redis.dump(store.keys.meta) or b""
-    await store.put_rebuilt([known("eve", 20_100)])
+    await store.put_restored([known("eve", 20_100)])
     await redis.restore(store.keys.meta, 0, held, replace=True)
     await redis.delete(store.keys.customer("eve"))
     calls: dict[str, Callable[[], Awaitable[None]]] = {
-        "put_rebuilt": lambda: store.put_rebuilt([known("bob", 1)]),
+        "put_restored": lambda: store.put_restored([known("bob", 1)]),
         "wipe": store.wipe,
-        "end_rebuild": lambda: store.end_rebuild(START, MODEL.fingerprint),
+        "end_restore": lambda: store.end_restore(START, MODEL.fingerprint),
     }
     with pytest.raises(FencedError, match="conflict"):
         await calls[write]()
@@ -212,9 +212,9 @@ async def test_a_rebuild_notices_that_redis_has_lost_one_of_its_writes(
 
 async def test_no_step_goes_on_from_a_rebuild_that_has_not_ended(store: StateStore, redis: Redis) -> None:
     """Redis may fall back to the middle of a restore after its end, when its owner works on."""
-    await store.begin_rebuild(START, MODEL.fingerprint)
+    await store.begin_restore(START, MODEL.fingerprint)
     held = await redis.dump(store.keys.meta) or b""
-    await store.end_rebuild(START, MODEL.fingerprint)
+    await store.end_restore(START, MODEL.fingerprint)
     await redis.restore(store.keys.meta, 0, held, replace=True)
     with pytest.raises(FencedError, match="conflict"):
         await store.persist(MicroBatch(START, START.next(20_001, START.offsets), MODEL.fingerprint))
@@ -222,8 +222,8 @@ async def test_no_step_goes_on_from_a_rebuild_that_has_not_ended(store: StateSto
 
 async def test_wiping_leaves_the_mark_and_nobody(store: StateStore, redis: Redis) -> None:
     """Erasures go too: a restore brings back those that the decisions hold."""
-    await store.begin_rebuild(START, MODEL.fingerprint)
-    await store.put_rebuilt([], [(store.hash_of("eve"), store.erased_value(1, 5))])
+    await store.begin_restore(START, MODEL.fingerprint)
+    await store.put_restored([], [(store.hash_of("eve"), store.erased_value(1, 5))])
     assert await redis.hlen(store.keys.erased) == 1
     await store.wipe()
     assert await store.all_ids() == []
