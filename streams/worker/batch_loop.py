@@ -17,6 +17,7 @@ from schemas.topics import InputTopic
 from streams.checkpoint import Checkpoint
 from streams.errors import EbbtideError, one_line
 from streams.garbage import look_in_small_portions
+from streams.metrics.metrics import Stopwatch
 from streams.micro_batch import MicroBatch
 from streams.state.cache import CustomerCache
 from streams.state.store import StateStore
@@ -27,7 +28,6 @@ from streams.worker.batch_processor import BatchProcessor
 from streams.worker.clock import Clock
 from streams.worker.first_load import next_records
 from streams.worker.inputs import Inputs
-from streams.worker.metrics import Stopwatch
 from streams.worker.outputs import OutputWriter
 from streams.worker.partition_state import PartitionState, Status
 from streams.worker.publisher import Publisher

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from enrichment.model import Model
 from streams.kafka.size_limits import SizeLimits
+from streams.metrics.metrics import Metrics
 from streams.settings import Settings
 from streams.worker.clients import Clients
 from streams.worker.clock_check import ClockCheck, wall_clock_us
-from streams.worker.metrics import Metrics
 from streams.worker.sweep_pace import SweepPace
 
 

@@ -17,11 +17,11 @@ from schemas.topics import INPUT_TOPICS
 from streams.errors import EbbtideError
 from streams.kafka.clients import Consumer
 from streams.kafka.size_limits import SizeLimits
+from streams.metrics.metrics import Metrics
 from streams.settings import Settings
 from streams.timeouts import stop_within
 from streams.worker.clients import Clients, RealClients
 from streams.worker.clock import Clock, EventClock, WallClock
-from streams.worker.metrics import Metrics
 from streams.worker.partition_state import PartitionState, Status
 from streams.worker.partition_task import PartitionTask
 from streams.worker.runtime import Runtime

@@ -16,6 +16,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from streams.checkpoint import Checkpoint, FirstLoad
+from streams.metrics.renamed import OLD_NAMES
 from streams.settings import Settings
 from streams.settings.settings import RENAMED
 from streams.worker.clock import EventClock
@@ -23,7 +24,6 @@ from streams.worker.exposition import Exposition
 from streams.worker.first_load import LoadProgress
 from streams.worker.partition_state import Status
 from streams.worker.partition_task import PartitionTask
-from streams.worker.renamed_metrics import OLD_NAMES
 from streams.worker.worker import Worker
 
 ROOT = Path(__file__).parents[2]

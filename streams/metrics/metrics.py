@@ -1,6 +1,6 @@
 """What a worker has done since it started, as Prometheus counters and histograms, updated once per micro-batch.
 
-Each worker has a registry of its own. What holds at the moment of a scrape is in `exposition.py`.
+Each worker has a registry of its own. What holds at the moment of a scrape is in `streams/worker/exposition.py`.
 """
 
 from __future__ import annotations
@@ -11,20 +11,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Final, Literal, get_args
+from typing import Final, Literal, Protocol, get_args
 
 import prometheus_client as prometheus
 
+from enrichment.deciding.results import Results
 from schemas.changes import DIRECTIONS, TRIGGERS
 from schemas.dead_letters import REASONS
 from schemas.profiles import DIMENSIONS
 from schemas.topics import INPUT_TOPICS, OutputTopic
 from schemas.triggers import GROUPS
-from streams.worker.renamed_metrics import RenamedMetrics
-
-if TYPE_CHECKING:
-    from streams.micro_batch import MicroBatch
-    from streams.worker.batch_processor import BatchProcessor
+from streams.metrics.renamed import RenamedMetrics
+from streams.micro_batch import MicroBatch
 
 Phase = Literal["fetch", "compute", "persist", "publish"]
 OUTCOMES: Final = ("accepted", "duplicate", "erased", "dead_letter")
@@ -76,6 +74,17 @@ class Restored:
     """What a restore has done, to be filled in by it."""
 
     records: int = 0
+
+
+class BatchWork(Protocol):
+    """What came of a micro-batch's records, as its `BatchProcessor` tells it."""
+
+    results: Results
+    records: int
+    refused: Counter[tuple[str, str]]
+    """(topic, reason) → dead letters."""
+    latency_samples: list[tuple[str, int]]
+    """(`broker` or `occurred_at`, microseconds) of each event that changed a standing."""
 
 
 class Metrics:
@@ -178,9 +187,7 @@ class Metrics:
             ),
         )
 
-    def note_batch(
-        self, work: BatchProcessor, batch: MicroBatch, watch: Stopwatch, published_us: int
-    ) -> None:
+    def note_batch(self, work: BatchWork, batch: MicroBatch, watch: Stopwatch, published_us: int) -> None:
         """A micro-batch that has been published, at this time."""
         results = work.results
         for (topic, outcome), count in results.outcomes.items():
