@@ -19,12 +19,10 @@ from enrichment.days import day_of, midnight_us
 from enrichment.deciding.changes import LOAD, Cause
 from enrichment.deciding.decider import Decider
 from enrichment.deciding.profile import Document, profile_document
-from enrichment.deciding.results import Results, Table
-from enrichment.deciding.timers import MAX_ROWS, is_due, look_ahead
+from enrichment.deciding.results import Results
+from enrichment.deciding.timers import MAX_ROWS, is_due, run_timers
 from enrichment.model import Model
-from enrichment.scoring.features import Ints, build_features
-from enrichment.scoring.scores import score
-from enrichment.scoring.standing import candidates
+from enrichment.scoring.evaluate import evaluate
 from schemas.dead_letters import Rejection
 from schemas.events import Consent, Event
 
@@ -64,8 +62,8 @@ class Enricher:
         records.
 
         1. Bring the customers up to that midnight.
-        2. Apply each record, and keep a picture of the customer after it.
-        3. Score all pictures at once, and decide in order.
+        2. Apply each record, and keep a snapshot of the customer after it.
+        3. Evaluate all snapshots at once, and decide in order.
         """
         touched = {event.customer_id: customers[event.customer_id] for event in events}
         self.advance(touched.values(), midnight_day, results)
@@ -126,7 +124,7 @@ class Enricher:
         )
         due = [customer for customer in known if is_due(customer, midnight_day)]
         while due:
-            look_ahead(due, midnight_day, self._table, self._decider, results)
+            run_timers(due, midnight_day, self._decider, results)
             due = [customer for customer in due if is_due(customer, midnight_day)]
 
     def fold(self, events: Iterable[Event], customers: Mapping[str, Customer]) -> None:
@@ -145,7 +143,9 @@ class Enricher:
         for start in range(0, len(customers), MAX_ROWS):
             part, times_us = customers[start : start + MAX_ROWS], as_of_us[start : start + MAX_ROWS]
             days = np.array([day_of(time_us) for time_us in times_us], dtype=np.int64)
-            table = self._table([customer.snapshot() for customer in part], np.arange(len(part)), days)
+            table = evaluate(
+                [customer.snapshot() for customer in part], np.arange(len(part)), days, self.model
+            )
             documents += [
                 profile_document(
                     customer.id, time_us, customer.decision, table.features, table.scored, row, self.model
@@ -206,18 +206,18 @@ class Enricher:
         self._decide(evaluations, results)
 
     def _decide(self, evaluations: Sequence[_Evaluation], results: Results) -> None:
-        """Score the evaluations' pictures at once, and decide in order.
+        """Evaluate all at once, and decide in order.
 
-        Most records move nobody: who is settled where they stood before all evaluations is so until one moves them.
+        Most records move nobody: a row that changes nothing of the first standing changes nothing until one does.
         """
         seen = [
             (evaluation.snapshot, evaluation) for evaluation in evaluations if evaluation.snapshot is not None
         ]
         snapshots = [snapshot for snapshot, _ in seen]
         days = np.array([day_of(evaluation.as_of_us) for _, evaluation in seen], dtype=np.int64)
-        table = self._table(snapshots, np.arange(len(snapshots)), days) if snapshots else None
+        table = evaluate(snapshots, np.arange(len(snapshots)), days, self.model) if snapshots else None
         decisions = [evaluation.decision for _, evaluation in seen]
-        settled = [] if table is None else self._decider.settled(decisions, table).tolist()
+        unchanged = [] if table is None else self._decider.unchanged(decisions, table).tolist()
         moved: set[str] = set()
         row = 0
         for customer, decision, snapshot, as_of_us, cause, wins_back, first_of_day in evaluations:
@@ -228,19 +228,14 @@ class Enricher:
             if wins_back and decision.pending is not None:
                 decision.pending = None
                 results.decided.add(customer.id)
-            is_settled = settled[row] and customer.id not in moved
-            if not is_settled and self._decider.decide(
+            is_unchanged = unchanged[row] and customer.id not in moved
+            if not is_unchanged and self._decider.decide(
                 customer, decision, table, row, as_of_us, cause, results
             ):
                 moved.add(customer.id)
             elif first_of_day:
                 results.note_profile(customer, decision, table, row, as_of_us)
             row += 1
-
-    def _table(self, snapshots: Sequence[CustomerSnapshot], snapshot_at: Ints, days: Ints) -> Table:
-        features = build_features(snapshots, snapshot_at, days, self.model)
-        scored = score(features, self.model)
-        return Table(features, scored, candidates(features, scored, self.model))
 
 
 def _trigger_of(event: Event, day: int) -> str:

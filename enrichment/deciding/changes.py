@@ -10,7 +10,7 @@ from enrichment.days import day_of, format_time, midnight_us
 from enrichment.deciding.drivers import Driver, drivers_between, model_driver
 from enrichment.deciding.profile import (
     Document,
-    Picture,
+    ScoresAndTraits,
     baseline_scores_document,
     model_document,
     preferred_categories,
@@ -42,7 +42,7 @@ def change_documents(
     current: Ranks | None,
     as_of_us: int,
     cause: Cause,
-    picture: Picture,
+    scores_and_traits: ScoresAndTraits,
     permissions: list[str],
     baseline: Baseline | None,
     model: Model,
@@ -59,9 +59,9 @@ def change_documents(
     common: Document = {
         "as_of": format_time(as_of_us),
         "reason": {"trigger": cause.trigger, "event_id": cause.event_id, "drivers": drivers},
-        "scores": picture.scores,
+        "scores": scores_and_traits.scores,
         "previous_scores": baseline_scores_document(None if before is None else before.scores),
-        "traits": picture.traits,
+        "traits": scores_and_traits.traits,
         "permissions": permissions,
         "model": model_document(model),
     }

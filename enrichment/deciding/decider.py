@@ -11,10 +11,11 @@ from enrichment.customer.decision import NO_DWELL_DAY, Decision, Ranks
 from enrichment.days import day_of
 from enrichment.deciding.changes import LOAD, Cause, change_documents, trigger_document
 from enrichment.deciding.drivers import baseline_of
-from enrichment.deciding.profile import NO_PICTURE, picture_of
+from enrichment.deciding.profile import NO_SCORES_OR_TRAITS, scores_and_traits_of
 from enrichment.deciding.reactivation import starts_trigger, trigger_due
-from enrichment.deciding.results import Results, Table
+from enrichment.deciding.results import Results
 from enrichment.model import Model
+from enrichment.scoring.evaluate import Table
 from enrichment.scoring.standing import SEGMENT, Bools, keeps_standing, next_standing
 
 _NOWHERE = (-1, -1, -1)
@@ -28,7 +29,7 @@ class Decider:
         self.model = model
         self.namespace = namespace
 
-    def settled(self, decisions: Sequence[Decision], table: Table) -> Bools:
+    def unchanged(self, decisions: Sequence[Decision], table: Table) -> Bools:
         """Rows whose evaluation would change nothing of `decisions`, of which there is one per snapshot."""
         standing = np.array([decision.standing or _NOWHERE for decision in decisions], dtype=np.int64)
         changed_days = np.array([decision.changed_days for decision in decisions], dtype=np.int64)
@@ -80,7 +81,7 @@ class Decider:
             return False
         day = day_of(as_of_us)
         baseline = None if current is None else baseline_of(table.scored, row)
-        picture = picture_of(table.features, table.scored, row, self.model)
+        scores_and_traits = scores_and_traits_of(table.features, table.scored, row, self.model)
         permissions = table.features.snapshot(row).permissions.granted_channels(day)
         changes = change_documents(
             self.namespace,
@@ -89,7 +90,7 @@ class Decider:
             current,
             as_of_us,
             cause,
-            picture,
+            scores_and_traits,
             permissions,
             baseline,
             self.model,
@@ -103,7 +104,7 @@ class Decider:
         decision.changed_days = (changed_days[0], changed_days[1], changed_days[2])
         decision.sequence += len(changes)
         results.decided.add(customer.id)
-        results.note_profile(customer, decision, table, row, as_of_us, picture)
+        results.note_profile(customer, decision, table, row, as_of_us, scores_and_traits)
         return True
 
     def decide_erasure(
@@ -111,7 +112,16 @@ class Decider:
     ) -> None:
         """The last changes of a life, and its tombstone; `decision` is that of the life that ends."""
         changes = change_documents(
-            self.namespace, customer.id, decision, None, as_of_us, cause, NO_PICTURE, [], None, self.model
+            self.namespace,
+            customer.id,
+            decision,
+            None,
+            as_of_us,
+            cause,
+            NO_SCORES_OR_TRAITS,
+            [],
+            None,
+            self.model,
         )
         results.changes += [change for _, change in changes]
         results.note_tombstone(customer.id, as_of_us)

@@ -9,24 +9,22 @@ by the best and by the worst of these bounds, nothing happens in the span.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from enrichment.customer.customer import Customer, CustomerSnapshot
+from enrichment.customer.customer import Customer
 from enrichment.customer.engagement import COST_WINDOW_DAYS
 from enrichment.days import FOREVER_DAY, day_of
 from enrichment.deciding.decider import Decider
-from enrichment.deciding.results import Table
 from enrichment.model import METRICS, EmpiricalParameters, Metric, Model
+from enrichment.scoring.evaluate import Table, evaluate
 from enrichment.scoring.scores import SCORES, Scored
 from enrichment.scoring.standing import candidates
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-TableOf = Callable[[Sequence[CustomerSnapshot], Ints, Ints], Table]
 
 LEAST_DAYS = 1_000
 """Shorter spans are walked day by day: with the days of many customers in one array, that is faster."""
@@ -36,17 +34,15 @@ _RECENCY, _LIFETIME = METRICS.index("recency_days"), METRICS.index("customer_lif
 _VALUE = SCORES.index("value")
 
 
-def quiet_until(
-    customer: Customer, first_day: int, last_day: int, table_of: TableOf, decider: Decider
-) -> int | None:
+def unchanged_until(customer: Customer, first_day: int, last_day: int, decider: Decider) -> int | None:
     """The end of a span of days from `first_day` on, `last_day` at most, in which nothing can happen.
 
-    None where the customer is not silent for long enough, or no span of `LEAST_DAYS` is quiet for sure.
+    None where the customer is not silent for long enough, or no span of `LEAST_DAYS` is unchanged for sure.
     """
     if not _only_silence_is_left(customer, first_day, decider.model):
         return None
     while last_day - first_day >= LEAST_DAYS:
-        if _is_quiet(customer, first_day, last_day, table_of, decider):
+        if _is_unchanged(customer, first_day, last_day, decider):
             return last_day
         last_day = first_day + (last_day - first_day) // 2
     return None
@@ -69,17 +65,19 @@ def _only_silence_is_left(customer: Customer, day: int, model: Model) -> bool:
     return all(end < day or end == FOREVER_DAY for end in ends)
 
 
-def _is_quiet(customer: Customer, first_day: int, last_day: int, table_of: TableOf, decider: Decider) -> bool:
+def _is_unchanged(customer: Customer, first_day: int, last_day: int, decider: Decider) -> bool:
     steps = first_day + 2 ** np.arange((last_day - first_day).bit_length(), dtype=np.int64)
     days = np.unique(np.concatenate(([first_day], steps[steps < last_day], [last_day])))
     snapshot = customer.snapshot()
-    seen = table_of([snapshot], np.zeros(len(days), dtype=np.int64), days).scored
+    seen = evaluate([snapshot], np.zeros(len(days), dtype=np.int64), days, decider.model).scored
     if not _moves_one_way(seen):
         return False
-    ends = table_of([snapshot], np.zeros(2, dtype=np.int64), np.array([last_day, last_day], dtype=np.int64))
+    ends = evaluate(
+        [snapshot], np.zeros(2, dtype=np.int64), np.array([last_day, last_day], dtype=np.int64), decider.model
+    )
     bounds = _bounds(seen, ends.scored, decider.model)
     found = candidates(ends.features, bounds, decider.model)
-    return bool(decider.settled([customer.decision], Table(ends.features, bounds, found)).all())
+    return bool(decider.unchanged([customer.decision], Table(ends.features, bounds, found)).all())
 
 
 def _moves_one_way(seen: Scored) -> bool:

@@ -29,14 +29,14 @@ NO_SCORES: Document = dict.fromkeys(SCORES)
 NO_TRAITS: Document = dict.fromkeys(TRAIT_NAMES)
 
 
-class Picture(NamedTuple):
+class ScoresAndTraits(NamedTuple):
     """What an evaluation shows of a customer, in its changes and in its profile."""
 
     scores: Document
     traits: Document
 
 
-NO_PICTURE = Picture(NO_SCORES, NO_TRAITS)
+NO_SCORES_OR_TRAITS = ScoresAndTraits(NO_SCORES, NO_TRAITS)
 """Null each: profiling is not allowed, or the customer is gone."""
 
 
@@ -84,11 +84,11 @@ def traits_document(features: Features, scored: Scored, row: int, model: Model) 
     }
 
 
-def picture_of(features: Features, scored: Scored, row: int, model: Model) -> Picture:
+def scores_and_traits_of(features: Features, scored: Scored, row: int, model: Model) -> ScoresAndTraits:
     """Scores and traits of a row, where profiling is allowed."""
     if not features.profiling_allowed[row]:
-        return NO_PICTURE
-    return Picture(scores_document(scored, row), traits_document(features, scored, row, model))
+        return NO_SCORES_OR_TRAITS
+    return ScoresAndTraits(scores_document(scored, row), traits_document(features, scored, row, model))
 
 
 def preferred_categories(snapshot: CustomerSnapshot, day: int) -> list[str]:
@@ -151,10 +151,10 @@ def profile_document(
     scored: Scored,
     row: int,
     model: Model,
-    picture: Picture | None = None,
+    scores_and_traits: ScoresAndTraits | None = None,
 ) -> Document:
-    """The value of `customer-profiles` (contract, section 4); `picture` is the row's, if it has been taken."""
-    scores, traits = picture or picture_of(features, scored, row, model)
+    """The value of `customer-profiles` (contract, section 4); `scores_and_traits` are the row's, if they are there."""
+    scores, traits = scores_and_traits or scores_and_traits_of(features, scored, row, model)
     return {
         "customer_id": customer_id,
         "as_of": format_time(as_of_us),

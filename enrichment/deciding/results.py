@@ -8,20 +8,10 @@ from typing import NamedTuple
 
 from enrichment.customer.customer import Customer
 from enrichment.customer.decision import Decision
-from enrichment.deciding.profile import Document, Picture, profile_document
+from enrichment.deciding.profile import Document, ScoresAndTraits, profile_document
 from enrichment.model import Model
-from enrichment.scoring.features import Features
-from enrichment.scoring.scores import Scored
-from enrichment.scoring.standing import Candidates
+from enrichment.scoring.evaluate import Table
 from schemas.dead_letters import Rejection
-
-
-class Table(NamedTuple):
-    """Feature rows with their scores and candidate standings."""
-
-    features: Features
-    scored: Scored
-    candidates: Candidates
 
 
 class _ProfileVersion(NamedTuple):
@@ -30,7 +20,7 @@ class _ProfileVersion(NamedTuple):
     table: Table
     row: int
     as_of_us: int
-    picture: Picture | None
+    scores_and_traits: ScoresAndTraits | None
 
 
 @dataclass(slots=True)
@@ -68,11 +58,13 @@ class Results:
         table: Table,
         row: int,
         as_of_us: int,
-        picture: Picture | None = None,
+        scores_and_traits: ScoresAndTraits | None = None,
     ) -> None:
-        """A profile to publish, with its picture if it has been taken; a later one of the customer takes its place."""
+        """A profile to publish, with its scores and traits if they are there; a later one takes its place."""
         if self.keeps_profiles:
-            self._versions[customer.id] = _ProfileVersion(customer, decision, table, row, as_of_us, picture)
+            self._versions[customer.id] = _ProfileVersion(
+                customer, decision, table, row, as_of_us, scores_and_traits
+            )
 
     def note_tombstone(self, customer_id: str, as_of_us: int) -> None:
         """The end of a profile: no version from before is published, later ones are."""
@@ -91,7 +83,7 @@ class Results:
                 version.table.scored,
                 version.row,
                 self.model,
-                version.picture,
+                version.scores_and_traits,
             )
             self.profiles.append((customer_id, document))
         self._versions.clear()

@@ -7,21 +7,21 @@ when they are due.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from enrichment.customer.customer import Customer, CustomerSnapshot
+from enrichment.customer.customer import Customer
 from enrichment.customer.decision import Decision
 from enrichment.days import day_of, midnight_us
 from enrichment.deciding.changes import Cause
 from enrichment.deciding.decider import Decider
-from enrichment.deciding.long_silence import LEAST_DAYS, quiet_until
-from enrichment.deciding.results import Results, Table
+from enrichment.deciding.long_silence import LEAST_DAYS, unchanged_until
+from enrichment.deciding.results import Results
+from enrichment.scoring.evaluate import Table, evaluate
 
 Ints = npt.NDArray[np.int64]
-TableOf = Callable[[Sequence[CustomerSnapshot], Ints, Ints], Table]
 
 MAX_ROWS = 32_768
 """Feature rows scored at once: bounds the memory of a sweep."""
@@ -38,10 +38,9 @@ def is_due(customer: Customer, midnight_day: int) -> bool:
     return due_day is not None and due_day <= midnight_day
 
 
-def look_ahead(
+def run_timers(
     due: Sequence[Customer],
     midnight_day: int,
-    table_of: TableOf,
     decider: Decider,
     results: Results,
 ) -> None:
@@ -49,39 +48,33 @@ def look_ahead(
 
     Who has been silent for long, and is far behind, first passes the midnights on which nothing can happen.
     """
-    walking = [
-        customer
-        for customer in due
-        if not _passes_silence(customer, midnight_day, table_of, decider, results)
-    ]
+    walking = [customer for customer in due if not _passes_silence(customer, midnight_day, decider, results)]
     for part, lengths in _parts(walking, midnight_day):
         starts = np.array([customer.state.due_day for customer in part], dtype=np.int64)
         first_row = np.cumsum(lengths) - lengths
         snapshot_at = np.repeat(np.arange(len(part)), lengths)
         days = starts[snapshot_at] + np.arange(len(snapshot_at)) - first_row[snapshot_at]
-        table = table_of([customer.snapshot() for customer in part], snapshot_at, days)
-        loud = ~_quiet_rows(part, table, decider)
+        table = evaluate([customer.snapshot() for customer in part], snapshot_at, days, decider.model)
+        changed = ~_unchanged_rows(part, table, decider)
         results.rescheduled.update({customer.id: customer for customer in part})
         for customer, next_day in zip(part, (starts + lengths).tolist(), strict=True):
             customer.state.due_day = next_day
-        for at in np.flatnonzero(np.logical_or.reduceat(loud, first_row)).tolist():
+        for at in np.flatnonzero(np.logical_or.reduceat(changed, first_row)).tolist():
             first, end = int(first_row[at]), int(first_row[at] + lengths[at])
-            rows = range(first + int(loud[first:end].argmax()), end)
-            _walk(part[at], table, rows, midnight_day, table_of, decider, results)
+            rows = range(first + int(changed[first:end].argmax()), end)
+            _walk(part[at], table, rows, midnight_day, decider, results)
 
 
-def _passes_silence(
-    customer: Customer, midnight_day: int, table_of: TableOf, decider: Decider, results: Results
-) -> bool:
+def _passes_silence(customer: Customer, midnight_day: int, decider: Decider, results: Results) -> bool:
     """Put a customer off to the day after a long span in which nothing can happen, if there is one."""
     first_day = customer.state.due_day
     assert first_day is not None
     if midnight_day - first_day < LEAST_DAYS:
         return False
-    quiet_day = quiet_until(customer, first_day, midnight_day, table_of, decider)
-    if quiet_day is None:
+    last_day = unchanged_until(customer, first_day, midnight_day, decider)
+    if last_day is None:
         return False
-    customer.state.due_day = quiet_day + 1
+    customer.state.due_day = last_day + 1
     results.rescheduled[customer.id] = customer
     return True
 
@@ -91,7 +84,6 @@ def _walk(
     table: Table,
     rows: range,
     midnight_day: int,
-    table_of: TableOf,
     decider: Decider,
     results: Results,
 ) -> None:
@@ -109,8 +101,11 @@ def _walk(
             # Engagement kept by the consent that ended is deleted; this row and the next would still show it.
             customer.forget_unallowed(day)
             customer.state.due_day = day + 1
-            bare = table_of(
-                [customer.snapshot()], np.zeros(1, dtype=np.int64), np.array([day], dtype=np.int64)
+            bare = evaluate(
+                [customer.snapshot()],
+                np.zeros(1, dtype=np.int64),
+                np.array([day], dtype=np.int64),
+                decider.model,
             )
             decider.decide(customer, decision, bare, 0, midnight_us(day), Cause("consent"), results)
             return
@@ -123,14 +118,14 @@ def _falls_due(decision: Decision, day: int) -> bool:
     return decision.pending is not None and decision.pending.due_day <= day
 
 
-def _quiet_rows(customers: Sequence[Customer], table: Table, decider: Decider) -> npt.NDArray[np.bool_]:
+def _unchanged_rows(customers: Sequence[Customer], table: Table, decider: Decider) -> npt.NDArray[np.bool_]:
     """Rows on which, from the standing of now, nothing can happen."""
     features = table.features
-    settled = decider.settled([customer.decision for customer in customers], table)
+    unchanged = decider.unchanged([customer.decision for customer in customers], table)
     pending = [customer.decision.pending for customer in customers]
     due = np.array([-1 if trigger is None else trigger.due_day for trigger in pending], dtype=np.int64)
     due_at = due[features.snapshot_at]
-    return np.asarray(settled & ((due_at < 0) | (features.day < due_at)), dtype=np.bool_)
+    return np.asarray(unchanged & ((due_at < 0) | (features.day < due_at)), dtype=np.bool_)
 
 
 def _parts(due: Sequence[Customer], midnight_day: int) -> Iterator[tuple[list[Customer], Ints]]:

@@ -15,11 +15,10 @@ import numpy.typing as npt
 
 from enrichment.customer.customer import CustomerSnapshot
 from enrichment.customer.validation import MAX_GROSS_MICROS
-from enrichment.deciding.results import Table
 from enrichment.model import METRICS, Model
+from enrichment.scoring.evaluate import Table, evaluate_features
 from enrichment.scoring.features import Features, build_features
-from enrichment.scoring.scores import RATIO_CAP, score
-from enrichment.scoring.standing import candidates
+from enrichment.scoring.scores import RATIO_CAP
 
 Floats = npt.NDArray[np.float64]
 Columns = dict[str, Any]
@@ -53,9 +52,9 @@ def try_metric_changes(snapshot: CustomerSnapshot, day: int, model: Model) -> Tr
     now: Columns = {
         field.name: getattr(present, field.name)[0].item()
         for field in dataclasses.fields(Features)
-        if field.name not in {"snapshots", "view_at"}
+        if field.name not in {"snapshots", "snapshot_at"}
     }
-    metric_changes = [metric_change for make in _LEVERS for metric_change in make(now, model)]
+    metric_changes = [metric_change for make in _CHANGES for metric_change in make(now, model)]
     size = 1 + sum(metric_change.size for metric_change in metric_changes)
     days = np.full(size, day, dtype=np.int64)
     features = build_features([snapshot], np.zeros(size, dtype=np.int64), days, model)
@@ -69,8 +68,7 @@ def try_metric_changes(snapshot: CustomerSnapshot, day: int, model: Model) -> Tr
             column[part.start : part.stop] = values
         rows.append((metric_change, part))
     features = dataclasses.replace(features, **altered)
-    scored = score(features, model)
-    return Tried(Table(features, scored, candidates(features, scored, model)), rows)
+    return Tried(evaluate_features(features, model), rows)
 
 
 def _recency(now: Columns, model: Model) -> Iterator[MetricChange]:
@@ -155,7 +153,7 @@ def _cost_to_serve(now: Columns, model: Model) -> Iterator[MetricChange]:
     yield MetricChange("cost_to_serve_ratio", "for the same revenue", columns, len(lower))
 
 
-_LEVERS: Sequence[Callable[[Columns, Model], Iterator[MetricChange]]] = (
+_CHANGES: Sequence[Callable[[Columns, Model], Iterator[MetricChange]]] = (
     _recency,
     _order_count,
     _order_value,

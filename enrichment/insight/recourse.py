@@ -15,14 +15,12 @@ from enrichment.customer.decision import Ranks
 from enrichment.customer.validation import Horizons
 from enrichment.days import day_of, format_day
 from enrichment.deciding.profile import Document
-from enrichment.deciding.results import Table
 from enrichment.insight.actions import Taken, actions_of, take
 from enrichment.insight.metric_changes import Tried, metric_at, try_metric_changes
 from enrichment.model import Model
 from enrichment.money import format_micros
-from enrichment.scoring.features import build_features
-from enrichment.scoring.scores import score
-from enrichment.scoring.standing import AT_RISK, LIFECYCLE, STANDINGS, candidates, next_standing
+from enrichment.scoring.evaluate import Table, evaluate
+from enrichment.scoring.standing import AT_RISK, LIFECYCLE, STANDINGS, next_standing
 from schemas.profiles import DIMENSIONS
 
 
@@ -103,13 +101,9 @@ def _on_their_days(customer: Customer, taken: Sequence[Taken], model: Model) -> 
     """Everyone of `taken` on their day, and the customer as they are on the same days."""
     days = np.array([one.day for one in taken], dtype=np.int64)
     snapshots = [one.snapshot for one in taken]
-    after = build_features(snapshots, np.arange(len(snapshots)), days, model)
-    before = build_features([customer.snapshot()], np.zeros(len(days), dtype=np.int64), days, model)
-    tables = []
-    for features in (after, before):
-        scored = score(features, model)
-        tables.append(Table(features, scored, candidates(features, scored, model)))
-    return tables[0], tables[1]
+    after = evaluate(snapshots, np.arange(len(snapshots)), days, model)
+    before = evaluate([customer.snapshot()], np.zeros(len(days), dtype=np.int64), days, model)
+    return after, before
 
 
 def _actions(

@@ -69,7 +69,7 @@ class Features:
 def build_features(
     snapshots: Sequence[CustomerSnapshot], snapshot_at: Ints, day: Ints, model: Model
 ) -> Features:
-    """The rows (`snapshots[view_at[i]]` on `day[i]`) for all i at once; no day is before its snapshot's newest."""
+    """The rows (`snapshots[snapshot_at[i]]` on `day[i]`) for all i at once; no day is before its snapshot's newest."""
     totals = _ints([snapshot.money.packed_totals for snapshot in snapshots]).reshape(len(snapshots), 9)[
         snapshot_at
     ]

@@ -15,13 +15,12 @@ from enrichment.customer.decision import NO_DWELL_DAY, Decision
 from enrichment.days import day_of, format_day, midnight_us
 from enrichment.deciding.drivers import baseline_of, drivers_between
 from enrichment.deciding.profile import Document, profile_document
-from enrichment.deciding.results import Table
 from enrichment.insight.recourse import recourse
 from enrichment.insight.segment_worth import expected_worth, later_worth, with_differences
 from enrichment.model import METRIC_GROUPS, METRICS, Model
-from enrichment.scoring.features import build_features
-from enrichment.scoring.scores import SCORES, Scored, score
-from enrichment.scoring.standing import SEGMENT, STANDINGS, candidates
+from enrichment.scoring.evaluate import Table, evaluate
+from enrichment.scoring.scores import SCORES, Scored
+from enrichment.scoring.standing import SEGMENT, STANDINGS
 from schemas.profiles import DIMENSIONS
 from streams.console.terminal import visible_document, visible_json
 from streams.errors import EbbtideError
@@ -103,9 +102,8 @@ def explanation(customer: Customer, partition: int, last_midnight_us: int, model
     """Everything that `explain` tells, as one document; where profiling is not allowed, without scores."""
     as_of_us = customer.as_of_us(last_midnight_us)
     day = np.array([day_of(as_of_us)], dtype=np.int64)
-    features = build_features([customer.snapshot()], np.zeros(1, dtype=np.int64), day, model)
-    scored = score(features, model)
-    table = Table(features, scored, candidates(features, scored, model))
+    table = evaluate([customer.snapshot()], np.zeros(1, dtype=np.int64), day, model)
+    features, scored = table.features, table.scored
     decision, allowed = customer.decision, bool(features.profiling_allowed[0])
     pending, due_day = decision.pending, customer.state.due_day
     return {

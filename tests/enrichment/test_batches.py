@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from enrichment.customer.customer import Customer
 from enrichment.days import day_of
-from enrichment.deciding import timers as look_ahead
+from enrichment.deciding import timers
 from enrichment.model import Model
 from tests.enrichment.driver import Item, Partition, in_arrival_order, in_replay_order, with_midnights
 from tests.enrichment.records import SEEDED_MODEL
@@ -91,11 +91,11 @@ def test_the_look_ahead_finds_what_looking_at_everyone_on_every_midnight_finds(
 
     lazy = Partition(MODELS[name], sweep=now_and_then).play(items)
     monkeypatch.setattr(
-        look_ahead,
-        "_quiet_rows",
+        timers,
+        "_unchanged_rows",
         lambda customers, table, dwell_days: np.zeros(len(table.features), dtype=np.bool_),
     )
-    monkeypatch.setattr(look_ahead, "MIN_DAYS", 1)
+    monkeypatch.setattr(timers, "MIN_DAYS", 1)
     brute = Partition(MODELS[name])
 
     def all_of_them(customers: list[Customer]) -> Iterator[Customer]:
@@ -117,5 +117,5 @@ def test_many_customers_are_scored_in_parts_without_a_difference(
     """The bound on rows at once bounds memory, and changes nothing."""
     items = some_log(random_seed, late=False, events=200)
     whole = Partition(MODELS["default"]).play(items).by_customer()
-    monkeypatch.setattr(look_ahead, "MAX_ROWS", 20)
+    monkeypatch.setattr(timers, "MAX_ROWS", 20)
     assert Partition(MODELS["default"]).play(items).by_customer() == whole

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from enrichment.deciding import timers as look_ahead
+from enrichment.deciding import timers
 from enrichment.deciding.long_silence import LEAST_DAYS
 from enrichment.model import Model
 from enrichment.scoring.features import build_features
@@ -56,7 +56,7 @@ def test_what_happens_is_what_happens_day_by_day(
 ) -> None:
     """Twenty years without a record; oracle: every midnight, evaluated."""
     passed = silent(changes, random_seed, "2043-06-01")
-    monkeypatch.setattr(look_ahead, "LEAST_DAYS", NEVER)
+    monkeypatch.setattr(timers, "LEAST_DAYS", NEVER)
     walked = silent(changes, random_seed, "2043-06-01")
     assert passed.by_customer() == walked.by_customer()
     standings = [partition.profiles_at(day("2043-06-01") * 86_400_000_000) for partition in (passed, walked)]
@@ -79,7 +79,7 @@ def test_midnights_on_which_nothing_can_happen_are_not_walked(monkeypatch: pytes
         rows += len(days)
         return build_features(snapshots, snapshot_at, days, by)
 
-    monkeypatch.setattr("enrichment.enricher.build_features", counting)
+    monkeypatch.setattr("enrichment.scoring.evaluate.build_features", counting)
     partition = Partition(model())
     partition.take(order("2025-01-09"))
     partition.pass_midnight("9999-12-31")
@@ -91,7 +91,7 @@ def test_the_end_of_a_consent_is_not_passed_over(monkeypatch: pytest.MonkeyPatch
     """A grant of profiling that ends after ten years, and one of a channel; oracle: every midnight."""
     found = []
     for least_days in (LEAST_DAYS, NEVER):
-        monkeypatch.setattr(look_ahead, "LEAST_DAYS", least_days)
+        monkeypatch.setattr(timers, "LEAST_DAYS", least_days)
         partition = Partition(model(profiling="opt_in"))
         partition.take(
             consent("2025-01-09", "profiling", True, expires_at="2035-03-01T12:00:00Z"),

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from enrichment.customer.customer import Customer
 from enrichment.days import day_of, midnight_us
 from enrichment.deciding.changes import Cause
-from enrichment.deciding.results import Results, Table
+from enrichment.deciding.results import Results
 from enrichment.model import Model
+from enrichment.scoring.evaluate import Table, evaluate
 from schemas.events import Event
 from streams.state.codec import encode
 from tests.enrichment.driver import Document, Partition
@@ -78,8 +79,11 @@ class EveryMidnight(Partition):
         results.touched[customer.id] = customer
 
     def _row(self, customer: Customer, today: int) -> Table:
-        return self.enricher._table(
-            [customer.snapshot()], np.zeros(1, dtype=np.int64), np.array([today], dtype=np.int64)
+        return evaluate(
+            [customer.snapshot()],
+            np.zeros(1, dtype=np.int64),
+            np.array([today], dtype=np.int64),
+            self.enricher.model,
         )
 
 
