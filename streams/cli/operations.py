@@ -62,6 +62,7 @@ def create(options: Options, partitions: int | None, replication_factor: int | N
 def describe(options: Options) -> int:
     """Print the topics with their settings; exit code 1 if the worker could not run on them."""
     settings = options.settings()
+    from streams.console.tables import table_lines
     from streams.kafka.topics import CLEANUP_POLICY, MAX_MESSAGE_BYTES, TIMESTAMP_TYPE, check_topics
 
     report = check_topics(settings)
@@ -70,9 +71,8 @@ def describe(options: Options) -> int:
     for topic in report.topics:
         reported = (topic.settings.get(name, "-") for name in names)
         rows.append((topic.name, str(topic.partitions), str(topic.replicas), *reported))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for line in table_lines(rows, numbers=False):
+        say(line)
     return _tell(report)
 
 

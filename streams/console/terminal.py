@@ -1,7 +1,7 @@
 """Text for a terminal or a pipe: what customers' data, Kafka or Redis put into it can only be read, not obeyed.
 
 An id may hold any character: escape sequences that recolour, retitle or rewrite a terminal, line feeds that look like
-further lines of ours, checkpoints that turn the direction of what follows.
+further lines of ours, marks that turn the direction of what follows.
 """
 
 from __future__ import annotations

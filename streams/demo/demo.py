@@ -23,10 +23,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import orjson
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import DefaultPartitioner
-from redis.asyncio import Redis
 
 from enrichment.days import day_of
 from enrichment.deciding.profile import Document
@@ -52,12 +50,13 @@ from streams.console.refusals import Example, Refusals
 from streams.demo.embedded import EmbeddedBroker, EmbeddedRedis, OwnedProcess, free_port
 from streams.demo.report import Compared, DeadLetter, Published, Streamed, print_report
 from streams.errors import EbbtideError, one_line
-from streams.kafka.connection import aiokafka_settings
+from streams.kafka.clients import new_writer
 from streams.kafka.log_reader import read_to_end
 from streams.kafka.topics import create_topics
 from streams.replay.replay import Replayed, replay
 from streams.settings import PREFIX, Settings
 from streams.state.keys import PartitionKeys
+from streams.state.redis_client import connect
 from streams.state.store import StateStore
 
 PARTITIONS: Final = 4
@@ -170,9 +169,7 @@ def _lines(file: Traversable) -> Iterator[bytes]:
 
 async def produce(settings: Settings, events: Events, report: Report) -> None:
     """Send the events to their topics, and wait until the broker has them all."""
-    producer = AIOKafkaProducer(
-        **aiokafka_settings(settings), acks="all", linger_ms=20, max_batch_size=262_144
-    )
+    producer = new_writer(settings, acks="all", linger_ms=20, max_batch_size=262_144)
     try:
         async with asyncio.timeout(SEND_TIMEOUT_S):
             await producer.start()
@@ -227,7 +224,7 @@ async def wait_until_done(
         ends[partition][topic] += 1
     model, erasure_keys = settings.load_model(), settings.erasure_keys
     started_s, moved_s, moved = 0.0, time.monotonic(), [""] * PARTITIONS
-    async with Redis.from_url(settings.redis_url) as redis:
+    async with connect(settings) as redis:
         stores = [StateStore(redis, PartitionKeys.of(settings, p), model, erasure_keys) for p in ends]
         while True:
             checkpoints = [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ import orjson
 
 from enrichment.insight.fairness import audit
 from streams.console.refusals import Refusals
+from streams.console.tables import table_lines
 from streams.console.terminal import visible, visible_document, visible_json
 from streams.errors import EbbtideError, UsageError
 from streams.insight.profile_lines import read_profiles
@@ -128,14 +128,18 @@ def _outcome_table(outcome: dict[str, Any]) -> list[str]:
         )
     title = f"Favoured: {outcome['outcome']}; most favoured: {best if best is not None else 'nobody'}"
     other = outcome["most_favoured_not_small"]
-    lines = [title, *_aligned(rows)]
+    lines = [title, *table_lines(rows, indent=2)]
     if other is None:
         return lines
     compared = [("group", "ratio", "95% interval", "80% rule")]
     for row in outcome["groups"]:
         to_other = row["to_most_favoured_not_small"]
         compared.append((row["label"] + " *" * row["small"], *_ratio(to_other), to_other["verdict"] or "-"))
-    return [*lines, f"  Against {other}, the most favoured group that is not small:", *_aligned(compared)]
+    return [
+        *lines,
+        f"  Against {other}, the most favoured group that is not small:",
+        *table_lines(compared, indent=2),
+    ]
 
 
 def _ratio(row: dict[str, Any]) -> tuple[str, str]:
@@ -155,16 +159,4 @@ def _share_table(dimension: str, groups: list[dict[str, Any]]) -> list[str]:
     for group in groups:
         shares = (f"{group[dimension][name]['share']:.1%}" for name in names)
         rows.append((group["label"] + " *" * group["small"], f"{group['customers']:,}", *shares))
-    return [f"Shares per {dimension}", *_aligned(rows)]
-
-
-def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Columns two spaces apart: the first to the left, all others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            ["  " + row[0].ljust(widths[0])]
-            + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        ).rstrip()
-        for row in rows
-    ]
+    return [f"Shares per {dimension}", *table_lines(rows, indent=2)]

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
+from streams.console.tables import table_lines
+
 WIDTH = 110
 LISTED_CUSTOMERS = 20
 _MONEY = ("revenue_365d", "cost_to_serve_365d", "customer_lifetime_value_365d")
@@ -75,7 +77,10 @@ def _sizes(document: dict[str, Any]) -> list[str]:
     )
     if document["would_move_anyway"]:
         note += f" {document['would_move_anyway']:,} would move also without new thresholds."
-    return [*_table(rows), *textwrap.wrap(note, WIDTH, initial_indent="  ", subsequent_indent="  ")]
+    return [
+        *table_lines(rows, indent=2),
+        *textwrap.wrap(note, WIDTH, initial_indent="  ", subsequent_indent="  "),
+    ]
 
 
 def _money(document: dict[str, Any]) -> list[str]:
@@ -84,7 +89,7 @@ def _money(document: dict[str, Any]) -> list[str]:
         (tier["tier"], *(_moved_money(tier["now"][name], tier["then"][name]) for name in _MONEY))
         for tier in document["tiers"]
     ]
-    return ["What its customers with an order bring and cost, now → at once", *_table(rows)]
+    return ["What its customers with an order bring and cost, now → at once", *table_lines(rows, indent=2)]
 
 
 def _moves(moves: Sequence[dict[str, Any]]) -> list[str]:
@@ -99,7 +104,7 @@ def _moves(moves: Sequence[dict[str, Any]]) -> list[str]:
         )
         for move in moves
     ]
-    return ["Moves at once", *_table(rows)]
+    return ["Moves at once", *table_lines(rows, indent=2)]
 
 
 def _customers(moved: Sequence[dict[str, Any]]) -> list[str]:
@@ -121,7 +126,7 @@ def _customers(moved: Sequence[dict[str, Any]]) -> list[str]:
         )
         for customer in listed
     ]
-    return [f"Who would move ({which})", *_table(rows)]
+    return [f"Who would move ({which})", *table_lines(rows, indent=2)]
 
 
 def _drift(drift: Sequence[dict[str, Any]] | None) -> list[str]:
@@ -153,19 +158,6 @@ def _model_lines(document: dict[str, Any]) -> list[str]:
         "  tiers:",
         f"    by_value: {{{then}}}",
         f"    capacities: {{{rooms}}}",
-    ]
-
-
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns of equal width, the first one to the left."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  "
-        + "  ".join(
-            cell.rjust(width) if at else cell.ljust(width)
-            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
     ]
 
 

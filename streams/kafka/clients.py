@@ -1,4 +1,4 @@
-"""What a worker asks of Kafka: a consumer, a producer, and a group's committed offsets."""
+"""The one place that makes clients of Kafka: those of a worker as small interfaces, and simpler ones of commands."""
 
 from __future__ import annotations
 
@@ -128,6 +128,26 @@ def new_producer(connection: Settings, **settings: Any) -> Producer:
     hasten_beginnings(made)
     producer: Producer = made
     return producer
+
+
+def new_reader(connection: Settings, *topics: str, **settings: Any) -> ExaminingConsumer:
+    """A consumer for a command that reads topics by itself, not started; `settings` are aiokafka's."""
+    return ExaminingConsumer(
+        *topics,
+        limit_bytes=connection.decompressed_max_bytes,
+        **aiokafka_settings(connection),
+        client_id=f"ebbtide-{connection.group_id}-reader",
+        group_id=None,
+        isolation_level="read_committed",
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        **settings,
+    )
+
+
+def new_writer(connection: Settings, **settings: Any) -> AIOKafkaProducer:
+    """A producer for a command that writes by itself, not started; `settings` are aiokafka's."""
+    return AIOKafkaProducer(**aiokafka_settings(connection), **settings)
 
 
 def read_committed_offsets(settings: Settings, partition: int) -> CommittedOffsets:

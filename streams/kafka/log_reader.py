@@ -11,8 +11,7 @@ from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 
 from streams.errors import EbbtideError, one_line
-from streams.kafka.connection import aiokafka_settings
-from streams.kafka.fetching import ExaminingConsumer
+from streams.kafka.clients import new_reader
 from streams.settings import Settings
 from streams.settings.kafka_security import lacks_rights
 from streams.timeouts import STOP_TIMEOUT_S, stop_within
@@ -34,16 +33,7 @@ async def read_to_end(
             `TIMEOUT_S` seconds.
     """
     topics = [settings.topic(name) for name in names]
-    consumer = ExaminingConsumer(
-        *topics,
-        limit_bytes=settings.decompressed_max_bytes,
-        **aiokafka_settings(settings),
-        client_id=f"ebbtide-{settings.group_id}-reader",
-        group_id=None,
-        isolation_level="read_committed",
-        auto_offset_reset="earliest",
-        enable_auto_commit=False,
-    )
+    consumer = new_reader(settings, *topics)
     try:
         async with asyncio.timeout(TIMEOUT_S):
             await consumer.start()

@@ -7,12 +7,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple
 
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import ClusterAuthorizationFailedError, KafkaError, TopicAuthorizationFailedError
 from aiokafka.structs import RecordMetadata
 
 from streams.errors import EbbtideError, one_line
-from streams.kafka.connection import aiokafka_settings
+from streams.kafka.clients import new_writer
 from streams.kafka.topics import INPUT_MAX_MESSAGE_BYTES
 from streams.settings import Settings
 from streams.settings.kafka_security import lacks_rights
@@ -88,8 +87,8 @@ async def log_writer(settings: Settings) -> AsyncIterator[LogWriter]:
     Raises:
         EbbtideError: Kafka does not answer, or our account may not write at all.
     """
-    producer = AIOKafkaProducer(
-        **aiokafka_settings(settings),
+    producer = new_writer(
+        settings,
         client_id=f"ebbtide-{settings.group_id}-writer",
         acks="all",
         # A broker without transactions has no idempotent producers either.

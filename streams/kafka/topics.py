@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 from uuid import UUID
 
-from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import KafkaError, for_code
+from kafka.errors import for_code
 
 from schemas.topics import (
     CHANGELOG,
@@ -24,14 +21,11 @@ from schemas.topics import (
     SEGMENT_CHANGES,
 )
 from streams.errors import EbbtideError, UsageError, one_line
-from streams.kafka.access import require_access
-from streams.kafka.connection import kafka_python_settings
+from streams.kafka.admin import TIMEOUT_S, admin_client, lost_listeners, unresolved_listeners
 from streams.settings import PREFIX, Settings
 from streams.settings.kafka_security import lacks_rights
 
 DEFAULT_PARTITIONS: Final = 8
-TIMEOUT_S: Final = 10.0
-"""For reaching the broker, and for each request to it."""
 INPUT_MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
 """Of input topics created here: values above 1 MiB must get through, to become dead letters."""
 DEAD_LETTER_ROOM_BYTES: Final = 64 * 1024
@@ -112,54 +106,6 @@ class TopicReport:
     def input_max_bytes(self) -> int | None:
         """The inputs' largest `max.message.bytes`; None where the broker does not say."""
         return _largest_input_bytes(self.topics)
-
-
-@contextmanager
-def admin_client(settings: Settings) -> Iterator[Any]:
-    """A connected `KafkaAdminClient`; every call gives up after `TIMEOUT_S` seconds.
-
-    Raises:
-        EbbtideError: no broker answers or lets us in, or a call inside the block failed.
-    """
-    where = f"{settings.kafka_bootstrap_servers} (setting EBBTIDE_KAFKA_BOOTSTRAP_SERVERS)"
-    timeout_ms = int(TIMEOUT_S * 1000)
-    require_access(settings)
-    try:
-        client = KafkaAdminClient(
-            **kafka_python_settings(settings),
-            client_id="ebbtide-admin",
-            request_timeout_ms=timeout_ms,
-            bootstrap_timeout_ms=timeout_ms,
-        )
-    except (KafkaError, OSError, ValueError) as error:
-        raise EbbtideError(f"no Kafka broker answers within {TIMEOUT_S:g} s at {where}") from error
-    try:
-        yield client
-    except (KafkaError, OSError) as error:
-        if lost := unresolved_listeners(client):
-            raise EbbtideError(lost_listeners(where, lost)) from error
-        raise EbbtideError(f"Kafka at {where}: {one_line(error)}") from error
-    finally:
-        client.close()
-
-
-def unresolved_listeners(client: Any) -> list[str]:
-    """The addresses to which brokers send their clients, as far as this machine cannot resolve them."""
-    lost = []
-    for broker in client._manager.cluster.brokers():
-        try:
-            socket.getaddrinfo(broker.host, broker.port, type=socket.SOCK_STREAM)
-        except OSError:
-            lost.append(f"{broker.host}:{broker.port}")
-    return lost
-
-
-def lost_listeners(where: str, lost: Sequence[str]) -> str:
-    """One line on listeners that cannot be resolved."""
-    return (
-        f"Kafka answers at {where}, but sends its clients on to {', '.join(lost)}, which this machine cannot resolve: "
-        "set the brokers' advertised.listeners, or this machine's name resolution"
-    )
 
 
 def create_topics(

@@ -16,12 +16,10 @@ from itertools import count
 from typing import Any, Final, Literal
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from streams.errors import EbbtideError, one_line
-from streams.kafka.connection import aiokafka_settings
-from streams.kafka.topics import admin_client, check_topics
+from streams.kafka.admin import admin_client
+from streams.kafka.topics import check_topics
 from streams.operations.kafka_rights import missing_rights
 from streams.operations.open_transactions import open_transactions
 from streams.operations.partition_survey import survey
@@ -31,6 +29,7 @@ from streams.settings.kafka_security import lacks_rights
 from streams.state.keys import PartitionKeys
 from streams.state.partition_facts import Facts, wrong_erasure_key
 from streams.state.redis_check import refusals, role_problems
+from streams.state.redis_client import connect_blocking
 from streams.worker.publisher import transactional_ids_prefix
 
 REDIS_TIMEOUT_S: Final = 5.0
@@ -147,7 +146,7 @@ def check_redis(settings: Settings) -> list[Finding]:
     """
     where = f"{settings.redis_address} (setting EBBTIDE_REDIS_URL)"
     try:
-        with _redis_client(settings) as client:
+        with connect_blocking(settings, REDIS_TIMEOUT_S) as client:
             with contextlib.suppress(redis.ResponseError):  # that is an answer too
                 client.ping()
             info = _redis_info(client)
@@ -210,7 +209,7 @@ def check_clock(settings: Settings, now_s: Callable[[], float] = time.time) -> l
     With `clock: wall`, no midnight passes while they do not.
     """
     try:
-        with _redis_client(settings) as client:
+        with connect_blocking(settings, REDIS_TIMEOUT_S) as client:
             client.ping()  # connects first, so that connecting is not taken for skew
             before_s = now_s()
             seconds, microseconds = client.time()
@@ -256,7 +255,7 @@ def check_erasure_key(settings: Settings) -> list[Finding]:
         )
         return [Finding("erasure key", "error", reason)]
     try:
-        with _redis_client(settings) as client:
+        with connect_blocking(settings, REDIS_TIMEOUT_S) as client:
             problems = [wrong_erasure_key(facts, settings) for facts in _stored_facts(client, settings)]
     except (redis.RedisError, OSError, ValueError):
         problems = []
@@ -278,15 +277,6 @@ def _stored_facts(client: Any, settings: Settings) -> Iterator[Facts]:
         yield from map(Facts.unpack, found)
 
 
-def _redis_client(settings: Settings) -> Any:
-    return redis.Redis.from_url(
-        settings.redis_url,
-        socket_connect_timeout=REDIS_TIMEOUT_S,
-        socket_timeout=REDIS_TIMEOUT_S,
-        retry=Retry(NoBackoff(), 0),
-    )
-
-
 def _offset_fetch_version(settings: Settings) -> int:
     with admin_client(settings) as admin:
         versions = {key.name: newest for key, (_, newest) in admin.api_versions().items()}
@@ -295,10 +285,10 @@ def _offset_fetch_version(settings: Settings) -> int:
 
 async def _begin_as_a_producer(settings: Settings) -> str | None:
     """Initialise a transactional producer and drop it; why that failed, or None."""
-    from aiokafka import AIOKafkaProducer
+    from streams.kafka.clients import new_writer
 
-    producer = AIOKafkaProducer(
-        **aiokafka_settings(settings),
+    producer = new_writer(
+        settings,
         transactional_id=f"{transactional_ids_prefix(settings)}check",
         request_timeout_ms=int(TRANSACTIONS_TIMEOUT_S * 500),
     )

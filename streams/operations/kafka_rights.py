@@ -14,7 +14,8 @@ from kafka.admin import ConfigResource, ConfigResourceType
 
 from streams.errors import EbbtideError
 from streams.kafka.access import questions
-from streams.kafka.topics import TOPIC_REFUSED, TOPICS, TopicDefinition, admin_client
+from streams.kafka.admin import admin_client
+from streams.kafka.topics import TOPIC_REFUSED, TOPICS, TopicDefinition
 from streams.settings import Settings
 from streams.worker.publisher import transactional_id, transactional_ids_prefix
 

@@ -12,7 +12,8 @@ from typing import Any, Final, NamedTuple
 from kafka import TopicPartition
 from kafka.errors import KafkaError
 
-from streams.kafka.topics import INPUTS, admin_client
+from streams.kafka.admin import admin_client
+from streams.kafka.topics import INPUTS
 from streams.settings import Settings
 
 LOOK_AGAIN_S: Final = 1.0

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from schemas.topics import InputTopic
 from streams.errors import EbbtideError, one_line
 from streams.settings import Settings
 from streams.state.keys import PartitionKeys
+from streams.state.redis_client import connect
 from streams.state.store import StateStore
 from streams.state.stuck import SkipRequest, Stuck
 
@@ -25,7 +25,7 @@ async def ask_to_skip(
     Raises:
         EbbtideError: Redis does not answer, or the partition is not stuck at this offset.
     """
-    redis = Redis.from_url(settings.redis_url, socket_connect_timeout=TIMEOUT_S, socket_timeout=TIMEOUT_S)
+    redis = connect(settings, TIMEOUT_S)
     keys = PartitionKeys.of(settings, partition)
     store = StateStore(redis, keys, settings.load_model(), settings.erasure_keys)
     try:

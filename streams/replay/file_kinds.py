@@ -28,7 +28,7 @@ _WIDE_MARKS: Final[tuple[tuple[bytes, str], ...]] = (
     (b"\xff\xfe", "UTF-16"),
     (b"\xfe\xff", "UTF-16"),
 )
-"""Byte order checkpoints of text in which ASCII characters have zero bytes."""
+"""Byte order marks of text in which ASCII characters have zero bytes."""
 _DELIMITERS: Final = (b",", b";", b"\t", b"|")
 
 
@@ -55,7 +55,7 @@ def other_kind(head: bytes) -> str | None:
 
 
 def _wide_encoding(head: bytes) -> str | None:
-    """UTF-16 or UTF-32, by a byte order checkpoint or by the zero byte of an ASCII character."""
+    """UTF-16 or UTF-32, by a byte order mark or by the zero byte of an ASCII character."""
     if b"\0" not in head:
         return None
     for checkpoint, encoding in _WIDE_MARKS:

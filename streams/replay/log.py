@@ -104,7 +104,7 @@ def read_records(
 
 
 def read_lines(path: Path, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> Iterator[bytes]:
-    """The lines of a file as they are, without their ends and without byte order checkpoints.
+    """The lines of a file as they are, without their ends and without byte order marks.
 
     Raises:
         EbbtideError: A compressed file is cut off or damaged, or is not compressed at all; the file is of another kind

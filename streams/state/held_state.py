@@ -20,6 +20,7 @@ from streams.errors import EbbtideError, one_line
 from streams.settings import Settings
 from streams.state.keys import PartitionKeys
 from streams.state.partition_facts import Facts
+from streams.state.redis_client import connect
 from streams.state.store import StateStore
 
 TIMEOUT_S: Final = 10.0
@@ -74,7 +75,7 @@ async def held_partitions(settings: Settings, model: Model) -> AsyncIterator[lis
         EbbtideError: Redis does not answer, or is just being restored.
     """
     where = f"{settings.redis_address} (setting EBBTIDE_REDIS_URL)"
-    redis = Redis.from_url(settings.redis_url, socket_connect_timeout=TIMEOUT_S, socket_timeout=TIMEOUT_S)
+    redis = connect(settings, TIMEOUT_S)
     try:
         # Errors of files, and of whatever else the block does, are its own: redis-py makes `RedisError` of sockets'.
         yield await _held(redis, settings, model, where)

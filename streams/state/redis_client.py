@@ -1,9 +1,16 @@
-"""What a worker asks of Redis."""
+"""The one place that connects to Redis, and what a worker asks of it."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable
 from typing import Any, Protocol
+
+import redis
+from redis.asyncio import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from streams.settings import Settings
 
 
 class RedisClient(Protocol):
@@ -19,3 +26,21 @@ class RedisClient(Protocol):
 
     # Asked at a scrape of the metrics only.
     def zcount(self, name: str, min: float | str, max: float | str) -> Awaitable[Any]: ...
+
+
+def connect(settings: Settings, timeout_s: float | None = None) -> Redis:
+    """A client of the Redis that is set, which connects when it is first asked.
+
+    With `timeout_s`, connecting and each answer take no longer; the worker, which has limits of its own, goes without.
+    """
+    return Redis.from_url(settings.redis_url, socket_connect_timeout=timeout_s, socket_timeout=timeout_s)
+
+
+def connect_blocking(settings: Settings, timeout_s: float) -> redis.Redis:
+    """The same for code without an event loop; nothing is tried twice, so that what is wrong is told at once."""
+    return redis.Redis.from_url(
+        settings.redis_url,
+        socket_connect_timeout=timeout_s,
+        socket_timeout=timeout_s,
+        retry=Retry(NoBackoff(), 0),
+    )

@@ -9,8 +9,6 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from redis.asyncio import Redis
-
 from schemas.topics import CHANGELOG
 from streams.kafka.clients import (
     CommittedOffsets,
@@ -22,7 +20,7 @@ from streams.kafka.clients import (
 )
 from streams.kafka.topics import INPUTS, TopicReport, check_topics, topic_ids
 from streams.settings import Settings
-from streams.state.redis_client import RedisClient
+from streams.state.redis_client import RedisClient, connect
 from streams.timeouts import within
 
 THREAD_TIMEOUT_S = 120.0
@@ -57,7 +55,7 @@ class RealClients:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self.redis: RedisClient = Redis.from_url(settings.redis_url)
+        self.redis: RedisClient = connect(settings)
 
     def consumer(self, **settings: Any) -> Consumer:
         """A consumer of the brokers that are set."""

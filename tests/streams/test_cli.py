@@ -15,7 +15,7 @@ import streams.replay.files
 from streams.cli.commands import main
 from streams.demo.embedded import EmbeddedBroker, free_port
 from streams.errors import EbbtideError
-from streams.kafka import topics
+from streams.kafka import admin
 
 ROOT = Path(__file__).parents[2]
 
@@ -155,7 +155,7 @@ def test_an_unreachable_broker_is_one_line_and_exit_code_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The line names the address and the setting."""
-    monkeypatch.setattr(topics, "TIMEOUT_S", 0.5)
+    monkeypatch.setattr(admin, "TIMEOUT_S", 0.5)
     monkeypatch.setenv("EBBTIDE_KAFKA_BOOTSTRAP_SERVERS", f"127.0.0.1:{free_port()}")
     code, line = failure(capsys, "topics", "describe")
     assert code == 1

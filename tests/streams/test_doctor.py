@@ -9,7 +9,7 @@ import redis
 
 from streams.demo.embedded import EmbeddedBroker, free_port
 from streams.errors import EbbtideError
-from streams.kafka import topics
+from streams.kafka import admin
 from streams.kafka.topics import create_topics
 from streams.operations.doctor import (
     Finding,
@@ -96,7 +96,7 @@ def test_exactly_once_is_refused_on_a_broker_without_transactions(
 
 def test_an_unreachable_broker_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing more is asked of a broker that does not answer."""
-    monkeypatch.setattr(topics, "TIMEOUT_S", 0.5)
+    monkeypatch.setattr(admin, "TIMEOUT_S", 0.5)
     servers = f"127.0.0.1:{free_port()}"
     findings = check_kafka(Settings(kafka_bootstrap_servers=servers))
     assert [(finding.check, finding.status) for finding in findings] == [("kafka", "error")]

@@ -13,7 +13,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 
 from streams.demo.embedded import EmbeddedBroker, free_port
 from streams.errors import EbbtideError, UsageError
-from streams.kafka import topics
+from streams.kafka import admin
 from streams.kafka.topics import TOPICS, TopicReport, TopicStatus, check_topics, create_topics, judge_topics
 from streams.settings import Settings
 from tests.services import KafkaService
@@ -262,7 +262,7 @@ def test_a_broker_that_does_not_answer_is_named_with_its_setting(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One line says where no broker answers, and which setting says so."""
-    monkeypatch.setattr(topics, "TIMEOUT_S", 0.5)
+    monkeypatch.setattr(admin_module, "TIMEOUT_S", 0.5)
     servers = f"{address}:{free_port()}"
     with pytest.raises(EbbtideError) as caught:
         check_topics(settings_for(servers))
