@@ -1,4 +1,4 @@
-"""What the events mean: pure functions from events to state, features, scores, standings and changes.
+"""What the events mean: from events to customer state, features, scores, standings and changes.
 
-No input or output, no async, no wall clock and no randomness here; time comes in as an argument.
+Pure functions only: no input or output, no async, no wall clock and no randomness. The caller passes the time in.
 """

@@ -1,1 +1,4 @@
-"""How Ebbtide runs: Kafka, Redis, Faust, time and the command line."""
+"""How Ebbtide runs: Kafka, Redis, Faust, time, files and the command line.
+
+`streams.worker` is the live path. `streams.replay` runs the same core on files.
+"""

@@ -1,1 +1,5 @@
-"""Fitting a value model to a business's own history: snapshots of it, fits, scales, and how good they are."""
+"""Fitting a value model to a business's own history, and telling how well it predicts.
+
+`calibrate` leads: it takes snapshots of the history, fits lifetime value and scales, and judges them by what came
+later.
+"""

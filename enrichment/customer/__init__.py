@@ -1,1 +1,4 @@
-"""One customer: which records are taken, and what is held of them."""
+"""One customer: which records are accepted, and what is held of them.
+
+Orders, engagement and consent each fold into the customer's state; `customer` applies a record to all of them.
+"""

@@ -1,1 +1,1 @@
-"""From scores to what is published: decisions in order, changes, triggers, profiles, and when to look again."""
+"""From scores to what is published: decisions in order, changes, profiles, re-activation, and the day due next."""

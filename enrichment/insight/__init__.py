@@ -1,1 +1,1 @@
-"""Questions about customers that the core can answer: what would move them, and how groups fare."""
+"""Questions that the core answers about customers: what would move one of them, and whether groups fare alike."""

@@ -1,1 +1,1 @@
-"""What customers will buy and spend: the families of lifetime value, on arrays."""
+"""Lifetime value: how many purchases to expect of a customer, and how much money, on arrays of customers."""

@@ -1,1 +1,1 @@
-"""From aggregates to features, scores and standings, on arrays of many customers and days."""
+"""From a customer's aggregates to features, scores and standings, on arrays of many customers and days."""

@@ -1,1 +1,1 @@
-"""Tiers of a given size: thresholds that fill them, and the customers that they are counted over."""
+"""Tiers of a given size: thresholds that let in so many customers, and how far a stream has drifted from them."""

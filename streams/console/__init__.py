@@ -1,1 +1,1 @@
-"""What commands say to people: safe text, progress, and which records were refused."""
+"""What every command shares on the terminal: escaped text, progress, and the account of refused records."""

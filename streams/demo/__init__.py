@@ -1,1 +1,1 @@
-"""The demo: real data through an embedded broker and Redis."""
+"""``ebbtide demo``: a real data set through the real worker, on an embedded broker and Redis."""

@@ -1,1 +1,1 @@
-"""What analysts and marketers ask: profiles, explanations, what-ifs, audits, and a fitted model."""
+"""Commands for analysts and marketers: profiles, explain, whatif, audit and calibrate."""

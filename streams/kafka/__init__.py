@@ -1,1 +1,1 @@
-"""Kafka: how it is connected to, what is asked of it, and what comes from it before it is decoded."""
+"""Everything that speaks Kafka: connections, topics, transactions, and batches before they are decoded."""

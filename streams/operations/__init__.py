@@ -1,1 +1,1 @@
-"""What people who operate workers need: checks, dead letters, erasure, and help for a partition that is stuck."""
+"""Commands for people who run workers: doctor, dead letters, erasure, and skipping what a partition is stuck at."""

@@ -1,1 +1,1 @@
-"""Replay: logs of events from files through the same core as live, with no broker and no Redis."""
+"""``ebbtide replay``: logs of events from files, through the same core as live, with no broker and no Redis."""

@@ -1,1 +1,1 @@
-"""The calibration report as a page."""
+"""The calibration report as one HTML page."""

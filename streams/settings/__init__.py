@@ -1,4 +1,4 @@
-"""Settings of a worker or a command: what there is, where it is read from, and what belongs together."""
+"""Settings of a worker or a command: which there are, where they are read from, and which belong together."""
 
 from streams.settings.loading import CONFIG_VARIABLE, SECRET_FILE_VARIABLES, load_settings
 from streams.settings.settings import DEFAULT_ERASURE_KEY, PREFIX, Settings, variable
