@@ -16,7 +16,7 @@ WORKDIR /var/lib/ebbtide
 ENV PATH=/opt/ebbtide/bin:$PATH PYTHONUNBUFFERED=1 \
     EBBTIDE_WEB_BIND=0.0.0.0 EBBTIDE_WEB_PORT=6066 EBBTIDE_FAUST_DATA_DIR=/var/lib/ebbtide
 EXPOSE 6066
-# The worker finishes its step on SIGTERM.
+# The worker finishes its micro-batch on SIGTERM.
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["ebbtide"]
 CMD ["run"]

@@ -32,7 +32,7 @@ TIERS: tuple[str, ...] = STANDINGS[TIER]
 
 @dataclass(frozen=True, slots=True)
 class WhatIf:
-    """Everyone's tier now, and what it would be; one element per customer of the roster, ranks from the top.
+    """Everyone's tier now, and what it would be; one element per customer of the population, ranks from the top.
 
     Attributes:
         fitted: The thresholds that the capacities come to.
@@ -63,7 +63,7 @@ class WhatIf:
 
 
 def what_if(model: Model, population: Population, asked: Mapping[str, str]) -> WhatIf:
-    """Thresholds for these capacities over the customers of the roster, and where they would put everyone.
+    """Thresholds for these capacities over the customers of the population, and where they would put everyone.
 
     Raises:
         CapacityError: Neither `asked` nor the model has a capacity, or see `capacity.fit_tiers`.

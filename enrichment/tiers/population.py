@@ -48,8 +48,8 @@ class Population:
         return len(self.customer_ids)
 
 
-class RosterBuilder:
-    """A roster in the making, of which a customer takes about 150 bytes."""
+class PopulationBuilder:
+    """A population in the making, of which a customer takes about 150 bytes."""
 
     def __init__(self) -> None:
         self._ids: list[str] = []
@@ -94,8 +94,8 @@ class RosterBuilder:
 
 
 def population_of(profiles: Iterable[tuple[Mapping[str, Any], int | None]]) -> Population:
-    """The roster of these profiles; see `RosterBuilder.add`."""
-    builder = RosterBuilder()
+    """The population of these profiles; see `PopulationBuilder.add`."""
+    builder = PopulationBuilder()
     for profile, tier_age_days in profiles:
         builder.add(profile, tier_age_days)
     return builder.population()

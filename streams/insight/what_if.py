@@ -17,7 +17,7 @@ from enrichment.insight.what_if import what_if_document
 from enrichment.model import Model
 from enrichment.scoring.standing import TIER
 from enrichment.tiers.capacity import CapacityError
-from enrichment.tiers.population import RosterBuilder
+from enrichment.tiers.population import PopulationBuilder
 from streams.console.refusals import Refusals
 from streams.console.terminal import visible_document, visible_json
 from streams.errors import EbbtideError, UsageError
@@ -80,7 +80,7 @@ class _Tried:
     """Whom the what-if is tried on: what it needs of their profiles, which times they are of, and which models."""
 
     def __init__(self) -> None:
-        self.builder = RosterBuilder()
+        self.builder = PopulationBuilder()
         self.earliest: str | None = None
         self.latest: str | None = None
         self.decided_by_another_model = False

@@ -55,7 +55,7 @@ class PartitionKeys:
 
     @property
     def outbox(self) -> str:
-        """String: the output records of the latest micro-batch, until the next micro-batch takes their place."""
+        """String: the output records of the latest micro-batch, until Kafka is known to have them."""
         return f"{self.base}:outbox"
 
     @property

@@ -88,7 +88,7 @@ class BatchProcessor:
         )
 
     async def process(self, time_slice: TimeSlice) -> None:
-        """Take the records of a time_slice, in their order."""
+        """Take the records of a time slice, in their order."""
         taken, events, customers = await self._read(time_slice.arrived)
         if not events:
             return

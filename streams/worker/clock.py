@@ -40,7 +40,7 @@ class TimeSlice:
         before_us: int,
         limit: int,
     ) -> None:
-        """Take an input's records from before a time, until the time_slice is full (`is_full`)."""
+        """Take an input's records from before a time, until the time slice is full (`is_full`)."""
         run, run_bytes = inputs.take_run(
             topic, time_us, before_us, limit - len(self.arrived), SEGMENT_BYTES - self.value_bytes
         )

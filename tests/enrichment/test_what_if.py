@@ -99,7 +99,7 @@ def test_where_dwell_is_not_known_nobody_is_held_by_it(tried: tuple[Partition, W
 
 
 def profile_of(value: float, tier: str, lifecycle: str = "active") -> Document:
-    """What a roster needs of a customer with one order."""
+    """What a population needs of a customer with one order."""
     money = dict.fromkeys(("revenue_365d", "cost_to_serve_365d", "customer_lifetime_value_365d"), "1.00")
     return {
         "customer_id": f"{tier}/{value}",

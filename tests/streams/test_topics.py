@@ -13,7 +13,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 
 from streams.demo.embedded import EmbeddedBroker, free_port
 from streams.errors import EbbtideError, UsageError
-from streams.kafka import admin
+from streams.kafka import admin as admin_module
 from streams.kafka.topics import TOPICS, TopicReport, TopicStatus, check_topics, create_topics, judge_topics
 from streams.settings import Settings
 from tests.services import KafkaService
