@@ -75,7 +75,7 @@ class CustomerState(msgspec.Struct, array_like=True, gc=False):
 
 
 ENGAGED_DAY = np.dtype([("day", "<i8"), ("cost_micros", "<i8"), ("points", "<f8")])
-"""One UTC day of engagement in `CustomerSnapshot.engaged`: cost to serve in base micro-units, points of scored kinds."""
+"""One UTC day of engagement in `CustomerSnapshot.engaged`: cost to serve (base micro-units), points of scored kinds."""
 _pack_engaged = struct.Struct("<qqd").pack
 
 

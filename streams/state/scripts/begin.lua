@@ -1,5 +1,5 @@
 -- Set where a partition stands, without a word on its customers, while the owner has it.
--- KEYS: 1 meta, 2 outbox. ARGV: 1 owner token, 2 status, 3 step, 4 token, 5 midnight, 6 offsets, 7 model,
+-- KEYS: 1 meta, 2 outbox. ARGV: 1 owner token, 2 status, 3 micro-batch, 4 token, 5 midnight, 6 offsets, 7 model,
 --       8 rebuild token and 9 rebuild writes of the rebuild that ends; both empty at a first start, where nothing may be;
 --       10 facts, 11 first load, empty where there is none.
 if redis.call('HGET', KEYS[1], 'owner_token') ~= ARGV[1] then

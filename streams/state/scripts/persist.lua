@@ -1,11 +1,11 @@
--- Write one step of a partition, all or nothing.
+-- Write one micro-batch of a partition, all or nothing.
 -- KEYS: 1 meta, 2 due, 3 erased, 4 outbox, 5 skipped, 6 skip request, 7… one per customer.
--- ARGV: 1 owner token, 2 step and 3 token that it starts from, 4 step and 5 token of it, 6 midnight, 7 offsets, 8 model,
+-- ARGV: 1 owner token, 2 micro-batch and 3 token that it starts from, 4 micro-batch and 5 token of it, 6 midnight, 7 offsets, 8 model,
 --       9 outbox, 10 whether everyone is due, 11 number of erased, 12 number of those put off, 13 number of skipped ranges,
 --       14 whether the skip request is obeyed, 15 facts, 16 first load, empty where there is none;
 --       then (topic and first offset, next offset) per skipped range;
 --       (id, due day) per customer put off; (HMAC, what is remembered) per erased; (id, state, due day) per customer.
--- Returns `ok`; `done` for a repeat of the same step; `fenced` if another owner has the partition; `conflict` otherwise.
+-- Returns `ok`; `done` for a repeat of the same micro-batch; `fenced` if another owner has the partition; `conflict` otherwise.
 local meta = redis.call('HMGET', KEYS[1], 'owner_token', 'step', 'token')
 if meta[1] ~= ARGV[1] then
   return 'fenced'

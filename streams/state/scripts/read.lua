@@ -1,5 +1,5 @@
 -- Answer a command if Redis is where the owner left it; else it might answer from before a loss.
--- KEYS: 1 meta, 2… those of the command. ARGV: 1 owner token, 2 step, 3 token, 4 command, 5… its other arguments.
+-- KEYS: 1 meta, 2… those of the command. ARGV: 1 owner token, 2 micro-batch, 3 token, 4 command, 5… its other arguments.
 -- Returns the verdict (`ok`, `fenced` or `conflict`) and the answer.
 local meta = redis.call('HMGET', KEYS[1], 'owner_token', 'step', 'token')
 if meta[1] ~= ARGV[1] then
