@@ -301,7 +301,8 @@ def compare(stored: StoredCheckpoint | None, committed: Checkpoint | None, parti
     if checkpoint.batch_id > committed.batch_id + 1:
         raise StoppedError(
             f"partition {partition}: stopped: Redis is at micro-batch {checkpoint.batch_id}, further ahead of "
-            f"Kafka's micro-batch {committed.batch_id} than a crash can explain: the group's offsets were reset, or this Redis is another's"
+            f"Kafka's micro-batch {committed.batch_id} than a crash can explain: the group's offsets were reset, or "
+            "this Redis is another's"
         )
     return RecoveryCase.LOST_WRITES
 
