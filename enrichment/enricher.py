@@ -18,12 +18,13 @@ from enrichment.customer.validation import Horizons, topic_of
 from enrichment.days import day_of, midnight_us
 from enrichment.deciding.changes import LOAD, Cause
 from enrichment.deciding.decider import Decider
-from enrichment.deciding.profile import Document, profile_document
+from enrichment.deciding.profile import profile_document
 from enrichment.deciding.results import Results
 from enrichment.deciding.timers import MAX_ROWS, is_due, run_timers
 from enrichment.model import Model
 from enrichment.scoring.evaluate import evaluate
 from schemas.dead_letters import Rejection
+from schemas.documents import ProfileDocument
 from schemas.events import Consent, Event
 
 UNDECIDED_DAY = -1
@@ -137,7 +138,7 @@ class Enricher:
                 state.profiled_day = max(state.profiled_day, day_of(state.latest_us))
                 state.due_day = state.profiled_day + 1
 
-    def profiles(self, customers: Sequence[Customer], as_of_us: Sequence[int]) -> list[Document]:
+    def profiles(self, customers: Sequence[Customer], as_of_us: Sequence[int]) -> list[ProfileDocument]:
         """Every customer's profile at a time that is not before their latest record."""
         documents = []
         for start in range(0, len(customers), MAX_ROWS):

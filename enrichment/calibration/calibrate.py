@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Final
 
 from enrichment.calibration.drift import drift
 from enrichment.calibration.engagement_weights import reweighted, with_weights
@@ -18,8 +18,7 @@ from enrichment.days import format_day
 from enrichment.model import Model, TimeUnit
 from enrichment.scoring.scores import score
 from enrichment.tiers.capacity import fit_tiers
-
-Document = dict[str, Any]
+from schemas.documents import Document
 
 LEAST_CHOICE_DAYS: Final = 14
 """A family of models is not chosen by fewer days than these."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +13,9 @@ from enrichment.calibration.snapshot import Snapshot
 from enrichment.model import METRICS, Model
 from enrichment.scoring.features import NO_DAY, Features
 from enrichment.scoring.scores import score
+from schemas.documents import Document
 
 Floats = npt.NDArray[np.float64]
-Document = dict[str, Any]
 
 OUTLIER_LIMIT = 3.5
 MANY_DEAD_LETTERS = 0.01

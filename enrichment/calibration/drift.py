@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
@@ -12,9 +10,9 @@ from enrichment.calibration.snapshot import Snapshot
 from enrichment.days import format_day
 from enrichment.model import METRICS, Model, Reference
 from enrichment.scoring.scores import score
+from schemas.documents import Document
 
 Floats = npt.NDArray[np.float64]
-Document = dict[str, Any]
 
 MODERATE = 0.1
 LARGE = 0.25

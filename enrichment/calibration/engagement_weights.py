@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +13,10 @@ from enrichment.calibration.snapshot import Snapshot, between
 from enrichment.customer.customer import engaged_of
 from enrichment.customer.engagement import COUNT_WINDOW_DAYS
 from enrichment.model import Model
+from schemas.documents import Document
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
-Document = dict[str, Any]
 
 MIN_CUSTOMERS = 50
 """So many must have done a thing for its weight to be fitted, so many have bought later, and so many not."""

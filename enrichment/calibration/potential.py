@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
@@ -12,10 +10,10 @@ from enrichment.calibration.snapshot import Later, Snapshot, between
 from enrichment.model import Model
 from enrichment.scoring.scores import Scored, score
 from enrichment.scoring.standing import EMERGING, LOW, SEGMENT, SEGMENT_PROSPECT, candidates
+from schemas.documents import Document
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
-Document = dict[str, Any]
 
 MIN_CUSTOMERS = 30
 """A mean of fewer than this many says little, and a bootstrap of it less than it seems to."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +19,9 @@ from enrichment.calibration.thresholds import MIN_CUSTOMERS, fit_thresholds
 from enrichment.days import format_day
 from enrichment.model import METRICS, Model
 from enrichment.scoring.scores import RATIO_CAP, Scored, score
+from schemas.documents import Document
 
 Floats = npt.NDArray[np.float64]
-Document = dict[str, Any]
 Curve = list[list[float]]
 Direction = Literal["more_is_better", "less_is_better", "more_is_costlier"]
 

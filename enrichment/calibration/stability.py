@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +12,11 @@ from enrichment.days import format_day
 from enrichment.model import Model
 from enrichment.scoring.scores import score
 from enrichment.scoring.standing import STANDINGS, Candidates, candidates, next_standing
+from schemas.documents import Document
 from schemas.profiles import DIMENSIONS
 
 Ranks = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
-Document = dict[str, Any]
 
 LEAST_KEPT = 0.8
 """Where a smaller share keeps a standing from month to month, it is warned of: campaigns outlast such segments."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +12,10 @@ from enrichment.model import Model
 from enrichment.scoring.features import Features
 from enrichment.scoring.scores import Scored
 from enrichment.scoring.standing import STANDINGS, candidates
+from schemas.documents import Document
 from schemas.profiles import DIMENSIONS
 
 Bools = npt.NDArray[np.bool_]
-Document = dict[str, Any]
 
 ORDERED: dict[str, tuple[str, ...]] = {
     "segment": ("high", "medium", "low"),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +17,10 @@ from enrichment.customer.orders import DayMoney, Folded, MoneyHistory
 from enrichment.model import Model
 from enrichment.scoring.features import Features, build_features
 from enrichment.scoring.scores import Scored, score
+from schemas.documents import Document
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
-Document = dict[str, Any]
 
 MIN_CUSTOMERS = 20
 """Fewer say nothing about a scale: a tenth of them is one customer or two."""

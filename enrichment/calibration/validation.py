@@ -21,11 +21,11 @@ from enrichment.lifetime import lifetime_value
 from enrichment.model import Model
 from enrichment.scoring.features import Features
 from enrichment.scoring.scores import Scored, score
+from schemas.documents import Document
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
-Document = dict[str, Any]
 
 DECILES = 10
 CURVE_GROUPS = 20

@@ -17,6 +17,7 @@ from enrichment.deciding.results import Results
 from enrichment.model import Model
 from enrichment.scoring.evaluate import Table
 from enrichment.scoring.standing import SEGMENT, Bools, keeps_standing, next_standing
+from schemas.documents import ChangeDocument
 
 _NOWHERE = (-1, -1, -1)
 """Ranks of those who stand nowhere, where there must be numbers."""
@@ -144,7 +145,7 @@ class Decider:
         self,
         decision: Decision,
         current: Ranks | None,
-        changes: list[tuple[int, dict[str, object]]],
+        changes: list[tuple[int, ChangeDocument]],
         cause: Cause,
         table: Table,
         row: int,

@@ -6,8 +6,7 @@ from enrichment.customer.decision import Baseline
 from enrichment.model import METRICS
 from enrichment.scoring.scores import Scored
 from schemas.changes import MIN_LISTED_EFFECT
-
-Driver = dict[str, object]
+from schemas.documents import DriverDocument
 
 
 def baseline_of(scored: Scored, row: int) -> Baseline:
@@ -19,7 +18,7 @@ def baseline_of(scored: Scored, row: int) -> Baseline:
     )
 
 
-def drivers_between(before: Baseline, after: Baseline) -> list[Driver]:
+def drivers_between(before: Baseline, after: Baseline) -> list[DriverDocument]:
     """Metrics whose effect on value is at least 0.05, largest first.
 
     The effects of all metrics add up to the change in value.
@@ -37,7 +36,7 @@ def drivers_between(before: Baseline, after: Baseline) -> list[Driver]:
     ]
 
 
-def model_driver(before: Baseline, after: Baseline) -> list[Driver]:
+def model_driver(before: Baseline, after: Baseline) -> list[DriverDocument]:
     """The one driver of a change that a new model brought; the metric has no value of its own."""
     effect = round(sum(after.contributions) - sum(before.contributions), 6)
     return [{"metric": "model", "before": None, "after": None, "effect_on_value": effect}]

@@ -6,7 +6,7 @@ Keys come in the order of the contract; every key is always there, and what is n
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from enrichment.customer.customer import CustomerSnapshot
 from enrichment.customer.decision import Decision, Ranks
@@ -18,51 +18,57 @@ from enrichment.money import format_micros
 from enrichment.scoring.features import NO_DAY, Features, Ints
 from enrichment.scoring.scores import SCORES, Scored
 from enrichment.scoring.standing import STANDINGS
+from schemas.documents import (
+    AggregatesDocument,
+    ModelDocument,
+    ProfileDocument,
+    ScoresDocument,
+    StandingDocument,
+    TraitsDocument,
+)
 from schemas.profiles import DIMENSIONS, TRAIT_NAMES
-
-Document = dict[str, object]
 
 CATEGORY_WINDOW_DAYS = 365
 MAX_CATEGORIES = 5
 
-NO_SCORES: Document = dict.fromkeys(SCORES)
-NO_TRAITS: Document = dict.fromkeys(TRAIT_NAMES)
+NO_SCORES: ScoresDocument = dict.fromkeys(SCORES)
+NO_TRAITS = cast("TraitsDocument", dict.fromkeys(TRAIT_NAMES))
 
 
 class ScoresAndTraits(NamedTuple):
     """What an evaluation shows of a customer, in its changes and in its profile."""
 
-    scores: Document
-    traits: Document
+    scores: ScoresDocument
+    traits: TraitsDocument
 
 
 NO_SCORES_OR_TRAITS = ScoresAndTraits(NO_SCORES, NO_TRAITS)
 """Null each: profiling is not allowed, or the customer is gone."""
 
 
-def model_document(model: Model) -> Document:
+def model_document(model: Model) -> ModelDocument:
     """Which model decided."""
     return {"name": model.name, "version": model.version}
 
 
-def scores_document(scored: Scored, row: int) -> Document:
+def scores_document(scored: Scored, row: int) -> ScoresDocument:
     """The scores of a row whose profiling is allowed."""
     return dict(zip(SCORES, scored.scores[row].tolist(), strict=True))
 
 
-def baseline_scores_document(scores: tuple[float, ...] | None) -> Document:
+def baseline_scores_document(scores: tuple[float, ...] | None) -> ScoresDocument:
     """The scores of an earlier evaluation; null each where there is none."""
     return dict(NO_SCORES) if scores is None else dict(zip(SCORES, scores, strict=True))
 
 
-def standing_document(standing: Ranks | None) -> Document:
+def standing_document(standing: Ranks | None) -> StandingDocument:
     """A standing by its names; null each where there is none."""
     if standing is None:
         return dict.fromkeys(DIMENSIONS)
     return {name: STANDINGS[at][standing[at]] for at, name in enumerate(DIMENSIONS)}
 
 
-def traits_document(features: Features, scored: Scored, row: int, model: Model) -> Document:
+def traits_document(features: Features, scored: Scored, row: int, model: Model) -> TraitsDocument:
     """Traits of a row whose profiling is allowed."""
     snapshot, day = features.snapshot(row), features.day.item(row)
     has_order = features.order_count.item(row) > 0
@@ -111,7 +117,7 @@ def engagements_90d(snapshot: CustomerSnapshot, day: int) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def aggregates_document(features: Features, row: int, model: Model) -> Document:
+def aggregates_document(features: Features, row: int, model: Model) -> AggregatesDocument:
     """The aggregates of a row; money rounded half-even to the base currency's minor unit."""
     digits = model.minor_unit_digits
 
@@ -152,7 +158,7 @@ def profile_document(
     row: int,
     model: Model,
     scores_and_traits: ScoresAndTraits | None = None,
-) -> Document:
+) -> ProfileDocument:
     """The value of `customer-profiles` (contract, section 4); `scores_and_traits` are the row's, if they are there."""
     scores, traits = scores_and_traits or scores_and_traits_of(features, scored, row, model)
     return {

@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 from enrichment.customer.customer import Customer
 from enrichment.customer.decision import Decision
-from enrichment.deciding.profile import Document, ScoresAndTraits, profile_document
+from enrichment.deciding.profile import ScoresAndTraits, profile_document
 from enrichment.model import Model
 from enrichment.scoring.evaluate import Table
 from schemas.dead_letters import Rejection
+from schemas.documents import ChangeDocument, ProfileDocument, TriggerDocument
 
 
 class _ProfileVersion(NamedTuple):
@@ -28,9 +29,9 @@ class Results:
     """Everything to publish and to store; call `finish` before reading `profiles`."""
 
     model: Model
-    changes: list[Document] = field(default_factory=list)
-    triggers: list[Document] = field(default_factory=list)
-    profiles: list[tuple[str, Document | None]] = field(default_factory=list)
+    changes: list[ChangeDocument] = field(default_factory=list)
+    triggers: list[TriggerDocument] = field(default_factory=list)
+    profiles: list[tuple[str, ProfileDocument | None]] = field(default_factory=list)
     rejected: list[tuple[int, Rejection]] = field(default_factory=list)
     """(index among the records given to `process`, why)."""
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +17,8 @@ from scipy import stats
 from scipy.stats.contingency import relative_risk
 
 from schemas.changes import LEVELS
+from schemas.documents import Document
 
-Document = dict[str, Any]
 Bools = npt.NDArray[np.bool_]
 
 FOUR_FIFTHS = 0.8

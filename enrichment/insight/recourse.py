@@ -14,13 +14,13 @@ from enrichment.customer.customer import Customer
 from enrichment.customer.decision import Ranks
 from enrichment.customer.validation import Horizons
 from enrichment.days import day_of, format_day
-from enrichment.deciding.profile import Document
 from enrichment.insight.actions import Taken, actions_of, take
 from enrichment.insight.metric_changes import Tried, metric_at, try_metric_changes
 from enrichment.model import Model
 from enrichment.money import format_micros
 from enrichment.scoring.evaluate import Table, evaluate
 from enrichment.scoring.standing import AT_RISK, LIFECYCLE, STANDINGS, next_standing
+from schemas.documents import Document
 from schemas.profiles import DIMENSIONS
 
 

@@ -13,11 +13,11 @@ import numpy as np
 
 from enrichment.customer.customer import Customer
 from enrichment.days import day_of
-from enrichment.deciding.profile import Document
 from enrichment.model import Model
 from enrichment.scoring.features import build_features
 from enrichment.scoring.scores import score
 from enrichment.scoring.standing import SEGMENT, STANDINGS
+from schemas.documents import Document
 
 SEGMENTS: tuple[str, ...] = STANDINGS[SEGMENT]
 

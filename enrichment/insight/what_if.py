@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +20,8 @@ from enrichment.tiers.capacity import (
     fit_tiers,
 )
 from enrichment.tiers.population import MONEY, Population
+from schemas.documents import Document
 
-Document = dict[str, Any]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 

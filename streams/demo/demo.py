@@ -27,7 +27,6 @@ from aiokafka.errors import KafkaError
 from aiokafka.partitioner import DefaultPartitioner
 
 from enrichment.days import day_of
-from enrichment.deciding.profile import Document
 from schemas.dead_letters import (
     EXCEPTION_HEADER,
     MESSAGE_HEADER,
@@ -333,6 +332,6 @@ def compare_with_replay(
     )
 
 
-def _without_id(change: Document) -> bytes:
+def _without_id(change: Mapping[str, Any]) -> bytes:
     rest = {name: value for name, value in change.items() if name != "change_id"}
     return orjson.dumps(rest, option=orjson.OPT_SORT_KEYS)

@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 from schemas.changes import DIRECTIONS, LEVELS, TRIGGERS
+from schemas.documents import Document
 
-Document = dict[str, Any]
 DeadLetter = tuple[str, str, bytes]
 """Reason, message and value of a record that was refused."""
 
@@ -182,7 +182,7 @@ def _verdict(compared: Compared) -> str:
     )
 
 
-def silent_weeks(changes: Sequence[Document]) -> set[tuple[int, int]]:
+def silent_weeks(changes: Sequence[Mapping[str, Any]]) -> set[tuple[int, int]]:
     """The ISO weeks, as (year, week), that hold a downgrade triggered by time."""
     return {
         date.fromisoformat(change["as_of"][:10]).isocalendar()[:2]

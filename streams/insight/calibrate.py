@@ -20,14 +20,13 @@ from enrichment.days import day_of, format_day
 from enrichment.model import Model, TimeUnit
 from enrichment.tiers.capacity import CapacityError
 from schemas.dead_letters import Rejection
+from schemas.documents import Document
 from schemas.events import Purchase
 from schemas.topics import INPUT_TOPICS, InputTopic
 from streams.console.refusals import Refusals
 from streams.errors import EbbtideError, UsageError
 from streams.replay.bounded_lines import DEFAULT_LIMIT_BYTES
 from streams.replay.log import Refused, ReplayLog, ordered_log, read_records, refusals_of
-
-Document = dict[str, Any]
 
 HOLDOUT_DAYS: Final = 90
 NOBODY: Final = Snapshot(0, (), (), 0, 0)

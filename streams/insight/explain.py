@@ -14,13 +14,14 @@ from enrichment.customer.customer import Customer
 from enrichment.customer.decision import NO_DWELL_DAY, Decision
 from enrichment.days import day_of, format_day, midnight_us
 from enrichment.deciding.drivers import baseline_of, drivers_between
-from enrichment.deciding.profile import Document, profile_document
+from enrichment.deciding.profile import profile_document
 from enrichment.insight.recourse import recourse
 from enrichment.insight.segment_worth import expected_worth, later_worth, with_differences
 from enrichment.model import METRIC_GROUPS, METRICS, Model
 from enrichment.scoring.evaluate import Table, evaluate
 from enrichment.scoring.scores import SCORES, Scored
 from enrichment.scoring.standing import SEGMENT, STANDINGS
+from schemas.documents import Document
 from schemas.profiles import DIMENSIONS
 from streams.console.terminal import visible_document, visible_json
 from streams.errors import EbbtideError

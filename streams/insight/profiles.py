@@ -14,9 +14,9 @@ import orjson
 
 from enrichment.customer.customer import Customer
 from enrichment.days import format_time, midnight_us
-from enrichment.deciding.profile import Document
 from enrichment.enricher import Enricher
 from enrichment.model import Model
+from schemas.documents import ProfileDocument
 from streams.console.progress import Report, reporting
 from streams.console.refusals import Refusals
 from streams.console.terminal import visible_json
@@ -80,7 +80,7 @@ async def _export(
     lines: IO[bytes],
     report: Report,
     refusals: Refusals,
-    dump: Callable[[Document], bytes],
+    dump: Callable[[ProfileDocument], bytes],
 ) -> int:
     enricher = Enricher(model, settings.change_namespace, settings.horizons)
     written = 0
@@ -101,7 +101,7 @@ async def _export(
     return written
 
 
-def _visible_line(document: Document) -> bytes:
+def _visible_line(document: ProfileDocument) -> bytes:
     return visible_json(orjson.dumps(document).decode()).encode()
 
 
@@ -121,7 +121,7 @@ async def _page(
 
 def _profiles(
     page: Sequence[tuple[Customer, int]], until_us: int | None, enricher: Enricher
-) -> list[Document]:
+) -> list[ProfileDocument]:
     as_of_us = [customer.as_of_us(last_midnight_us) for customer, last_midnight_us in page]
     if until_us is not None:
         for customer, _ in page:

@@ -18,6 +18,7 @@ import prometheus_client as prometheus
 from enrichment.deciding.results import Results
 from schemas.changes import DIRECTIONS, TRIGGERS
 from schemas.dead_letters import REASONS
+from schemas.documents import ChangeDocument
 from schemas.profiles import DIMENSIONS
 from schemas.topics import INPUT_TOPICS, OutputTopic
 from schemas.triggers import GROUPS
@@ -246,7 +247,5 @@ class Metrics:
             self._restoring.remove(partition)
 
 
-def _labels_of(change: dict[str, object]) -> tuple[str, str, str]:
-    reason = change["reason"]
-    assert isinstance(reason, dict)
-    return str(change["dimension"]), str(change["direction"]), str(reason["trigger"])
+def _labels_of(change: ChangeDocument) -> tuple[str, str, str]:
+    return change["dimension"], change["direction"], change["reason"]["trigger"]

@@ -14,9 +14,10 @@ import orjson
 
 from enrichment.customer.validation import Horizons
 from enrichment.days import format_time
-from enrichment.deciding.profile import Document, model_document
+from enrichment.deciding.profile import model_document
 from enrichment.model import Model
 from schemas.dead_letters import replay_line
+from schemas.documents import Document
 from schemas.profiles import DIMENSIONS
 from schemas.topics import INPUT_TOPICS, InputTopic
 from streams.console.progress import Report

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import orjson
 
-from enrichment.deciding.profile import Document
+from schemas.documents import ChangeDocument, PublishedDocument, TriggerDocument
 from schemas.profiles import DIMENSIONS
 from schemas.timestamps import parse_timestamp
 from streams.replay.log import Refused
@@ -46,10 +47,10 @@ class Part:
 def write_part(replayed: Replayed, folder: Path) -> Part:
     """Write what came of some customers into a folder."""
     results = replayed.results
-    documents: Mapping[str, list[tuple[Key, Document]]] = {
+    documents: Mapping[str, list[tuple[Key, PublishedDocument]]] = {
         CHANGES: _in_order(results.changes),
         TRIGGERS: _in_order(results.triggers),
-        PROFILES: [((str(profile["customer_id"]),), profile) for profile in replayed.profiles],
+        PROFILES: [((profile["customer_id"],), profile) for profile in replayed.profiles],
     }
     part = Part(
         folder,
@@ -61,12 +62,9 @@ def write_part(replayed: Replayed, folder: Path) -> Part:
     for name, keyed in documents.items():
         write_lines(folder / name, (document for _, document in keyed))
     for change in results.changes:
-        reason = change["reason"]
-        assert isinstance(reason, dict)
-        part.changes[str(change["dimension"]), str(change["direction"]), reason["trigger"]] += 1
+        part.changes[change["dimension"], change["direction"], change["reason"]["trigger"]] += 1
     for profile in replayed.profiles:
         standing = profile["standing"]
-        assert isinstance(standing, dict)
         part.standings.update((dimension, standing[dimension] or "none") for dimension in DIMENSIONS)
     return part
 
@@ -82,19 +80,23 @@ def merge(path: Path, name: str, parts: Sequence[Part]) -> None:
             whole.write(next(lines[at]))
 
 
-def write_lines(path: Path, documents: Iterable[Document]) -> None:
+def write_lines(path: Path, documents: Iterable[Mapping[str, Any]]) -> None:
     """Write JSON Lines."""
     with path.open("wb") as lines:
         for document in documents:
             lines.write(orjson.dumps(document) + b"\n")
 
 
-def _in_order(documents: Iterable[Document]) -> list[tuple[Key, Document]]:
-    keyed: list[tuple[Key, Document]] = [(_published_at(document), document) for document in documents]
+def _in_order(
+    documents: Iterable[ChangeDocument] | Iterable[TriggerDocument],
+) -> list[tuple[Key, PublishedDocument]]:
+    keyed: list[tuple[Key, PublishedDocument]] = [
+        (_published_at(document), document) for document in documents
+    ]
     return sorted(keyed, key=lambda pair: pair[0])
 
 
-def _published_at(document: Document) -> tuple[int, str, int]:
+def _published_at(document: ChangeDocument | TriggerDocument) -> tuple[int, str, int]:
     sequence = document.get("sequence", 0)
     assert isinstance(sequence, int)
-    return parse_timestamp(str(document["as_of"])), str(document["customer_id"]), sequence
+    return parse_timestamp(document["as_of"]), document["customer_id"], sequence

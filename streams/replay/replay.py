@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from enrichment.customer.customer import Customer, empty_state
 from enrichment.customer.validation import Horizons
 from enrichment.days import day_of, midnight_us
-from enrichment.deciding.profile import Document
 from enrichment.deciding.results import Results
 from enrichment.enricher import Enricher
 from enrichment.model import Model
+from schemas.documents import ProfileDocument
 from schemas.topics import InputTopic
 from streams.console.progress import Report
 from streams.replay.log import Dated, Line, Refused, ReplayLog, ordered_log
@@ -32,7 +32,7 @@ class Replayed:
 
     results: Results
     customers: dict[str, Customer]
-    profiles: list[Document]
+    profiles: list[ProfileDocument]
     log: ReplayLog
     end_us: int
 

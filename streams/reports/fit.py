@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+from schemas.documents import Document
 from streams.reports.parts import (
     Markup,
     anything,
@@ -16,8 +17,6 @@ from streams.reports.parts import (
     table,
     words,
 )
-
-Document = dict[str, Any]
 
 IN_TIME: Final = ("alpha", "beta", "typical_gap", "active_within", "silences")
 IN_MONEY: Final = ("gamma",)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from html import escape
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from schemas.documents import Document
 from streams.reports import plots as plots
 from streams.reports.fit import fit_section
 from streams.reports.parts import (
@@ -30,8 +31,6 @@ from streams.reports.sections import (
     stability_section,
     validation_section,
 )
-
-Document = dict[str, Any]
 
 NO_PLOTS: Final = "the plots are left out: matplotlib is not installed (pip install 'ebbtide[calibration]')"
 

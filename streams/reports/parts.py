@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any, Final
 
-Document = dict[str, Any]
+from schemas.documents import Document
+
 Row = Sequence[object]
 
 _NAMES: Final = {

@@ -12,10 +12,11 @@ from contextlib import contextmanager
 from itertools import cycle
 from typing import TYPE_CHECKING, Any, Final
 
+from schemas.documents import Document
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Document = dict[str, Any]
 
 WIDTH_INCHES: Final = 5.0
 """Of every plot: narrow, so that its text can be read on a phone."""

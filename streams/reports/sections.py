@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from enrichment.calibration.drift import LARGE, MODERATE
+from schemas.documents import Document
 from streams.reports import plots as plots
 from streams.reports.parts import (
     Markup,
@@ -21,8 +21,6 @@ from streams.reports.parts import (
     title,
     words,
 )
-
-Document = dict[str, Any]
 
 
 def validation_section(found: Document, report: Document, drawn: bool) -> Markup:

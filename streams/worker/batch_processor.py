@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import cast
 
 from enrichment.customer.customer import Customer
 from enrichment.deciding.results import Results
@@ -221,7 +221,7 @@ class BatchProcessor:
 
     def _note_latency_samples(self, taken: list[Arrived], events: list[Event], first_change: int) -> None:
         """Look only where something changed: most records change nothing."""
-        changes = cast("list[dict[str, Any]]", self.results.changes[first_change:])
+        changes = self.results.changes[first_change:]
         wanted = {
             (change["customer_id"], change["reason"]["event_id"])
             for change in changes

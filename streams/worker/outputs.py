@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final, cast
+from typing import Final
 
 import orjson
 
 from enrichment.days import format_time
-from enrichment.deciding.profile import Document
 from enrichment.deciding.results import Results
 from enrichment.identity import identifier
 from schemas.cloudevents import CloudEventHeaders
 from schemas.dead_letters import Rejection, headers
+from schemas.documents import ChangeDocument, ProfileDocument, PublishedDocument, TriggerDocument
 from streams.outbox import OutputRecord
 
 OFFSETS_HEADER: Final = "ebbtide_offsets"
@@ -27,9 +27,9 @@ class OutputWriter:
         self._profiles = CloudEventHeaders("customer-profiles", namespace)
         self._triggers = CloudEventHeaders("reactivation-triggers", namespace)
 
-    def change(self, document: Document) -> OutputRecord:
+    def change(self, document: ChangeDocument) -> OutputRecord:
         """The record of a segment change."""
-        return self._record(self._changes, document, str(document["change_id"]))
+        return self._record(self._changes, document, document["change_id"])
 
     def ends(self, results: Results) -> list[OutputRecord]:
         """The records of profiles, of which a micro-batch publishes only the last, and of re-activations."""
@@ -42,12 +42,11 @@ class OutputWriter:
         records += [self._trigger(document) for document in results.triggers]
         return records
 
-    def _trigger(self, document: Document) -> OutputRecord:
-        return self._record(self._triggers, document, str(document["trigger_id"]))
+    def _trigger(self, document: TriggerDocument) -> OutputRecord:
+        return self._record(self._triggers, document, document["trigger_id"])
 
-    def _profile(self, document: Document) -> OutputRecord:
-        version = cast("int", document["sequence"])
-        parts = str(document["customer_id"]), "profile", str(document["as_of"]), version
+    def _profile(self, document: ProfileDocument) -> OutputRecord:
+        parts = document["customer_id"], "profile", document["as_of"], document["sequence"]
         return self._record(self._profiles, document, identifier(self._namespace, *parts))
 
     def _tombstone(self, customer_id: str, at: str) -> OutputRecord:
@@ -55,9 +54,11 @@ class OutputWriter:
         key = customer_id.encode()
         return OutputRecord("customer-profiles", key, None, self._profiles.build(event_id, at, key))
 
-    def _record(self, headers_of: CloudEventHeaders, document: Document, event_id: str) -> OutputRecord:
-        key = str(document["customer_id"]).encode()
-        made = headers_of.build(event_id, str(document["as_of"]), key)
+    def _record(
+        self, headers_of: CloudEventHeaders, document: PublishedDocument, event_id: str
+    ) -> OutputRecord:
+        key = document["customer_id"].encode()
+        made = headers_of.build(event_id, document["as_of"], key)
         return OutputRecord(headers_of.topic, key, orjson.dumps(document), made)
 
 

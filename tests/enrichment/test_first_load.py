@@ -56,7 +56,7 @@ def expected(
         return None
     as_of_us = customer.as_of_us(midnight_us(midnight_day))
     (profile,) = replay(iter(values), PLAIN, as_of_us).profiles
-    return {"as_of": format_time(as_of_us), "life": customer.decision.life, **profile["standing"]}  # type: ignore[dict-item]
+    return {"as_of": format_time(as_of_us), "life": customer.decision.life, **profile["standing"]}
 
 
 def without_profiling(log: SeededLog) -> dict[InputTopic, list[dict[str, Any]]]:
@@ -136,8 +136,8 @@ def test_an_erasure_takes_what_is_dated_up_to_it_whenever_that_came(random_seed:
         (customer,) = customers.values()
         (profile,) = Enricher(MODEL, NAMESPACE).profiles([customer], [midnight_us(midnight_day)])
         assert profile["consents"] == {"email": True, "profiling": True}
-        assert profile["traits"]["attributes"] == {"size": "large"}  # type: ignore[index]
-        assert profile["aggregates"]["order_count"] == 1  # type: ignore[index]
+        assert profile["traits"]["attributes"] == {"size": "large"}
+        assert profile["aggregates"]["order_count"] == 1
         assert customer.decision.life == 1
         outcomes = {
             outcome: count for (topic, outcome), count in results.outcomes.items() if topic == "consents"
@@ -157,7 +157,7 @@ def test_who_may_not_be_profiled_at_the_end_of_it_enters_nowhere() -> None:
     ((name, profile),) = results.profiles
     assert profile is not None
     assert profile["standing"] == {"segment": None, "tier": None, "lifecycle": None}
-    assert profile["aggregates"]["engagements_90d"] == {}  # type: ignore[index]
+    assert profile["aggregates"]["engagements_90d"] == {}
     assert results.decided == {name}
 
 

@@ -43,8 +43,8 @@ def test_expected_worth_is_the_mean_lifetime_value_of_a_segment() -> None:
     means = table.dropna().astype({"worth": float}).groupby("segment")["worth"].agg(["size", "mean"])
     found = expected_worth(list(partition.customers.values()), midnight_us(day(TODAY)), partition.model)
     assert len(means) >= 3
-    assert {name: part["customers"] for name, part in found["segments"].items()} == means["size"].to_dict()  # type: ignore[attr-defined]
-    for name, part in found["segments"].items():  # type: ignore[attr-defined]
+    assert {name: part["customers"] for name, part in found["segments"].items()} == means["size"].to_dict()
+    for name, part in found["segments"].items():
         # Profiles give cents.
         assert part["mean"] == pytest.approx(means["mean"][name], abs=0.005)
 

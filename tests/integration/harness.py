@@ -444,9 +444,9 @@ def check_sequences(changes: Sequence[Document]) -> None:
             current[change["dimension"]] = change["current"]
 
 
-def aggregates(profiles: Mapping[str, Document] | Iterable[Document]) -> dict[str, Document]:
+def aggregates(profiles: Mapping[str, Any] | Iterable[Any]) -> dict[str, Document]:
     """Aggregates and consents by customer: what does not depend on when anything was evaluated."""
-    documents = profiles.values() if isinstance(profiles, Mapping) else profiles
+    documents: Iterable[Any] = profiles.values() if isinstance(profiles, Mapping) else profiles
     return {
         str(document["customer_id"]): {"aggregates": document["aggregates"], "consents": document["consents"]}
         for document in documents

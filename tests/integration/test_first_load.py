@@ -95,7 +95,7 @@ def history_of(percent_of_households: int, model: Model) -> History:
     values = ((topic, orjson.dumps(document)) for topic, document in documents)
     profiles = replay(values, plain(model), midnight_us(today)).profiles
     standings = {str(profile["customer_id"]): profile["standing"] for profile in profiles}
-    return History(records, bad, today, standings)  # type: ignore[arg-type]
+    return History(records, bad, today, standings)
 
 
 @pytest.fixture(params=[5, pytest.param(100, marks=pytest.mark.deep)])

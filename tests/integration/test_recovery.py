@@ -71,7 +71,7 @@ def replayed(log: SeededLog, model: Model) -> Replayed:
     return replay(((topic, orjson.dumps(record)) for topic in INPUT_TOPICS for record in log[topic]), model)
 
 
-def before_the_last_midnight(changes: Sequence[Document]) -> dict[str, Document]:
+def before_the_last_midnight(changes: Sequence[Any]) -> dict[str, Document]:
     """Changes by id, without those that a log's very last days bring by time alone."""
     last = max(change["as_of"] for change in changes)
     return {change["change_id"]: change for change in changes if change["as_of"] < last}

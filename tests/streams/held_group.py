@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 from dataclasses import dataclass
-from typing import Any
 
 from redis.asyncio import Redis
 
@@ -44,7 +43,7 @@ class HeldGroup:
     def profile_of(self, customer_id: str) -> dict[str, Any]:
         """The profile that replay made, as of the log's end."""
         (profile,) = (p for p in self.replayed.profiles if p["customer_id"] == customer_id)
-        return profile
+        return dict(profile)
 
 
 def hold_group(redis_url: str, group_id: str, percent_of_households: int = 3) -> HeldGroup:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import copy
 import io
 import re
 from typing import Any, NamedTuple
@@ -112,7 +111,7 @@ def test_progress_without_a_terminal_is_plain_lines(run: Run) -> None:
 
 def as_published(replayed: Replayed) -> Published:
     """Replay's own changes as if a worker had made them."""
-    published = Published(changes=copy.deepcopy(replayed.results.changes))
+    published = Published(changes=[dict(change) for change in replayed.results.changes])
     for change in published.changes:
         change["change_id"] = f"of the stream: {change['change_id']}"
     return published

@@ -32,7 +32,7 @@ def ids(group: HeldGroup, *, profiled: bool = True) -> list[str]:
     return [
         str(profile["customer_id"])
         for profile in group.replayed.profiles
-        if (profile["standing"]["segment"] is not None) == profiled  # type: ignore[index]
+        if (profile["standing"]["segment"] is not None) == profiled
     ]
 
 
