@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 from bench.workload import customer_name
+from ebbtide.testing.local_stream import LocalStream
+from ebbtide.testing.records import consent, engagement, order
 from enrichment.customer.customer import Customer
 from enrichment.days import day_of
 from enrichment.model import Model
@@ -19,8 +21,6 @@ from streams.state.store import StateStore, stored_state
 from streams.worker.clients import RealClients
 from streams.worker.clock_check import wall_clock_us
 from streams.worker.publisher import Publisher, make_publisher
-from tests.enrichment.driver import Partition
-from tests.enrichment.records import consent, engagement, order
 from tests.integration.harness import partition_of
 
 DUE_TEMPLATES, YEARLY_TEMPLATES = 60, 20
@@ -34,7 +34,7 @@ def due_customers(model: Model) -> Iterator[StoredState]:
     today = day_of(wall_clock_us())
     for number in range(DUE_TEMPLATES):
         ages = [(1 + number) * 6 + gap for gap in (0, 31, 75, 140)]
-        partition = Partition(model)
+        partition = LocalStream(model)
         for age in sorted(ages, reverse=True):
             when = (datetime.now(UTC) - timedelta(days=age)).isoformat()
             partition.pass_midnight(today - age)
@@ -57,7 +57,7 @@ def yearly_customers(model: Model) -> Iterator[StoredState]:
 def _yearly_customer(model: Model, number: int) -> Customer:
     today = day_of(wall_clock_us())
     kinds = ["order"] * ORDERS_A_YEAR + ["engagement"] * ENGAGEMENTS_A_YEAR + ["consent"] * CONSENTS_A_YEAR
-    partition = Partition(model)
+    partition = LocalStream(model)
     for at in range(len(kinds)):
         # Seven is prime to thirty, so that the kinds are mixed evenly.
         kind, age = kinds[at * 7 % len(kinds)], 12 * (len(kinds) - at) - number % 12

@@ -130,6 +130,11 @@ class Customer:
         self.model = model
         self._snapshot: CustomerSnapshot | None = None
 
+    @classmethod
+    def unknown(cls, customer_id: str, model: Model) -> Customer:
+        """A customer of whom nothing is known yet."""
+        return cls(customer_id, empty_state(), model)
+
     @property
     def decision(self) -> Decision:
         """What has been decided about this customer."""

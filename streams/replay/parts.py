@@ -48,8 +48,8 @@ def write_part(replayed: Replayed, folder: Path) -> Part:
     """Write what came of some customers into a folder."""
     results = replayed.results
     documents: Mapping[str, list[tuple[Key, PublishedDocument]]] = {
-        CHANGES: _in_order(results.changes),
-        TRIGGERS: _in_order(results.triggers),
+        CHANGES: in_order(results.changes),
+        TRIGGERS: in_order(results.triggers),
         PROFILES: [((profile["customer_id"],), profile) for profile in replayed.profiles],
     }
     part = Part(
@@ -87,9 +87,10 @@ def write_lines(path: Path, documents: Iterable[Mapping[str, Any]]) -> None:
             lines.write(orjson.dumps(document) + b"\n")
 
 
-def _in_order(
+def in_order(
     documents: Iterable[ChangeDocument] | Iterable[TriggerDocument],
 ) -> list[tuple[Key, PublishedDocument]]:
+    """Changes or triggers by time, customer and sequence, each with these."""
     keyed: list[tuple[Key, PublishedDocument]] = [
         (_published_at(document), document) for document in documents
     ]

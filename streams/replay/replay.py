@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from enrichment.customer.customer import Customer, empty_state
+from enrichment.customer.customer import Customer
 from enrichment.customer.validation import Horizons
 from enrichment.days import day_of, midnight_us
 from enrichment.deciding.results import Results
@@ -63,7 +63,7 @@ def replay_ordered(
         _pass_midnight(day, enricher, index, results)
         for record in batch:
             if record.customer_id not in customers:
-                customers[record.customer_id] = Customer(record.customer_id, empty_state(), model)
+                customers[record.customer_id] = Customer.unknown(record.customer_id, model)
         first = len(results.rejected)
         enricher.process([record.event for record in batch], customers, day, results)
         for at, refused in results.rejected[first:]:

@@ -9,19 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ebbtide.testing.local_stream import Item, LocalStream, with_midnights
+from ebbtide.testing.records import cancellation, event_of, order, purchase, refund
 from enrichment.customer.validation import Horizons
 from enrichment.days import day_of, midnight_us
 from enrichment.model import Model
 from schemas.events import Event
 from tests.enrichment.driver import (
-    Item,
-    Partition,
+    SEEDED_MODEL,
+    WorkerLikeStream,
     events_of,
     in_arrival_order,
     in_replay_order,
-    with_midnights,
 )
-from tests.enrichment.records import SEEDED_MODEL, cancellation, event_of, order, purchase, refund
 from tests.oracles.recount import read_log, recount
 from tests.oracles.seeded_log import SeededLog, make_log
 
@@ -34,7 +34,7 @@ def end_us(events: list[Item] | list[Event]) -> int:
     return max(midnight_us(item) if isinstance(item, int) else item.occurred_at_us for item in events)
 
 
-def aggregates_of(partition: Partition, time_us: int) -> Aggregates:
+def aggregates_of(partition: LocalStream, time_us: int) -> Aggregates:
     """Everyone's aggregates at a time, after the midnights up to it."""
     partition.pass_midnight(max(partition.midnight_day, day_of(time_us)))
     return {customer: profile["aggregates"] for customer, profile in partition.profiles_at(time_us).items()}
@@ -61,7 +61,7 @@ def test_aggregates_equal_the_recount_whatever_the_order(
         items = [
             event for topic in ("consents", "purchases", "engagements") for event in events_of(log, topic)
         ]
-    partition = Partition(Model.model_validate(document), stored=True).play(items)
+    partition = WorkerLikeStream(Model.model_validate(document), stored=True).play(items)
     until_us = end_us(items)
     assert aggregates_of(partition, until_us) == recounted(log, document, until_us)
     assert not partition.dead_letters
@@ -71,7 +71,7 @@ def test_aggregates_equal_the_recount_where_old_orders_are_folded(random_seed: i
     """Over four years, of which the older half is held as lifetime totals only, they are the oracle's still."""
     log = make_log(random_seed, customers=6, days=1_500, events=800, late_money=False)
     items = with_midnights(in_replay_order(log))
-    partition = Partition(MODEL, stored=True).play(items)
+    partition = WorkerLikeStream(MODEL, stored=True).play(items)
     assert aggregates_of(partition, end_us(items)) == recounted(log, SEEDED_MODEL)
 
 
@@ -82,7 +82,7 @@ def test_aggregates_equal_the_recount_after_every_single_record(random_seed: int
     others = ["purchases"] * len(log["purchases"]) + ["engagements"] * len(log["engagements"])
     rng.shuffle(others)
     come: SeededLog = {topic: [] for topic in log}
-    partition, now_us = Partition(MODEL, stored=True), 0
+    partition, now_us = WorkerLikeStream(MODEL, stored=True), 0
     for topic in ["consents"] * len(log["consents"]) + others:
         record = log[topic][len(come[topic])]
         come[topic].append(record)
@@ -105,8 +105,8 @@ def test_any_order_of_arrival_and_any_repeats_give_the_same_aggregates(
     shuffled = data.draw(st.permutations(events))
     again = data.draw(st.lists(st.sampled_from(shuffled), max_size=10))
     time_us = end_us(events)
-    partition = Partition(MODEL, stored=True).play([*shuffled, *again])
-    assert aggregates_of(partition, time_us) == aggregates_of(Partition(MODEL).play(events), time_us)
+    partition = WorkerLikeStream(MODEL, stored=True).play([*shuffled, *again])
+    assert aggregates_of(partition, time_us) == aggregates_of(LocalStream(MODEL).play(events), time_us)
     assert sum(partition.outcomes[topic, "duplicate"] for topic in log) >= len(again)
 
 
@@ -119,8 +119,8 @@ def test_after_the_consents_any_order_gives_the_same_aggregates(seed: int, data:
     others = [*events_of(log, "purchases"), *events_of(log, "engagements")]
     time_us = end_us([*consents, *others])
     shuffled = [*consents, *data.draw(st.permutations(others))]
-    plain = Partition(MODEL).play([*consents, *others])
-    assert aggregates_of(Partition(MODEL, stored=True).play(shuffled), time_us) == aggregates_of(
+    plain = LocalStream(MODEL).play([*consents, *others])
+    assert aggregates_of(WorkerLikeStream(MODEL, stored=True).play(shuffled), time_us) == aggregates_of(
         plain, time_us
     )
     assert aggregates_of(plain, time_us) == recounted(log, SEEDED_MODEL)
@@ -139,7 +139,7 @@ def test_the_records_of_one_order_converge(places: list[int]) -> None:
         cancellation("2025-03-06", "b"),
         refund("2025-03-07", "b", "5.00"),
     ]
-    partition = Partition(MODEL, stored=True)
+    partition = WorkerLikeStream(MODEL, stored=True)
     for place in places:
         partition.take(records[place])
     aggregates = partition.profile()["aggregates"]
@@ -152,7 +152,7 @@ def test_the_records_of_one_order_converge(places: list[int]) -> None:
 
 def test_a_refund_dated_before_its_order_is_folded_once() -> None:
     """A day is folded only when no order that stays has money on it, so reading a state back counts it once."""
-    partition = Partition(MODEL, stored=True)
+    partition = WorkerLikeStream(MODEL, stored=True)
     partition.take(order("2023-03-10", "100.00", "a"), refund("2023-03-07", "a", "30.00"))
     for date in ("2025-05-15", "2025-05-17", "2025-05-20", "2025-08-01"):
         partition.take(order(date, "1.00"))
@@ -163,7 +163,7 @@ def test_a_refund_dated_before_its_order_is_folded_once() -> None:
 
 def test_a_short_horizon_does_not_shorten_the_year() -> None:
     """Windows of 365 days are whole where purchases may be 30 days late only."""
-    partition = Partition(MODEL, horizons=Horizons(purchases_days=30), stored=True)
+    partition = WorkerLikeStream(MODEL, horizons=Horizons(purchases_days=30), stored=True)
     for month in range(1, 13):
         partition.take(order(f"2024-{month:02d}-15", "10.00"))
     aggregates = partition.profile()["aggregates"]
@@ -176,7 +176,7 @@ def test_a_record_more_than_400_days_after_its_order_changes_money_only(
 ) -> None:
     """A full refund 400 days after takes the order out of the counts; 401 days after, its money alone."""
     ordered = order("2024-01-10", "100.00", "a")
-    partition = Partition(MODEL, stored=True)
+    partition = WorkerLikeStream(MODEL, stored=True)
     partition.take(ordered)
     later = event_of(
         "purchases",

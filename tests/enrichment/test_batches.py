@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ebbtide.testing.local_stream import Item, LocalStream, with_midnights
 from enrichment.customer.customer import Customer
 from enrichment.days import day_of
 from enrichment.deciding import timers
 from enrichment.model import Model
-from tests.enrichment.driver import Item, Partition, in_arrival_order, in_replay_order, with_midnights
-from tests.enrichment.records import SEEDED_MODEL
+from tests.enrichment.driver import SEEDED_MODEL, WorkerLikeStream, in_arrival_order, in_replay_order
 from tests.oracles.seeded_log import make_log
 
 Document = dict[str, Any]
@@ -61,9 +61,11 @@ def test_batches_of_one_and_of_ten_thousand_give_the_same_output(
 ) -> None:
     """Changes, triggers, dead letters and last profiles, also with every state read back from its stored form."""
     items = some_log(random_seed, late)
-    whole = Partition(MODELS[name]).play(items, itertools.repeat(10_000)).by_customer()
+    whole = LocalStream(MODELS[name]).play(items, itertools.repeat(10_000)).by_customer()
     for size, stored in ((1, True), (7, False)):
-        split = Partition(MODELS[name], stored=stored).play(items, itertools.repeat(size)).by_customer()
+        split = (
+            WorkerLikeStream(MODELS[name], stored=stored).play(items, itertools.repeat(size)).by_customer()
+        )
         assert split == whole
     assert whole["changes"]
 
@@ -73,8 +75,8 @@ def test_batches_of_one_and_of_ten_thousand_give_the_same_output(
 def test_any_batch_split_gives_the_same_output(seed: int, sizes: list[int]) -> None:
     """Random logs with late records, cut at random."""
     items = some_log(seed, late=True, events=90, days=150)
-    whole = Partition(MODELS["lively"]).play(items).by_customer()
-    split = Partition(MODELS["lively"], stored=True).play(items, itertools.cycle(sizes)).by_customer()
+    whole = LocalStream(MODELS["lively"]).play(items).by_customer()
+    split = WorkerLikeStream(MODELS["lively"], stored=True).play(items, itertools.cycle(sizes)).by_customer()
     assert split == whole
 
 
@@ -89,14 +91,14 @@ def test_the_look_ahead_finds_what_looking_at_everyone_on_every_midnight_finds(
     def now_and_then(customers: list[Customer]) -> Iterable[Customer]:
         return [customer for customer in customers if rng.random() < 0.02]
 
-    lazy = Partition(MODELS[name], sweep=now_and_then).play(items)
+    lazy = WorkerLikeStream(MODELS[name], sweep=now_and_then).play(items)
     monkeypatch.setattr(
         timers,
         "_unchanged_rows",
         lambda customers, table, dwell_days: np.zeros(len(table.features), dtype=np.bool_),
     )
     monkeypatch.setattr(timers, "MIN_DAYS", 1)
-    brute = Partition(MODELS[name])
+    brute = WorkerLikeStream(MODELS[name])
 
     def all_of_them(customers: list[Customer]) -> Iterator[Customer]:
         for customer in customers:
@@ -116,6 +118,6 @@ def test_many_customers_are_scored_in_parts_without_a_difference(
 ) -> None:
     """The bound on rows at once bounds memory, and changes nothing."""
     items = some_log(random_seed, late=False, events=200)
-    whole = Partition(MODELS["default"]).play(items).by_customer()
+    whole = LocalStream(MODELS["default"]).play(items).by_customer()
     monkeypatch.setattr(timers, "MAX_ROWS", 20)
-    assert Partition(MODELS["default"]).play(items).by_customer() == whole
+    assert LocalStream(MODELS["default"]).play(items).by_customer() == whole

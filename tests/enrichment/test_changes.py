@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from ebbtide.testing.local_stream import LocalStream
+from ebbtide.testing.records import consent, engagement, erasure, model, order, refund
 from enrichment.days import format_day
 from enrichment.deciding import drivers
 from enrichment.identity import change_id
@@ -14,8 +16,7 @@ from enrichment.model import Model
 from schemas.changes import LEVELS, SegmentChange
 from schemas.profiles import DIMENSIONS, CustomerProfile
 from schemas.triggers import ReactivationTrigger
-from tests.enrichment.driver import Partition, in_arrival_order
-from tests.enrichment.records import SEEDED_MODEL, consent, engagement, erasure, model, order, refund
+from tests.enrichment.driver import SEEDED_MODEL, in_arrival_order
 from tests.enrichment.test_batches import MODELS
 from tests.oracles.seeded_log import make_log
 
@@ -23,10 +24,10 @@ Document = dict[str, Any]
 
 
 @pytest.fixture(scope="module", params=["default", "lively opt_in"])
-def played(request: pytest.FixtureRequest, random_seed: int) -> Partition:
+def played(request: pytest.FixtureRequest, random_seed: int) -> LocalStream:
     """A log with everything in it, played to its end."""
     log = make_log(random_seed, customers=12, days=600, events=700)
-    partition = Partition(MODELS[request.param]).play(in_arrival_order(log, random_seed))
+    partition = LocalStream(MODELS[request.param]).play(in_arrival_order(log, random_seed))
     today = format_day(partition.midnight_day)
     partition.take(
         order(f"{today}T01:00:00Z", customer_id="x"),
@@ -42,7 +43,7 @@ def played(request: pytest.FixtureRequest, random_seed: int) -> Partition:
     return partition
 
 
-def evaluations(partition: Partition) -> dict[tuple[str, int], list[list[Document]]]:
+def evaluations(partition: LocalStream) -> dict[tuple[str, int], list[list[Document]]]:
     """Per customer and life, the changes of one evaluation together, in order."""
     lives: dict[tuple[str, int], list[list[Document]]] = {}
     for change in partition.changes:
@@ -60,7 +61,7 @@ def evaluations(partition: Partition) -> dict[tuple[str, int], list[list[Documen
     return lives
 
 
-def test_sequences_have_no_gap_and_previous_is_the_last_current(played: Partition) -> None:
+def test_sequences_have_no_gap_and_previous_is_the_last_current(played: LocalStream) -> None:
     """From 1 in every life; in each dimension one change takes up where the last one ended."""
     assert {life for _, life in evaluations(played)} > {0}
     for life in evaluations(played).values():
@@ -73,7 +74,7 @@ def test_sequences_have_no_gap_and_previous_is_the_last_current(played: Partitio
             current[change["dimension"]] = change["current"]
 
 
-def test_change_ids_are_unique_and_functions_of_what_they_identify(played: Partition) -> None:
+def test_change_ids_are_unique_and_functions_of_what_they_identify(played: LocalStream) -> None:
     """Namespace, customer, life, dimension and sequence."""
     ids = [change["change_id"] for change in played.changes]
     assert len(set(ids)) == len(ids) > 30
@@ -95,7 +96,7 @@ def test_ids_of_other_namespaces_and_of_ids_that_run_together_differ() -> None:
     assert len(ids) == 6
 
 
-def test_changes_of_one_evaluation_come_in_order_and_share_their_baseline(played: Partition) -> None:
+def test_changes_of_one_evaluation_come_in_order_and_share_their_baseline(played: LocalStream) -> None:
     """Segment, tier, lifecycle; `previous_scores` are the scores of the last evaluation that brought a change."""
     for life in evaluations(played).values():
         baseline: Document = dict.fromkeys(("business", "engagement", "cost", "potential", "value"))
@@ -106,7 +107,7 @@ def test_changes_of_one_evaluation_come_in_order_and_share_their_baseline(played
             baseline = changes[0]["scores"]
 
 
-def test_direction_follows_from_the_levels(played: Partition) -> None:
+def test_direction_follows_from_the_levels(played: LocalStream) -> None:
     """`entered` from null, `left` to null, else by the place from the top; who enters or leaves does so in all."""
     seen = set()
     for life in evaluations(played).values():
@@ -125,7 +126,7 @@ def test_direction_follows_from_the_levels(played: Partition) -> None:
     assert seen == {"entered", "left", "upgrade", "downgrade"}
 
 
-def test_listed_drivers_are_large_enough_and_the_largest_comes_first(played: Partition) -> None:
+def test_listed_drivers_are_large_enough_and_the_largest_comes_first(played: LocalStream) -> None:
     """At least 0.05 points of value either way."""
     for change in played.changes:
         effects = [abs(driver["effect_on_value"]) for driver in change["reason"]["drivers"]]
@@ -137,7 +138,7 @@ def test_all_effects_add_up_to_the_change_in_value(random_seed: int, monkeypatch
     """With no effect too small to be listed; oracle: `value` less the value of `previous_scores`."""
     monkeypatch.setattr(drivers, "MIN_LISTED_EFFECT", 0.0)
     log = make_log(random_seed, customers=6, days=400, events=250)
-    partition = Partition(MODELS["lively"]).play(in_arrival_order(log, random_seed))
+    partition = LocalStream(MODELS["lively"]).play(in_arrival_order(log, random_seed))
     moved = [change for change in partition.changes if change["direction"] in ("upgrade", "downgrade")]
     assert moved
     for change in moved:
@@ -147,7 +148,7 @@ def test_all_effects_add_up_to_the_change_in_value(random_seed: int, monkeypatch
         )
 
 
-def test_everything_published_is_as_the_schemas_say(played: Partition) -> None:
+def test_everything_published_is_as_the_schemas_say(played: LocalStream) -> None:
     """Changes, triggers and profiles: every key, in its order, of its type; nothing is NaN."""
     for change in played.changes:
         assert list(SegmentChange.model_validate(change).model_dump()) == list(change)
@@ -161,7 +162,7 @@ def test_everything_published_is_as_the_schemas_say(played: Partition) -> None:
 
 def test_a_profile_comes_with_every_change_and_with_the_first_event_of_a_utc_day() -> None:
     """A second event of a day that changes nothing brings none."""
-    partition = Partition(model())
+    partition = LocalStream(model())
     partition.take(engagement("opened", "2025-01-01T08:00:00Z", channel="email"))
     partition.take(engagement("opened", "2025-01-01T09:00:00Z", channel="email"))
     partition.take(engagement("opened", "2025-01-02T00:00:00Z", channel="email"))
@@ -180,7 +181,7 @@ def triggers_of(changes: list[Document]) -> set[tuple[str, str | None]]:
 
 def test_a_record_of_the_day_of_as_of_is_an_event_and_an_earlier_one_a_correction() -> None:
     """By the UTC day, not by the instant."""
-    partition = Partition(model(hysteresis={"dwell_days": 0}))
+    partition = LocalStream(model(hysteresis={"dwell_days": 0}))
     first = order("2025-01-10T12:00:00Z", "10.00")
     assert triggers_of(partition.take(first)) == {("event", first.event_id)}
     earlier_today = order("2025-01-10T00:00:00Z", "400.00")
@@ -191,7 +192,7 @@ def test_a_record_of_the_day_of_as_of_is_an_event_and_an_earlier_one_a_correctio
 
 def test_after_a_midnight_a_record_from_before_it_is_a_correction() -> None:
     """`as_of` is the midnight then."""
-    partition = Partition(model())
+    partition = LocalStream(model())
     partition.pass_midnight("2025-01-11")
     late = order("2025-01-10", "10.00")
     changes = partition.take(late)
@@ -201,7 +202,7 @@ def test_after_a_midnight_a_record_from_before_it_is_a_correction() -> None:
 
 def test_consent_comes_before_correction_and_erasure_before_consent() -> None:
     """Of several triggers that apply, the first of the contract's list is named."""
-    partition = Partition(model())
+    partition = LocalStream(model())
     partition.take(order("2025-01-10"))
     denied = consent("2025-01-05", "profiling", False)
     assert triggers_of(partition.take(denied)) == {("consent", denied.event_id)}
@@ -214,7 +215,7 @@ def test_consent_comes_before_correction_and_erasure_before_consent() -> None:
 
 def test_a_new_model_moves_customers_as_of_now_and_is_the_one_driver() -> None:
     """No event is named; the effect is the change in value."""
-    partition = Partition(model())
+    partition = LocalStream(model())
     partition.take(*(order(f"2024-{month:02d}-01", "60.00") for month in range(1, 7)))
     partition.pass_midnight("2024-06-10")
     before = partition.profile()["scores"]["value"]
@@ -246,7 +247,7 @@ def test_a_new_model_moves_customers_as_of_now_and_is_the_one_driver() -> None:
 
 def test_a_model_that_asks_for_consent_first_lets_everyone_leave() -> None:
     """From opt-out to opt-in without a grant: `left`, and engagement is deleted."""
-    partition = Partition(model())
+    partition = LocalStream(model())
     partition.take(order("2025-01-01"), engagement("opened", "2025-01-02", channel="email"))
     partition.restart(model(version="2", profiling="opt_in"))
     changes = partition.pass_midnight("2025-01-03")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from scipy.integrate import quad
 
+from ebbtide.testing.records import model
 from enrichment.scoring.scores import Scored, score
 from tests.enrichment.calibration.histories import orders, snapshots
-from tests.enrichment.records import model
 
 HISTORY = orders({"a": [(0, 40.0), (20, 60.0), (50, 50.0)], "b": [(30, 25.0)]})
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from ebbtide.testing.local_stream import LocalStream
+from ebbtide.testing.records import model, order
 from enrichment.lifetime.empirical_hazard import EmpiricalHazard
 from enrichment.lifetime.lifetime_value import Floats, predict
-from tests.enrichment.driver import Partition
-from tests.enrichment.records import model, order
 
 STEADY = EmpiricalHazard(
     typical_gap=4.0,
@@ -164,7 +164,7 @@ def test_parameters_that_cannot_be_are_refused_by_name(changed: dict[str, Any], 
 
 def test_a_profile_is_scored_by_the_empirical_hazard_of_its_model() -> None:
     """Oracle: `predict` on the customer's purchase days, times in weeks, rounded to six decimals."""
-    partition = Partition(model(lifetime_value={"purchases": PARAMETERS}))
+    partition = LocalStream(model(lifetime_value={"purchases": PARAMETERS}))
     partition.take(order("2025-01-01"), order("2025-01-15"), order("2025-02-05"))
     partition.pass_midnight("2025-03-12")
     traits = partition.profile()["traits"]

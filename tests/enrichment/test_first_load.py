@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
+from ebbtide.testing.records import event_of
 from enrichment.customer.customer import Customer, empty_state
 from enrichment.customer.decision import NO_DWELL_DAY
 from enrichment.days import day_of, format_time, midnight_us
@@ -17,7 +18,7 @@ from enrichment.model import Model
 from schemas.events import Event
 from schemas.topics import INPUT_TOPICS, InputTopic
 from streams.replay.replay import NAMESPACE, replay
-from tests.enrichment.records import SEEDED_MODEL, event_of
+from tests.enrichment.driver import SEEDED_MODEL
 from tests.oracles.seeded_log import SeededLog, make_log
 
 NO_HYSTERESIS = {"score_margin": 0, "churn_risk_margin": 0, "dwell_days": 0}

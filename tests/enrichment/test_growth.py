@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ebbtide.testing.records import model, order
 from enrichment.model import METRICS
 from enrichment.scoring.scores import score
 from tests.enrichment.calibration.snapshots import snapshots
-from tests.enrichment.records import model, order
 
 
 def growth(*orders: tuple[str, str], on: str) -> float:

@@ -9,6 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from ebbtide.testing.local_stream import LocalStream
+from ebbtide.testing.records import consent, day, engagement, event_of, model, order, purchase, refund
 from enrichment.customer import orders
 from enrichment.customer.customer import Customer, empty_state
 from enrichment.customer.orders import Refund
@@ -18,8 +20,7 @@ from enrichment.deciding.results import Results
 from streams.state.changelog import changelog_records
 from streams.state.codec import decode, encode
 from streams.worker.outputs import OutputWriter
-from tests.enrichment.driver import Partition
-from tests.enrichment.records import consent, day, engagement, event_of, model, order, purchase, refund
+from tests.enrichment.driver import WorkerLikeStream
 from tests.oracles.recount import read_log, recount
 
 MAX_RECORD_BYTES = 1_000_000
@@ -72,7 +73,7 @@ class Greedy:
         }
 
 
-def published(partition: Partition, results: Results) -> list[int]:
+def published(partition: LocalStream, results: Results) -> list[int]:
     """The bytes of each record that a step would publish, its key and headers too."""
     writer = OutputWriter("n" * 200)
     records = [writer.change(change) for change in results.changes]
@@ -89,7 +90,7 @@ def published(partition: Partition, results: Results) -> list[int]:
 def test_no_sequence_of_records_outgrows_a_published_record(random_seed: int) -> None:
     """Long texts of wide characters in all fields, thousands of them; every published record stays below 1 MB."""
     greedy = Greedy(random_seed)
-    partition = Partition(model(hysteresis={"dwell_days": 0}))
+    partition = LocalStream(model(hysteresis={"dwell_days": 0}))
     partition.customers[greedy.customer] = Customer(greedy.customer, empty_state(), partition.model)
     largest = 0
     for number in range(60):
@@ -108,7 +109,7 @@ def test_no_sequence_of_records_outgrows_a_published_record(random_seed: int) ->
 
 def test_purposes_are_limited_like_attributes() -> None:
     """20,000 consents with distinct long purposes: what 64 KiB hold is taken, the rest is `OutOfRange`."""
-    partition = Partition(model())
+    partition = LocalStream(model())
     purposes = [f"{number:05}".ljust(128, "x") for number in range(20_000)]
     for start in range(0, len(purposes), 5_000):
         partition.take(
@@ -125,7 +126,7 @@ def test_purposes_are_limited_like_attributes() -> None:
 
 def test_consents_to_purposes_that_are_held_are_never_refused() -> None:
     """Nor is one to profiling, however much is held: a denial must always get through."""
-    partition = Partition(model())
+    partition = LocalStream(model())
     purposes = [f"{number:05}".ljust(128, "\x01") for number in range(200)]
     partition.take(*(consent("2025-01-01", purpose, True, event_id=purpose) for purpose in purposes))
     refused = {event_id for _, event_id, _ in partition.dead_letters}
@@ -141,7 +142,7 @@ def test_consents_to_purposes_that_are_held_are_never_refused() -> None:
 
 def test_a_state_that_holds_more_purposes_than_allowed_is_read_and_goes_on() -> None:
     """One from before there was a limit: what it holds may change, and nothing is added."""
-    partition = Partition(model(), stored=True)
+    partition = WorkerLikeStream(model(), stored=True)
     partition.take(consent("2025-01-01", "email", True))
     held = partition.customers["c"].state.consent.latest
     held.update({f"{number:05}".ljust(128, "x"): held["email"] for number in range(1_000)})
@@ -178,7 +179,7 @@ REFUNDED = {"rates": {"EUR": "1.10"}}
 def test_many_refunds_of_one_order_come_to_what_a_recount_finds() -> None:
     """2,000 of them, held as one per day and currency; oracle: pandas."""
     records = many_refunds(2_000)
-    partition = Partition(model(**REFUNDED), stored=True)
+    partition = WorkerLikeStream(model(**REFUNDED), stored=True)
     for start in range(0, len(records), 500):
         partition.take(*(event_of("purchases", record) for record in records[start : start + 500]))
     expected = recount(read_log(records), partition.model.model_dump(mode="json"))
@@ -201,13 +202,13 @@ def test_each_of_many_refunds_costs_the_same(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(orders, "_contributions", counting)
     records = many_refunds(2_000)
-    Partition(model(**REFUNDED)).take(*(event_of("purchases", record) for record in records))
+    LocalStream(model(**REFUNDED)).take(*(event_of("purchases", record) for record in records))
     assert parts < 12 * len(records)
 
 
 def test_refunds_of_a_state_from_before_they_were_counted_are_one_record_each() -> None:
     """Such a refund has seven fields; more of its day are added to it."""
-    partition = Partition(model())
+    partition = LocalStream(model())
     partition.take(order("2025-01-01", "50", "o"), refund("2025-01-02", "o", "1", event_id="a"))
     (entry,) = partition.customers["c"].state.orders.entries.values()
     seven = msgspec.to_builtins(entry.refunds[0])[:7]
@@ -228,7 +229,7 @@ def test_an_amount_that_no_state_can_hold_is_out_of_range(total: str, reason: st
     refused = check_against_model(event, poor)
     assert (refused and refused.reason) == reason
     if reason is None:
-        partition = Partition(poor, stored=True)
+        partition = WorkerLikeStream(poor, stored=True)
         partition.take(
             event, *(refund("2025-01-02", "o", total, currency="IRR", event_id=f"{n}") for n in range(3))
         )
@@ -239,7 +240,7 @@ def test_an_amount_that_no_state_can_hold_is_out_of_range(total: str, reason: st
 def test_grants_of_profiling_are_kept_in_order_whatever_comes_when(random_seed: int) -> None:
     """Oracle: all records sorted, from the latest denial on."""
     rng = random.Random(random_seed)
-    partition = Partition(model())
+    partition = LocalStream(model())
     events = [
         consent(f"2025-01-{rng.randint(1, 28):02}", "profiling", rng.random() < 0.8, event_id=f"{number}")
         for number in range(60)
@@ -255,7 +256,7 @@ def test_grants_of_profiling_are_kept_in_order_whatever_comes_when(random_seed: 
 
 def test_many_engagements_and_updates_are_held_by_day() -> None:
     """A thousand touches of one day are one bucket, a thousand updates of one order one version."""
-    partition = Partition(model())
+    partition = LocalStream(model())
     partition.take(
         *(engagement("opened", "2025-01-01", event_id=f"e{number}") for number in range(1_000)),
         order("2025-01-01", "1", "o"),

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
+from ebbtide.testing.local_stream import LocalStream, with_midnights
+from ebbtide.testing.records import consent, day, engagement, model, order
 from enrichment.deciding import timers
 from enrichment.deciding.long_silence import LEAST_DAYS
 from enrichment.model import Model
 from enrichment.scoring.features import build_features
-from tests.enrichment.driver import Partition, in_replay_order, with_midnights
-from tests.enrichment.records import SEEDED_MODEL, consent, day, engagement, model, order
+from tests.enrichment.driver import SEEDED_MODEL, WorkerLikeStream, in_replay_order
 from tests.oracles.seeded_log import make_log
 
 NEVER = 10**9
@@ -41,10 +42,10 @@ def seeded(changes: dict[str, Any]) -> Model:
     return Model.model_validate(document)
 
 
-def silent(changes: dict[str, Any], seed: int, until: str) -> Partition:
+def silent(changes: dict[str, Any], seed: int, until: str) -> LocalStream:
     """A log of 200 days, and then nothing but time."""
     log = make_log(seed, customers=6, days=200, events=120)
-    partition = Partition(seeded(changes), stored=True)
+    partition = WorkerLikeStream(seeded(changes), stored=True)
     partition.play(with_midnights(in_replay_order(log)))
     partition.pass_midnight(until)
     return partition
@@ -80,7 +81,7 @@ def test_midnights_on_which_nothing_can_happen_are_not_walked(monkeypatch: pytes
         return build_features(snapshots, snapshot_at, days, by)
 
     monkeypatch.setattr("enrichment.scoring.evaluate.build_features", counting)
-    partition = Partition(model())
+    partition = LocalStream(model())
     partition.take(order("2025-01-09"))
     partition.pass_midnight("9999-12-31")
     assert partition.changes[-1]["as_of"] < "2027"
@@ -92,7 +93,7 @@ def test_the_end_of_a_consent_is_not_passed_over(monkeypatch: pytest.MonkeyPatch
     found = []
     for least_days in (LEAST_DAYS, NEVER):
         monkeypatch.setattr(timers, "LEAST_DAYS", least_days)
-        partition = Partition(model(profiling="opt_in"))
+        partition = LocalStream(model(profiling="opt_in"))
         partition.take(
             consent("2025-01-09", "profiling", True, expires_at="2035-03-01T12:00:00Z"),
             consent("2025-01-09", "email", True, expires_at="2031-03-01T12:00:00Z"),

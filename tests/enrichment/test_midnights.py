@@ -13,6 +13,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from ebbtide.testing.local_stream import Document, LocalStream
+from ebbtide.testing.records import consent, day, engagement, erasure, model, order
 from enrichment.customer.customer import Customer
 from enrichment.days import day_of, midnight_us
 from enrichment.deciding.changes import Cause
@@ -21,8 +23,7 @@ from enrichment.model import Model
 from enrichment.scoring.evaluate import Table, evaluate
 from schemas.events import Event
 from streams.state.codec import encode
-from tests.enrichment.driver import Document, Partition
-from tests.enrichment.records import consent, day, engagement, erasure, model, order
+from tests.enrichment.driver import WorkerLikeStream
 from tests.enrichment.test_batches import LIVELY
 from tests.enrichment.test_batches import MODELS as OTHERS
 
@@ -35,7 +36,7 @@ STARTS = ["2023-12-20", "2024-01-30", "2024-12-05", "2025-01-15", "2027-11-20", 
 """29 February 2024 and 2028, one that is none (2025, 2100), and ends of years lie in the days that follow."""
 
 
-class EveryMidnight(Partition):
+class EveryMidnight(LocalStream):
     """Brute force: everyone is evaluated on every midnight, one row at a time, with no due day and no look ahead."""
 
     def __init__(self, chosen: Model) -> None:
@@ -131,7 +132,7 @@ def lives(draw: st.DrawFn) -> Life:
     return Life(day(start), events, before, after, changes_on)
 
 
-def live(partition: Partition, life: Life) -> dict[str, Any]:
+def live(partition: LocalStream, life: Life) -> dict[str, Any]:
     """Every midnight in order, with the events of the day after it; gives everything published."""
     waiting = list(life.events)
     for number in range(BUSY_DAYS + SILENT_DAYS):
@@ -160,13 +161,15 @@ def test_sweeps_give_what_looking_at_everyone_on_every_midnight_gives(life: Life
 
     model_before = MODELS[life.before]
     everything = live(EveryMidnight(model_before), life)
-    assert live(Partition(model_before, stored=True, sweep=now_and_then), life) == everything
-    assert live(Partition(model_before, stored=True, stale=True, sweep=now_and_then), life) == everything
+    assert live(WorkerLikeStream(model_before, stored=True, sweep=now_and_then), life) == everything
+    assert (
+        live(WorkerLikeStream(model_before, stored=True, stale=True, sweep=now_and_then), life) == everything
+    )
 
 
 def test_who_is_put_off_is_not_touched() -> None:
     """A quiet customer's state stays as it is, but for the day; on the day of a change it is the other way round."""
-    partition = Partition(MODELS["lively"])
+    partition = LocalStream(MODELS["lively"])
     partition.pass_midnight("2024-02-01")
     partition.take(order("2024-02-01", "90.00"))
     seen = set()
@@ -211,7 +214,7 @@ def test_brute_force_is_no_empty_oracle() -> None:
 def test_days_are_those_of_the_calendar(ordered_on: str, ends_on: str, late: bool) -> None:
     """A customer is new for 30 days after the first order; oracle: a calendar, with its leap days and years' ends."""
     assert date.fromisoformat(ordered_on) + timedelta(days=31) == date.fromisoformat(ends_on)
-    partition = Partition(
+    partition = LocalStream(
         model(
             lifecycle={"at_risk_churn_risk": 1, "lapsed_churn_risk": 1, "new_days": 30},
             hysteresis={"dwell_days": 60, "churn_risk_margin": 0},

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import yaml
 
+from ebbtide.testing.records import DEFAULT_MODEL, model
 from enrichment.model import METRIC_GROUPS, METRICS, Model, ModelError, load_model, parse_model
-from tests.enrichment.records import DEFAULT_MODEL, model
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:

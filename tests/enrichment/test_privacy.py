@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import pytest
 
+from ebbtide.testing.local_stream import LocalStream
+from ebbtide.testing.records import consent, day, engagement, erasure, model, order
 from enrichment.customer.customer import empty_state
 from enrichment.customer.engagement import EngagementState
 from enrichment.days import midnight_us
 from schemas.profiles import SCORE_NAMES, TRAIT_NAMES
-from tests.enrichment.driver import Partition, through_storage
-from tests.enrichment.records import consent, day, engagement, erasure, model, order
+from tests.enrichment.driver import WorkerLikeStream, through_storage
 
 NO_SCORES = dict.fromkeys(SCORE_NAMES)
 NO_TRAITS = dict.fromkeys(TRAIT_NAMES)
 
 
-def denied_partition() -> Partition:
+def denied_partition() -> LocalStream:
     """A customer with orders, engagement and an email grant, who then denies profiling on January 10."""
-    partition = Partition(model())
+    partition = LocalStream(model())
     partition.take(
         order("2025-01-01", attributes={"region": "north"}),
         engagement("opened", "2025-01-02", channel="email", attributes={"vertical": "retail"}),
@@ -105,7 +106,7 @@ def test_a_denial_that_becomes_known_late_deletes_only_what_is_dated_before_its_
         engagement("declared", "2025-01-12", declared={"size": "large"}, attributes={"region": "north"}),
     ]
     denial = consent("2025-01-05", "profiling", False)
-    early, late = Partition(model()), Partition(model())
+    early, late = LocalStream(model()), LocalStream(model())
     early.take(denial, *records)
     late.take(*records, denial)
     traits = late.profile()["traits"]
@@ -116,7 +117,7 @@ def test_a_denial_that_becomes_known_late_deletes_only_what_is_dated_before_its_
 @pytest.mark.parametrize("kept", [0, 60_000])
 def test_what_a_consent_carries_is_no_reason_to_refuse_it(kept: int) -> None:
     """Beside 60,000 bytes its attributes do not fit and are left out; it holds all the same. So does an erasure."""
-    partition = Partition(model())
+    partition = LocalStream(model())
     partition.take(order("2025-01-01", attributes={"note": "x" * kept}))
     partition.take(consent("2025-01-02", "email", False, attributes={"reason": "y" * 6_000}))
     assert partition.profile()["consents"] == {"email": False, "profiling": True}
@@ -129,7 +130,7 @@ def test_what_a_consent_carries_is_no_reason_to_refuse_it(kept: int) -> None:
 def test_at_the_same_time_denial_wins() -> None:
     """Whichever comes first, and whatever their ids."""
     for first, second in ((True, False), (False, True)):
-        partition = Partition(model())
+        partition = LocalStream(model())
         partition.take(order("2025-01-01"))
         partition.take(
             consent("2025-01-02", "profiling", first, event_id="b"),
@@ -142,7 +143,7 @@ def test_at_the_same_time_denial_wins() -> None:
 
 def test_the_latest_consent_of_a_purpose_wins_whenever_it_comes() -> None:
     """By `occurred_at`; consents are never too late."""
-    partition = Partition(model())
+    partition = LocalStream(model())
     partition.take(order("2025-01-01"), consent("2025-01-03", "email", False))
     partition.take(consent("2015-01-02", "email", True), consent("2015-01-02", "sms", True))
     assert partition.profile()["consents"] == {"email": False, "profiling": True, "sms": True}
@@ -152,7 +153,7 @@ def test_the_latest_consent_of_a_purpose_wins_whenever_it_comes() -> None:
 @pytest.mark.parametrize("expires_at", ["2025-03-09T00:00:00Z", "2025-03-09T17:30:00Z"])
 def test_a_grant_with_an_end_returns_to_the_default_at_the_midnight_after_it(expires_at: str) -> None:
     """A channel is not permitted then; also where the end is a midnight itself, it is the next one."""
-    partition = Partition(model())
+    partition = LocalStream(model())
     partition.take(order("2025-03-01"), consent("2025-03-02", "email", True, expires_at=expires_at))
     partition.pass_midnight("2025-03-09")
     assert partition.profile()["consents"]["email"] is True
@@ -162,7 +163,7 @@ def test_a_grant_with_an_end_returns_to_the_default_at_the_midnight_after_it(exp
 
 def test_channels_need_an_explicit_grant() -> None:
     """Nothing said is nothing permitted; purposes that are no channels are no permissions."""
-    partition = Partition(model(other_purposes=["analytics"]))
+    partition = LocalStream(model(other_purposes=["analytics"]))
     partition.take(
         consent("2025-01-01", "sms", True),
         consent("2025-01-01", "post", False),
@@ -175,7 +176,7 @@ def test_channels_need_an_explicit_grant() -> None:
 
 def test_under_opt_in_a_customer_enters_with_the_grant() -> None:
     """Before it there is a profile without scores, and no engagement is kept."""
-    partition = Partition(model(profiling="opt_in"))
+    partition = LocalStream(model(profiling="opt_in"))
     partition.take(order("2025-01-01"), engagement("opened", "2025-01-01", channel="email"))
     assert not partition.changes
     assert partition.profile()["scores"] == NO_SCORES
@@ -186,7 +187,7 @@ def test_under_opt_in_a_customer_enters_with_the_grant() -> None:
 
 def test_under_opt_in_a_grant_that_runs_out_lets_the_customer_leave_at_the_midnight_after_it() -> None:
     """With trigger `consent` and no event; the profile published then shows no engagement any more."""
-    partition = Partition(model(profiling="opt_in"))
+    partition = LocalStream(model(profiling="opt_in"))
     partition.take(
         consent("2025-01-01", "profiling", True, expires_at="2025-01-10T08:00:00Z"),
         order("2025-01-01T13:00:00Z"),
@@ -207,7 +208,7 @@ def test_under_opt_in_a_grant_that_runs_out_lets_the_customer_leave_at_the_midni
 
 def test_under_opt_in_engagement_goes_also_where_a_record_is_ahead_of_the_midnight() -> None:
     """A record dated after the end of the grant moves `as_of` past it before the midnight has passed."""
-    partition = Partition(model(profiling="opt_in"))
+    partition = LocalStream(model(profiling="opt_in"))
     partition.take(
         consent("2025-01-01", "profiling", True, expires_at="2025-01-10T08:00:00Z"),
         engagement("opened", "2025-01-10T20:00:00Z", channel="web"),
@@ -221,7 +222,7 @@ def test_under_opt_in_engagement_goes_also_where_a_record_is_ahead_of_the_midnig
 
 def test_an_erasure_ends_a_life_with_three_changes_and_a_tombstone() -> None:
     """Trigger `erasure`, nothing permitted, scores and traits null."""
-    partition = Partition(model())
+    partition = LocalStream(model())
     partition.take(order("2025-01-01"), consent("2025-01-02", "email", True))
     last = partition.changes[-1]["sequence"]
     gone = erasure("2025-01-05")
@@ -240,7 +241,7 @@ def test_an_erasure_ends_a_life_with_three_changes_and_a_tombstone() -> None:
 
 def test_records_dated_up_to_an_erasure_are_dropped_and_later_ones_start_a_new_life() -> None:
     """Sequence restarts at 1, `life` counts the erasures, and ids differ from those of the life before."""
-    partition = Partition(model())
+    partition = LocalStream(model())
     partition.take(order("2025-01-01", "99.00", "a"))
     first_life = {change["change_id"] for change in partition.changes}
     partition.take(erasure("2025-01-05T12:00:00Z"))
@@ -265,7 +266,7 @@ def test_records_dated_up_to_an_erasure_are_dropped_and_later_ones_start_a_new_l
 
 def test_a_record_sent_again_after_an_erasure_is_dropped_and_an_id_may_be_used_again() -> None:
     """The ids of the old life are forgotten with it; its records are known by their time."""
-    partition = Partition(model())
+    partition = LocalStream(model())
     old = order("2025-01-01", event_id="e-1")
     partition.take(old, erasure("2025-01-05"))
     partition.take(old, order("2025-01-06", "7.00", event_id="e-1"))
@@ -276,7 +277,7 @@ def test_a_record_sent_again_after_an_erasure_is_dropped_and_an_id_may_be_used_a
 def test_an_erasure_within_a_batch_separates_two_lives() -> None:
     """Before, erasure and after in one batch: the same as one by one."""
     events = [order("2025-01-01"), erasure("2025-01-02"), order("2025-01-03"), erasure("2025-01-04")]
-    together, apart = Partition(model()), Partition(model(), stored=True)
+    together, apart = WorkerLikeStream(model()), WorkerLikeStream(model(), stored=True)
     together.take(*events)
     for event in events:
         apart.take(event)
@@ -295,7 +296,7 @@ def test_nothing_of_an_erased_customer_is_left_in_the_stored_state() -> None:
 
 def test_under_opt_in_the_time_between_two_grants_is_a_denied_period() -> None:
     """After the second grant, engagement dated between the two is not kept, nor what was before."""
-    partition = Partition(model(profiling="opt_in"))
+    partition = LocalStream(model(profiling="opt_in"))
     partition.take(
         consent("2025-01-01", "profiling", True, expires_at="2025-01-10T08:00:00Z"),
         engagement("opened", "2025-01-09", channel="sms"),
@@ -312,7 +313,7 @@ def test_under_opt_in_the_time_between_two_grants_is_a_denied_period() -> None:
 
 def test_under_opt_in_a_grant_before_the_last_one_has_run_out_goes_on_with_it() -> None:
     """There is no denied period between the two: engagement stays, until the second runs out."""
-    partition = Partition(model(profiling="opt_in"))
+    partition = LocalStream(model(profiling="opt_in"))
     partition.take(
         consent("2025-01-01", "profiling", True, expires_at="2025-01-10T08:00:00Z"),
         engagement("opened", "2025-01-09", channel="sms"),
@@ -327,7 +328,7 @@ def test_under_opt_in_a_grant_before_the_last_one_has_run_out_goes_on_with_it() 
 @pytest.mark.parametrize(("today", "permissions"), [("2025-01-19", ["email"]), ("2025-01-20", [])])
 def test_a_grant_that_expires_holds_on_the_whole_of_its_last_day(today: str, permissions: list[str]) -> None:
     """It returns to the default at the midnight after `expires_at`, and what is published that day says so."""
-    partition = Partition(model())
+    partition = LocalStream(model())
     partition.take(consent("2025-01-04", "email", True, expires_at="2025-01-19T00:00:00Z"))
     changes = partition.take(order(today))
     assert changes

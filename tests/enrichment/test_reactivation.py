@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
+from ebbtide.testing.local_stream import LocalStream
+from ebbtide.testing.records import cancellation, consent, day, engagement, model, order, refund
 from enrichment.days import format_day
 from enrichment.deciding.reactivation import group_of
 from enrichment.model import Model
 from schemas.events import Event
 from schemas.triggers import ReactivationTrigger
-from tests.enrichment.driver import Partition, through_storage
-from tests.enrichment.records import cancellation, consent, day, engagement, model, order, refund
+from tests.enrichment.driver import through_storage
 
 DELAYS = {"high": 10, "medium": 10, "emerging": 10, "low": 10, "prospect": 10}
 
@@ -27,16 +28,16 @@ def plain_model(**overrides: Any) -> Model:
     )
 
 
-def slipping(rules: Model, *more: Event) -> Partition:
+def slipping(rules: Model, *more: Event) -> LocalStream:
     """A customer of five orders who then does nothing; the first slip is on 2024-06-26, to `medium`."""
-    partition = Partition(rules)
+    partition = LocalStream(rules)
     partition.take(consent("2024-01-01", "email", True), consent("2024-01-01", "sms", True), *more)
     for date in ("2024-01-05", "2024-02-05", "2024-03-05", "2024-04-05", "2024-05-01"):
         partition.take(order(date, "60.00"))
     return partition
 
 
-def first_slip(partition: Partition) -> dict[str, Any]:
+def first_slip(partition: LocalStream) -> dict[str, Any]:
     """Pass midnights up to the first downgrade of segment or lifecycle."""
     for today in range(day("2024-05-02"), day("2025-05-01")):
         for change in partition.pass_midnight(today):
@@ -190,7 +191,7 @@ def test_the_delay_is_longer_for_long_tenure_and_shorter_for_who_engaged_lately(
 def test_a_setting_widens_what_starts_one(triggers: list[str], starts: bool) -> None:
     """A downgrade by a correction (a refund of yesterday) starts none unless the model says so."""
     rules = model(reactivation={"triggers": triggers, "control_share": 0}, hysteresis={"dwell_days": 0})
-    partition = Partition(rules)
+    partition = LocalStream(rules)
     partition.take(consent("2025-01-01", "email", True), order("2025-01-01", "20.00", "small"))
     partition.take(order("2025-01-02", "900.00", "large"), order("2025-01-03", "900.00", "huge"))
     partition.pass_midnight("2025-01-05")

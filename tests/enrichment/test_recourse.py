@@ -7,14 +7,14 @@ from typing import Any
 import msgspec
 import pytest
 
+from ebbtide.testing.local_stream import Document, LocalStream
+from ebbtide.testing.records import consent, day, engagement, model, order
 from enrichment.days import DAY_US, format_day, midnight_us
 from enrichment.insight.recourse import recourse
 from enrichment.model import Model
 from enrichment.scoring.standing import LIFECYCLE, SEGMENT, TIER
 from schemas.events import Event
 from schemas.profiles import DIMENSIONS, Dimension
-from tests.enrichment.driver import Document, Partition
-from tests.enrichment.records import consent, day, engagement, model, order
 
 TODAY = "2024-12-31"
 NO_DWELL = {"hysteresis": {"dwell_days": 0}}
@@ -26,9 +26,9 @@ REGULAR = tuple(f"2024-{month:02d}-10" for month in range(2, 12))
 
 def customer_with(
     *events: Event, used: Model | None = None, amount: str = "6.00", dates: tuple[str, ...] = REGULAR
-) -> Partition:
+) -> LocalStream:
     """A customer with an order on each of these days and other records, at the midnight of TODAY."""
-    partition = Partition(used or model(**NO_DWELL))
+    partition = LocalStream(used or model(**NO_DWELL))
     dated = [*(order(date, amount) for date in dates), *events]
     for event in sorted(dated, key=lambda event: event.occurred_at_us):
         partition.pass_midnight(event.occurred_at_us // DAY_US)
@@ -37,7 +37,7 @@ def customer_with(
     return partition
 
 
-def ways(partition: Partition) -> Document:
+def ways(partition: LocalStream) -> Document:
     """What would move the customer up, as of the last midnight."""
     customer = partition.customers["c"]
     found = recourse(customer, customer.as_of_us(midnight_us(partition.midnight_day)), partition.model)
@@ -51,7 +51,7 @@ def only(found: list[Document], **told: Any) -> Document:
     return entry
 
 
-def live_on(partition: Partition, events: list[Event]) -> tuple[str | None, ...]:
+def live_on(partition: LocalStream, events: list[Event]) -> tuple[str | None, ...]:
     """The stream's standing after these records, each on its day."""
     for event in events:
         partition.pass_midnight(event.occurred_at_us // DAY_US)
@@ -157,7 +157,7 @@ def test_so_many_orders_as_are_said_to_be_enough_are_enough() -> None:
 
 def test_an_order_is_tried_with_the_margin_that_the_customer_had_so_far() -> None:
     """Five sixths of the price, where the model would say 30%; oracle: the stream with such an order."""
-    fresh = Partition(model(**NO_DWELL))
+    fresh = LocalStream(model(**NO_DWELL))
     for date in REGULAR[:4]:
         fresh.pass_midnight(date)
         fresh.take(order(date, "6.00", cost_of_goods="1.00"))
@@ -172,7 +172,7 @@ def test_a_margin_that_is_said_to_be_enough_is_enough() -> None:
     partition = customer_with(used=PLAIN)
     change = only(ways(partition)["segment"]["changes"], metric="margin_365d")
     margin_rate = change["to"] / (6.0 * len(REGULAR))
-    better = Partition(PLAIN)
+    better = LocalStream(PLAIN)
     for date in REGULAR:
         better.pass_midnight(date)
         better.take(order(date, "6.00", cost_of_goods=f"{6 * (1 - margin_rate):.6f}"))
@@ -219,7 +219,7 @@ def test_a_prospect_is_told_of_a_first_order_of_the_value_that_the_model_expects
     assert action["customer_lifetime_value_365d"]["with"] > 0
 
 
-def orders_told(partition: Partition) -> list[Document]:
+def orders_told(partition: LocalStream) -> list[Document]:
     """The orders that would move the customer up in any dimension."""
     return [
         action for way in ways(partition).values() for action in way["actions"] if action["action"] == "order"
@@ -229,7 +229,7 @@ def orders_told(partition: Partition) -> list[Document]:
 def test_an_order_that_would_be_refused_is_not_told_of() -> None:
     """Three orders of a day, of 4 × 10⁸ each, come to 1.2 × 10⁹ a purchase day, and an order may have 10⁹."""
     for total, told in (("300000000.00", {"900000000.00"}), ("400000000.00", set())):
-        partition = Partition(PLAIN)
+        partition = LocalStream(PLAIN)
         partition.pass_midnight("2022-01-10")
         partition.take(order("2022-01-10"))
         partition.pass_midnight("2022-01-11")

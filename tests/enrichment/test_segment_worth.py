@@ -5,18 +5,18 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
+from ebbtide.testing.local_stream import LocalStream
+from ebbtide.testing.records import consent, day, engagement, model, order
 from enrichment.days import midnight_us
 from enrichment.insight.segment_worth import expected_worth, later_worth, with_differences
 from enrichment.model import Calibration, SegmentWorth
-from tests.enrichment.driver import Partition
-from tests.enrichment.records import consent, day, engagement, model, order
 
 TODAY = "2024-12-31"
 
 
-def town() -> Partition:
+def town() -> LocalStream:
     """Twenty customers from rare to regular, one who denies profiling, and a prospect."""
-    partition = Partition(model())
+    partition = LocalStream(model())
     events = [
         order(f"2024-{month:02d}-{1 + number:02d}", f"{3 * number + 2}.00", customer_id=f"c{number:02d}")
         for number in range(20)

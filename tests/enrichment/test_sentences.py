@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from tests.enrichment.driver import Document, Partition
-from tests.enrichment.records import cancellation, consent, engagement, model, order, purchase, refund
+from ebbtide.testing.local_stream import Document, LocalStream
+from ebbtide.testing.records import cancellation, consent, engagement, model, order, purchase, refund
 
 MONTHS = range(1, 13)
 
 
-def scores(partition: Partition, customer_id: str = "c") -> Document:
+def scores(partition: LocalStream, customer_id: str = "c") -> Document:
     """A customer's scores as of now."""
     found: Document = partition.profile(customer_id)["scores"]
     return found
@@ -18,7 +18,7 @@ def scores(partition: Partition, customer_id: str = "c") -> Document:
 
 def test_a_small_growing_account_of_high_margin_outranks_a_large_one_of_low_margin() -> None:
     """1,440 a year that grows, at 80% margin, against 6,000 at 1%: by value, segment and tier."""
-    partition = Partition(model())
+    partition = LocalStream(model())
     for month in MONTHS:
         price = 16 + 4 * month
         for turn in range(1 + (month - 1) // 3):
@@ -43,7 +43,7 @@ def test_a_small_growing_account_of_high_margin_outranks_a_large_one_of_low_marg
 
 def test_a_declared_budget_and_growth_plans_lift_a_prospect_before_the_first_purchase() -> None:
     """From `prospect` to `emerging`, by potential alone."""
-    partition = Partition(model())
+    partition = LocalStream(model())
     partition.take(engagement("visited", "2025-01-01", channel="web"))
     assert partition.standing() == ("prospect", "inside", "prospect")
     changes = partition.take(
@@ -57,7 +57,7 @@ def test_a_declared_budget_and_growth_plans_lift_a_prospect_before_the_first_pur
 
 def test_a_customer_who_does_nothing_is_demoted_at_a_midnight() -> None:
     """With trigger `time`, no event, and recency as what drove it."""
-    partition = Partition(model())
+    partition = LocalStream(model())
     for date in ("2024-01-05", "2024-02-05", "2024-03-05", "2024-04-05", "2024-05-01"):
         partition.take(order(date, "60.00"))
     assert partition.standing()[0] == "high"
@@ -74,7 +74,7 @@ def test_a_customer_who_does_nothing_is_demoted_at_a_midnight() -> None:
 
 def test_automated_opens_change_no_score() -> None:
     """Machine opens are counted, and that is all."""
-    partition = Partition(model())
+    partition = LocalStream(model())
     partition.take(order("2025-01-01"))
     before = partition.profile()
     for minute in range(10):
@@ -95,7 +95,7 @@ def test_engagement_fades_day_by_day() -> None:
     metrics = {**model().model_dump()["metrics"]}
     metrics["weighted_engagement_90d"] = {"weight": 1, "missing": 0, "breakpoints": flat}
     metrics["consent_breadth"] = {"weight": 0, "missing": 0, "breakpoints": flat}
-    partition = Partition(model(metrics=metrics))
+    partition = LocalStream(model(metrics=metrics))
     partition.take(engagement("cart_updated", "2025-01-01", channel="web"))  # weight 4
     assert scores(partition)["engagement"] == 4.0
     partition.pass_midnight("2025-01-31")
@@ -106,7 +106,7 @@ def test_engagement_fades_day_by_day() -> None:
 
 def test_a_fully_refunded_order_leaves_the_counts_but_its_money_stays() -> None:
     """Plus on its day, minus on the refund's day, also in past windows."""
-    partition = Partition(model())
+    partition = LocalStream(model())
     partition.take(order("2025-01-01", "30.00", "kept"), order("2025-02-01", "200.00", "back"))
     partition.take(refund("2025-03-20", "back", "150.00"))
     assert partition.profile()["aggregates"]["order_count"] == 2
@@ -122,7 +122,7 @@ def test_a_fully_refunded_order_leaves_the_counts_but_its_money_stays() -> None:
 
 def test_zero_total_orders_count_and_cannot_be_fully_refunded() -> None:
     """A free order is an order."""
-    partition = Partition(model())
+    partition = LocalStream(model())
     partition.take(order("2025-01-01", "0.00", "free"), refund("2025-01-02", "free", "0.00"))
     aggregates = partition.profile()["aggregates"]
     assert (aggregates["order_count"], aggregates["average_order_value_365d"]) == (1, "0.00")
@@ -130,7 +130,7 @@ def test_zero_total_orders_count_and_cannot_be_fully_refunded() -> None:
 
 def test_an_order_sent_again_is_no_second_order() -> None:
     """Under a new event id it is counted as a duplicate; its later words hold."""
-    partition = Partition(model())
+    partition = LocalStream(model())
     partition.take(order("2025-01-01", "10.00", "a"), purchase("order", "2025-01-03", "a", "12.00"))
     assert partition.outcomes["purchases", "duplicate"] == 1
     aggregates = partition.profile()["aggregates"]
@@ -140,7 +140,7 @@ def test_an_order_sent_again_is_no_second_order() -> None:
 
 def test_an_update_counts_nowhere_until_its_order_comes() -> None:
     """Then with the words of the later record."""
-    partition = Partition(model())
+    partition = LocalStream(model())
     partition.take(purchase("order_updated", "2025-01-03", "a", "12.00"))
     before = partition.profile()["aggregates"]
     assert (before["order_count"], before["revenue"]) == (0, "0.00")
@@ -151,7 +151,7 @@ def test_an_update_counts_nowhere_until_its_order_comes() -> None:
 
 def test_a_cancellation_voids_an_order_with_its_refunds_and_waits_for_it() -> None:
     """A refund's money counts at once, so that net may be negative until the order comes."""
-    partition = Partition(model())
+    partition = LocalStream(model())
     partition.take(refund("2025-01-05", "a", "10.00"), cancellation("2025-01-06", "a"))
     assert partition.profile()["aggregates"]["revenue"] == "-10.00"
     partition.take(order("2025-01-04", "80.00", "a"))
@@ -161,7 +161,7 @@ def test_a_cancellation_voids_an_order_with_its_refunds_and_waits_for_it() -> No
 
 def test_a_full_refund_is_compared_in_the_currency_of_the_order() -> None:
     """Rounding to the base currency cannot make a refund less than full."""
-    partition = Partition(model(rates={"JPY": "0.006725"}))
+    partition = LocalStream(model(rates={"JPY": "0.006725"}))
     partition.take(
         order("2025-01-01", "101", "a", currency="JPY"),
         refund("2025-01-02", "a", "33", currency="JPY"),
@@ -173,7 +173,7 @@ def test_a_full_refund_is_compared_in_the_currency_of_the_order() -> None:
 @pytest.mark.parametrize(("date", "in_30", "in_365"), [("2025-01-30", 1, 1), ("2025-01-31", 0, 1)])
 def test_a_window_ends_with_the_day_of_as_of(date: str, in_30: int, in_365: int) -> None:
     """30 days that end with January 30 begin with January 1."""
-    partition = Partition(model())
+    partition = LocalStream(model())
     partition.take(order("2025-01-01T00:00:00Z"))
     partition.pass_midnight(date)
     aggregates = partition.profile()["aggregates"]
@@ -183,7 +183,7 @@ def test_a_window_ends_with_the_day_of_as_of(date: str, in_30: int, in_365: int)
 def test_a_customer_holds_at_most_64_kib_of_attributes_and_of_answers() -> None:
     """A value that takes another's place, or says the same in another topic, is not counted twice."""
     long, longer = "x" * 33_000, "y" * 40_000
-    partition = Partition(model())
+    partition = LocalStream(model())
     partition.take(
         order("2025-01-01", attributes={"note": long}),
         order("2025-01-02", attributes={"note": longer}),
@@ -201,7 +201,7 @@ def test_a_customer_holds_at_most_64_kib_of_attributes_and_of_answers() -> None:
 
 def test_attributes_and_declared_keep_the_latest_value_per_key() -> None:
     """By `occurred_at`, whatever comes first, over all topics."""
-    partition = Partition(model())
+    partition = LocalStream(model())
     partition.take(
         order("2025-01-05", attributes={"region": "north", "vertical": "retail"}),
         engagement("opened", "2025-01-07", attributes={"region": "south"}),
@@ -216,7 +216,7 @@ def test_attributes_and_declared_keep_the_latest_value_per_key() -> None:
 
 def test_costs_lower_value_and_acquisition_is_no_cost_to_serve() -> None:
     """`cost` of its own where a record has one, else the model's unit cost."""
-    partition = Partition(model())
+    partition = LocalStream(model())
     partition.take(order("2025-01-01", "100.00"))
     before = scores(partition)
     partition.take(

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from ebbtide.testing.local_stream import LocalStream
+from ebbtide.testing.records import cancellation, engagement, model, order, refund
 from enrichment.model import METRICS, Model
 from enrichment.scoring.features import Features
 from enrichment.scoring.scores import SCORES, Scored
@@ -25,8 +27,6 @@ from enrichment.scoring.standing import (
     moved,
     next_standing,
 )
-from tests.enrichment.driver import Partition
-from tests.enrichment.records import cancellation, engagement, model, order, refund
 
 LONG_AGO = (0, 0, 0)
 ranks = st.tuples(st.integers(0, 3), st.integers(0, 3), st.sampled_from([ACTIVE, AT_RISK, LAPSED]))
@@ -180,7 +180,7 @@ def test_the_segment_of_a_customer_without_an_order() -> None:
 
 def test_the_first_order_moves_a_prospect_within_the_dwell_time() -> None:
     """A visitor who buys on the next day is a prospect no more; and one again when the order is cancelled."""
-    partition = Partition(model())
+    partition = LocalStream(model())
     partition.take(engagement("visited", "2025-01-01", channel="web"))
     assert partition.standing() == ("prospect", "inside", "prospect")
     partition.take(order("2025-01-02", "80.00", "a"))
@@ -192,7 +192,7 @@ def test_the_first_order_moves_a_prospect_within_the_dwell_time() -> None:
 
 def test_a_full_refund_of_the_only_order_makes_a_prospect_at_once() -> None:
     """The last counted order gone, there is none."""
-    partition = Partition(model())
+    partition = LocalStream(model())
     partition.take(order("2025-01-02", "80.00", "a"))
     changes = partition.take(refund("2025-01-03", "a", "80.00"))
     assert [change["current"] for change in changes if change["dimension"] == "lifecycle"] == ["prospect"]
@@ -200,7 +200,7 @@ def test_a_full_refund_of_the_only_order_makes_a_prospect_at_once() -> None:
 
 def test_new_ends_after_its_days_at_a_midnight() -> None:
     """Within N days of the first order: on the Nth day still, on the next no more."""
-    partition = Partition(
+    partition = LocalStream(
         model(
             lifecycle={"at_risk_churn_risk": 1, "lapsed_churn_risk": 1, "new_days": 30},
             hysteresis={"dwell_days": 60, "churn_risk_margin": 0},

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from ebbtide.testing.local_stream import LocalStream
+from ebbtide.testing.records import consent, engagement, erasure, model, order
 from enrichment.customer.validation import Horizons, check_against_model, check_time, digest_of
 from enrichment.days import DAY_US, HOUR_US
-from tests.enrichment.driver import Partition
-from tests.enrichment.records import consent, engagement, erasure, model, order
+from tests.enrichment.driver import WorkerLikeStream
 
 EUROS = model(rates={"EUR": "1.10"})
 
@@ -16,7 +17,7 @@ def test_a_purchase_exactly_400_days_before_the_newest_is_taken_and_one_microsec
     None
 ):
     """Counted from the customer's newest purchase, to the microsecond."""
-    partition = Partition(model())
+    partition = LocalStream(model())
     partition.take(order("2025-03-01T00:00:00.000001Z"))
     partition.take(order("2024-01-26T00:00:00.000001Z"), order("2024-01-26T00:00:00Z", event_id="late"))
     assert partition.dead_letters == [("purchases", "late", "TooLate")]
@@ -28,7 +29,7 @@ def test_an_engagement_exactly_30_days_before_the_newest_is_taken_and_one_micros
     None
 ):
     """By the engagement's own topic: newer purchases do not make it late."""
-    partition = Partition(model())
+    partition = LocalStream(model())
     partition.take(engagement("opened", "2025-03-31T00:00:00.000001Z"), order("2025-06-01"))
     partition.take(
         engagement("opened", "2025-03-01T00:00:00.000001Z"),
@@ -39,7 +40,7 @@ def test_an_engagement_exactly_30_days_before_the_newest_is_taken_and_one_micros
 
 def test_horizons_are_settings_and_consents_are_never_too_late() -> None:
     """One day for purchases, none for engagement."""
-    partition = Partition(model(), horizons=Horizons(purchases_days=1, engagements_days=0))
+    partition = LocalStream(model(), horizons=Horizons(purchases_days=1, engagements_days=0))
     partition.take(
         order("2025-01-10"), engagement("opened", "2025-01-10"), consent("2025-01-10", "sms", True)
     )
@@ -57,7 +58,7 @@ def test_horizons_are_settings_and_consents_are_never_too_late() -> None:
 
 def test_an_event_id_is_known_per_customer_and_topic() -> None:
     """The same id of another customer, or in another topic, is another record."""
-    partition = Partition(model(), stored=True)
+    partition = WorkerLikeStream(model(), stored=True)
     partition.take(order("2025-01-01", event_id="e"), order("2025-01-02", event_id="e"))
     partition.take(order("2025-01-03", event_id="e", customer_id="d"))
     partition.take(
@@ -70,7 +71,7 @@ def test_an_event_id_is_known_per_customer_and_topic() -> None:
 
 def test_an_event_id_is_remembered_as_long_as_its_record_is_not_too_late() -> None:
     """30 days after an engagement its id is still known, a microsecond later no more; consents' ids for ever."""
-    partition = Partition(model(), stored=True)
+    partition = WorkerLikeStream(model(), stored=True)
     partition.take(engagement("opened", "2025-01-01T00:00:00Z", event_id="e"))
     partition.take(engagement("opened", "2025-01-31T00:00:00Z", event_id="e"))
     assert partition.outcomes["engagements", "duplicate"] == 1
@@ -83,7 +84,7 @@ def test_an_event_id_is_remembered_as_long_as_its_record_is_not_too_late() -> No
 
 def test_a_consent_is_known_by_its_event_id_with_purpose_and_granted() -> None:
     """No denial is dropped because a grant came under its event id, whether of its own or of another purpose."""
-    partition = Partition(model(), stored=True)
+    partition = WorkerLikeStream(model(), stored=True)
     partition.take(
         consent("2025-01-01", "sms", True, event_id="e"),
         consent("2025-01-02", "email", True, event_id="e"),
@@ -98,14 +99,14 @@ def test_a_consent_is_known_by_its_event_id_with_purpose_and_granted() -> None:
 def test_purposes_and_event_ids_cannot_be_taken_for_each_other() -> None:
     """However they are put together: what one begins with the other may end with."""
     names = [("ab", "c"), ("a", "bc"), ("a/1", "b"), ("1/a", "/b"), ("a", "1/a/b")]
-    partition = Partition(model())
+    partition = LocalStream(model())
     partition.take(*(consent("2025-01-01", purpose, True, event_id=event) for purpose, event in names))
     assert partition.outcomes["consents", "accepted"] == len(names)
 
 
 def test_an_erasure_is_not_dropped_because_of_its_event_id() -> None:
     """A consent may have had it, or an earlier erasure."""
-    partition = Partition(model(), stored=True)
+    partition = WorkerLikeStream(model(), stored=True)
     partition.take(consent("2025-01-01", "sms", True, event_id="e"), order("2025-01-01"))
     partition.take(erasure("2025-01-02", event_id="e"))
     assert not partition.customers["c"].is_known
@@ -116,7 +117,7 @@ def test_an_erasure_is_not_dropped_because_of_its_event_id() -> None:
 
 def test_a_consent_that_was_remembered_by_its_event_id_alone_does_no_harm_when_it_comes_again() -> None:
     """States from before purpose and `granted` counted hold such digests; the repeat changes nothing."""
-    partition = Partition(model(), stored=True)
+    partition = WorkerLikeStream(model(), stored=True)
     known = [
         consent("2025-01-01", "profiling", False, event_id="a"),
         consent("2025-01-02", "profiling", True, event_id="b"),
@@ -137,7 +138,7 @@ def test_a_consent_that_was_remembered_by_its_event_id_alone_does_no_harm_when_i
 
 def test_a_dead_letter_changes_nothing_and_the_next_record_goes_on() -> None:
     """Neither `as_of` nor what is remembered."""
-    partition = Partition(model())
+    partition = LocalStream(model())
     partition.take(order("2025-03-01"))
     before = partition.profile()
     partition.take(order("2020-01-01", event_id="e"))
@@ -148,7 +149,7 @@ def test_a_dead_letter_changes_nothing_and_the_next_record_goes_on() -> None:
 
 def test_amounts_that_add_up_beyond_64_bits_are_refused() -> None:
     """10^9 a record; the 2,306th order of one customer is out of range, and money stays exact."""
-    partition = Partition(model())
+    partition = LocalStream(model())
     events = [
         order("2025-01-01", "1000000000", f"order-{number}", event_id=f"{number}") for number in range(2_306)
     ]

@@ -9,22 +9,22 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ebbtide.testing.local_stream import Document, LocalStream
+from ebbtide.testing.records import consent, day, engagement, model, order
 from enrichment.insight.what_if import TIERS, WhatIf, what_if, what_if_document, with_capacities
 from enrichment.model import Model
 from enrichment.scoring.standing import TIER
 from enrichment.tiers.capacity import CapacityError
 from enrichment.tiers.population import UNKNOWN_AGE, Population, population_of
-from tests.enrichment.driver import Document, Partition
-from tests.enrichment.records import consent, day, engagement, model, order
 
 TODAY = "2024-12-20"
 CAPACITIES = {"strategic": "6", "named": "20%", "field": "10"}
 
 
-def shop(used: Model, customers: int = 60) -> Partition:
+def shop(used: Model, customers: int = 60) -> LocalStream:
     """Customers of every sort after a year, two of whom came yesterday; one denies profiling, three bought nothing."""
     chance = random.Random("what-if")
-    partition = Partition(used)
+    partition = LocalStream(used)
     events = []
     for number in range(customers):
         name, price = f"c{number:02d}", f"{chance.uniform(5, 90):.2f}"
@@ -44,7 +44,7 @@ def shop(used: Model, customers: int = 60) -> Partition:
     return partition
 
 
-def population(partition: Partition, dwell_known: bool = True) -> Population:
+def population(partition: LocalStream, dwell_known: bool = True) -> Population:
     """Everyone as of now, with the age of their tier as the stream knows it."""
     today = partition.midnight_day
     return population_of(
@@ -56,13 +56,13 @@ def population(partition: Partition, dwell_known: bool = True) -> Population:
     )
 
 
-def tiers(partition: Partition, names: Sequence[str]) -> list[str | None]:
+def tiers(partition: LocalStream, names: Sequence[str]) -> list[str | None]:
     """Where these customers stand."""
     return [partition.standing(name)[TIER] for name in names]
 
 
 @pytest.fixture(scope="module")
-def tried() -> tuple[Partition, WhatIf]:
+def tried() -> tuple[LocalStream, WhatIf]:
     partition = shop(model())
     return partition, what_if(partition.model, population(partition), CAPACITIES)
 
@@ -89,7 +89,7 @@ def test_capacities_hold_exactly_by_the_thresholds_alone() -> None:
     assert (document["held_by_hysteresis"], document["held_by_dwell"]) == (0, 0)
 
 
-def test_where_dwell_is_not_known_nobody_is_held_by_it(tried: tuple[Partition, WhatIf]) -> None:
+def test_where_dwell_is_not_known_nobody_is_held_by_it(tried: tuple[LocalStream, WhatIf]) -> None:
     """As from a file of profiles: those whom dwell held now count as moved, and are told of apart."""
     partition, known = tried
     unknown = what_if(partition.model, population(partition, dwell_known=False), CAPACITIES)
@@ -134,7 +134,7 @@ def test_a_first_order_that_no_standing_knows_of_brings_the_plain_rule_at_once()
     assert [TIERS[rank] for rank in found.then] == ["field", "inside", "inside"]
 
 
-def test_moves_add_up_from_the_sizes_of_now_to_those_of_then(tried: tuple[Partition, WhatIf]) -> None:
+def test_moves_add_up_from_the_sizes_of_now_to_those_of_then(tried: tuple[LocalStream, WhatIf]) -> None:
     """In customers and in money; every mover is listed once, highest value first."""
     document = what_if_document(tried[1])
     for name in ("customers", "revenue_365d", "cost_to_serve_365d", "customer_lifetime_value_365d"):
@@ -147,7 +147,7 @@ def test_moves_add_up_from_the_sizes_of_now_to_those_of_then(tried: tuple[Partit
     assert [customer["value"] for customer in moved] == sorted((m["value"] for m in moved), reverse=True)
 
 
-def test_money_is_that_of_the_profiles(tried: tuple[Partition, WhatIf]) -> None:
+def test_money_is_that_of_the_profiles(tried: tuple[LocalStream, WhatIf]) -> None:
     """Oracle: the sum over the profiles of all customers with an order and a standing."""
     partition, found = tried
     document = what_if_document(found)
@@ -158,7 +158,7 @@ def test_money_is_that_of_the_profiles(tried: tuple[Partition, WhatIf]) -> None:
         assert sum(amounts) > 0
 
 
-def test_what_if_changes_nothing(tried: tuple[Partition, WhatIf]) -> None:
+def test_what_if_changes_nothing(tried: tuple[LocalStream, WhatIf]) -> None:
     """Neither a standing nor the model."""
     partition, _ = tried
     before, fingerprint = tiers(partition, sorted(partition.customers)), partition.model.fingerprint

@@ -10,7 +10,7 @@ from redis import Redis
 
 from streams.replay.replay import NAMESPACE
 from streams.settings import Settings
-from tests.enrichment.records import SEEDED_MODEL
+from tests.enrichment.driver import SEEDED_MODEL
 from tests.integration.harness import make_settings, write_model
 from tests.services import KafkaService, RedisService
 

@@ -19,7 +19,7 @@ from streams.demo.demo import load_events
 from streams.insight.calibrate import Outputs, Wanted, run_calibration
 from streams.replay.replay import NAMESPACE, Replayed, replay
 from streams.settings import Settings
-from tests.enrichment.records import SEEDED_MODEL
+from tests.enrichment.driver import SEEDED_MODEL
 from tests.integration.harness import (
     Document,
     Record,

@@ -14,6 +14,7 @@ import pytest
 from aiokafka import TopicPartition
 from redis import Redis
 
+from ebbtide.testing.records import DEFAULT_MODEL
 from enrichment.days import DAY_US, day_of, format_time, midnight_us
 from enrichment.model import Model
 from schemas.timestamps import parse_timestamp
@@ -32,7 +33,6 @@ from streams.worker import partition_task
 from streams.worker.partition_state import PartitionState, Status
 from streams.worker.recovery import read_committed_checkpoint
 from streams.worker.worker import Worker
-from tests.enrichment.records import DEFAULT_MODEL
 from tests.integration.harness import (
     Document,
     Record,

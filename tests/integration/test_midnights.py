@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from ebbtide.testing.local_stream import LocalStream
+from ebbtide.testing.records import DEFAULT_MODEL, event_of
 from enrichment.days import DAY_US, day_of
 from schemas.timestamps import parse_timestamp
 from streams.settings import Settings
@@ -22,8 +24,6 @@ from streams.worker.clock_check import ClockCheck
 from streams.worker.inputs import Inputs
 from streams.worker.publisher import Publisher
 from streams.worker.worker import Worker
-from tests.enrichment.driver import Partition
-from tests.enrichment.records import DEFAULT_MODEL, event_of
 from tests.integration.harness import (
     Document,
     changes_of,
@@ -324,7 +324,7 @@ async def test_a_clock_that_steps_back_passes_no_midnight_twice_and_loses_none(
     """Back by days, and forth again; oracle: the core alone, for which midnights only go forward."""
     await make_topics(settings)
     orders = [order("e30", 30), order("e1", 1)]
-    oracle = Partition(settings.load_model(), namespace=settings.change_namespace)
+    oracle = LocalStream(settings.load_model(), namespace=settings.change_namespace)
     oracle.midnight_day = today = day_of(clock())
     oracle.take(*(event_of("purchases", document) for document in orders))
     async with running(settings, clock) as worker:

@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import DefaultPartitioner
 from kafka import KafkaAdminClient
 
+from ebbtide.testing.records import DEFAULT_MODEL
 from schemas.dead_letters import Rejection, headers
 from streams.cli.commands import main
 from streams.kafka.size_limits import TRUNCATED_HEADER
@@ -21,7 +22,6 @@ from streams.kafka.topics import INPUT_MAX_MESSAGE_BYTES
 from streams.operations import dead_letters
 from streams.operations.dead_letters import REDRIVEN_HEADER
 from streams.settings import Settings
-from tests.enrichment.records import DEFAULT_MODEL
 from tests.integration.harness import (
     Document,
     Record,

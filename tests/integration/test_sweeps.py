@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from ebbtide.testing.records import DEFAULT_MODEL
 from enrichment.customer.decision import Decision
 from streams.settings import Settings
 from streams.state.changelog import DECISION, KIND_HEADER
@@ -17,7 +18,6 @@ from streams.worker.batch_processor import BatchProcessor
 from streams.worker.clock import TimeSlice
 from streams.worker.inputs import Inputs
 from streams.worker.sweep_pace import SweepPace
-from tests.enrichment.records import DEFAULT_MODEL
 from tests.integration.harness import (
     Document,
     Record,

@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ebbtide.testing.simulation.process import Kind, Process
 from enrichment.days import DAY_US
-from tests.simulation.process import Kind, Process
 
 if TYPE_CHECKING:
     from tests.simulation.world import World

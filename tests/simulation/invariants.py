@@ -13,6 +13,9 @@ import msgspec
 import orjson
 from aiokafka import TopicPartition
 
+from ebbtide.testing.simulation.clients import Servers, SimulatedRedis, Wires
+from ebbtide.testing.simulation.kafka import Entry
+from ebbtide.testing.simulation.process import Network, NoFaults, Process
 from enrichment.customer.customer import Customer
 from enrichment.customer.decision import Decision
 from enrichment.days import format_time, midnight_us
@@ -27,9 +30,6 @@ from streams.state.keys import PartitionKeys
 from streams.state.store import StateStore
 from streams.worker.recovery import checkpoint_of
 from tests.integration.harness import Document, aggregates, check_sequences
-from tests.simulation.clients import Servers, SimulatedRedis, Wires
-from tests.simulation.kafka import Entry
-from tests.simulation.process import Network, NoFaults, Process
 from tests.simulation.world import PARTITIONS, Outcome
 
 UNNOTICED_US = 6 * 3_600 * 1_000_000

@@ -10,6 +10,7 @@ from unittest import mock
 
 import msgspec
 
+from ebbtide.testing.simulation.clients import SimulatedClients, SimulatedProducer
 from enrichment.customer.decision import Decision
 from streams.checkpoint import Checkpoint
 from streams.micro_batch import MicroBatch
@@ -25,7 +26,6 @@ from streams.worker.clock import WallClock
 from streams.worker.inputs import Inputs
 from streams.worker.publisher import Publisher, TransactionalPublisher, offsets_with_checkpoint
 from streams.worker.recovery import Recovery, RecoveryCase
-from tests.simulation.clients import SimulatedClients, SimulatedProducer
 
 
 class Mutation(NamedTuple):

@@ -11,6 +11,11 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
+from ebbtide.testing.simulation.clients import Servers, SimulatedClients, Wires
+from ebbtide.testing.simulation.kafka import Kafka, Log
+from ebbtide.testing.simulation.loop import run
+from ebbtide.testing.simulation.process import Network, NoFaults, Process
+from ebbtide.testing.simulation.redis import RedisServer
 from schemas.topics import INPUT_TOPICS
 from streams.kafka.clients import Producer
 from streams.kafka.topics import TOPICS as ALL_TOPICS
@@ -19,11 +24,6 @@ from streams.worker.clients import Clients, RealClients
 from streams.worker.restore import read_between
 from tests.integration.harness import make_settings, make_topics
 from tests.services import KafkaService
-from tests.simulation.clients import Servers, SimulatedClients, Wires
-from tests.simulation.kafka import Kafka, Log
-from tests.simulation.loop import run
-from tests.simulation.process import Network, NoFaults, Process
-from tests.simulation.redis import RedisServer
 
 OUTPUT = "segment-changes"
 Told = list[object]

@@ -9,10 +9,11 @@ from functools import cache
 
 import orjson
 
+from ebbtide.testing.records import DEFAULT_MODEL
 from enrichment.model import Model
 from schemas.timestamps import parse_timestamp
 from schemas.topics import INPUT_TOPICS, InputTopic
-from tests.enrichment.records import DEFAULT_MODEL, SEEDED_MODEL
+from tests.enrichment.driver import SEEDED_MODEL
 from tests.oracles.seeded_log import make_log
 
 START = "2025-02-20T00:00:00+00:00"

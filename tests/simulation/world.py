@@ -13,6 +13,11 @@ from unittest import mock
 
 from aiokafka import TopicPartition
 
+from ebbtide.testing.simulation.clients import Servers, SimulatedClients, Wires
+from ebbtide.testing.simulation.kafka import Group, Kafka, Log
+from ebbtide.testing.simulation.loop import START_S, run
+from ebbtide.testing.simulation.process import Network, Process
+from ebbtide.testing.simulation.redis import RedisServer
 from enrichment.days import DAY_US
 from enrichment.model import Model
 from schemas.timestamps import parse_timestamp
@@ -24,12 +29,7 @@ from streams.worker import batch_loop, first_load
 from streams.worker.partition_state import Status
 from streams.worker.worker import Worker
 from tests.simulation import workload
-from tests.simulation.clients import Servers, SimulatedClients, Wires
 from tests.simulation.faults import Faults
-from tests.simulation.kafka import Group, Kafka, Log
-from tests.simulation.loop import START_S, run
-from tests.simulation.process import Network, Process
-from tests.simulation.redis import RedisServer
 
 PARTITIONS = 2
 PRODUCING_S = 40.0

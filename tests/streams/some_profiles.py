@@ -9,15 +9,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tests.enrichment.driver import Partition
-from tests.enrichment.records import model, order
+from ebbtide.testing.local_stream import LocalStream
+from ebbtide.testing.records import model, order
 
 Document = dict[str, Any]
 
 
 @cache
 def _of_one_order() -> Document:
-    partition = Partition(model())
+    partition = LocalStream(model())
     partition.take(order("2024-12-30"))
     partition.pass_midnight("2024-12-31")
     return partition.profile()

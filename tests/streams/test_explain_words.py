@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from ebbtide.testing.local_stream import LocalStream
+from ebbtide.testing.records import consent, day, engagement, model, order
 from enrichment.days import day_of, midnight_us
 from enrichment.model import METRICS, Calibration, Model, Reference, SegmentWorth
 from schemas.profiles import DIMENSIONS
@@ -15,14 +17,12 @@ from streams.insight.explain import explanation, outlook
 from streams.insight.explain_text import explanation_text
 from streams.insight.explain_words import METRIC_WORDS, words
 from streams.replay.replay import replay
-from tests.enrichment.driver import Partition
-from tests.enrichment.records import consent, day, engagement, model, order
 
 TODAY = "2024-12-31"
 Document = dict[str, Any]
 
 
-def told_of(partition: Partition, customer_id: str = "c") -> Document:
+def told_of(partition: LocalStream, customer_id: str = "c") -> Document:
     """The document of one customer, with everyone of the partition as peers."""
     customer, peers = partition.customers[customer_id], list(partition.customers.values())
     last_us = midnight_us(partition.midnight_day)
@@ -32,9 +32,9 @@ def told_of(partition: Partition, customer_id: str = "c") -> Document:
     }
 
 
-def after_orders(*dates: str, total: str = "20.00", used: Model | None = None) -> Partition:
+def after_orders(*dates: str, total: str = "20.00", used: Model | None = None) -> LocalStream:
     """A customer with these orders, at the midnight of TODAY."""
-    partition = Partition(used or model())
+    partition = LocalStream(used or model())
     for date in dates:
         partition.pass_midnight(day(date))
         partition.take(order(date, total))

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import pytest
 from pydantic import BaseModel
 
+from ebbtide.testing.records import DEFAULT_MODEL
 from enrichment.customer.validation import Horizons
 from enrichment.model import Model, load_model
 from schemas.changes import SegmentChange
@@ -31,7 +32,7 @@ from schemas.triggers import ReactivationTrigger
 from streams.cli.commands import main
 from streams.errors import EbbtideError
 from streams.replay.files import run_replay
-from tests.enrichment.records import DEFAULT_MODEL, SEEDED_MODEL
+from tests.enrichment.driver import SEEDED_MODEL
 from tests.once import Once
 from tests.oracles.recount import end_us, read_log, recount, time_us
 from tests.oracles.seeded_log import TOPICS, make_log, write_log

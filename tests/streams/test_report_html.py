@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ebbtide.testing.records import order
 from enrichment.calibration.data_quality import RecordCounts, data_quality
 from enrichment.calibration.drift import drift
 from enrichment.calibration.snapshot import Snapshot
@@ -23,7 +24,6 @@ from streams.reports import plots as report_plots
 from streams.reports.page import page_of, warnings_of, write_html
 from streams.reports.parts import MAX_ROWS, Markup, number, table
 from tests.enrichment.calibration.snapshots import cdnow, snapshots
-from tests.enrichment.records import order
 
 Document = dict[str, Any]
 VOID = {"meta", "br", "hr", "img", "link", "input"}

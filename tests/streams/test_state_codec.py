@@ -5,18 +5,19 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from ebbtide.testing.local_stream import LocalStream
+from ebbtide.testing.records import order
 from enrichment.customer.customer import CustomerState
 from enrichment.model import Model
 from streams.state import codec as state_codec
-from tests.enrichment.driver import Partition, in_replay_order
-from tests.enrichment.records import SEEDED_MODEL, order
+from tests.enrichment.driver import SEEDED_MODEL, WorkerLikeStream, in_replay_order
 from tests.oracles.seeded_log import make_log
 
 
 @pytest.fixture(scope="module")
 def states() -> list[CustomerState]:
     """Of customers with everything that can be held about them."""
-    partition = Partition(Model.model_validate(SEEDED_MODEL))
+    partition = LocalStream(Model.model_validate(SEEDED_MODEL))
     partition.take(*in_replay_order(make_log(3, customers=20, events=1_500)))
     return [customer.state for customer in partition.customers.values()]
 
@@ -50,7 +51,7 @@ def test_a_state_takes_two_thirds_of_what_it_would_take_in_plain(states: list[Cu
 
 def test_a_purchase_is_known_again_after_its_customer_was_stored() -> None:
     """Under another order id too, and also when its order has another version by now."""
-    partition = Partition(Model.model_validate(SEEDED_MODEL), stored=True)
+    partition = WorkerLikeStream(Model.model_validate(SEEDED_MODEL), stored=True)
     partition.take(order("2025-01-09", order_id="o1", event_id="first"))
     partition.take(order("2025-01-10", order_id="o1", event_id="second"))
     partition.take(order("2025-01-11", order_id="o2", event_id="first"))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 
+from ebbtide.testing.records import day, order
 from enrichment.calibration.snapshot import Snapshot, take_snapshots
 from enrichment.model import load_model
 from schemas.events import Event
-from tests.enrichment.records import day, order
 
 FIRST_DATE = dt.date(2024, 1, 1)
 """Day 0 of the histories below."""

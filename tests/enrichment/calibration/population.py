@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from ebbtide.testing.records import day, engagement, model, order
 from enrichment.calibration.snapshot import Snapshot, take_snapshots
 from enrichment.model import Model
 from schemas.events import Event
-from tests.enrichment.records import day, engagement, model, order
 
 Document = dict[str, Any]
 CDNOW = Path(__file__).parents[2] / "data" / "cdnow" / "CDNOW_sample.txt"

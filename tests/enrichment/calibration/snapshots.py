@@ -8,10 +8,10 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from ebbtide.testing.records import day, order
 from enrichment.calibration.snapshot import Snapshot, take_snapshots
 from enrichment.model import Model, load_model
 from schemas.events import Event
-from tests.enrichment.records import day, order
 
 CDNOW = Path(__file__).parents[2] / "data" / "cdnow" / "CDNOW_sample.txt"
 CDNOW_CUT, CDNOW_END = "1997-09-30", "1998-06-30"

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ebbtide.testing.records import model
 from enrichment.model import TierThresholds
 from enrichment.scoring.scores import round6
 from enrichment.scoring.standing import tier_ranks
@@ -19,7 +20,6 @@ from enrichment.tiers.capacity import (
     places,
 )
 from enrichment.tiers.population import Population
-from tests.enrichment.records import model
 
 PRESENT = model().tiers.by_value
 """Thresholds 70, 55, 40."""

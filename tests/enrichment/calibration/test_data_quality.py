@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ebbtide.testing.records import consent, order, refund
 from enrichment.calibration.data_quality import RecordCounts, data_quality, outliers
 from enrichment.model import METRICS, load_model
 from schemas.events import Event
 from tests.enrichment.calibration.snapshots import cdnow, cdnow_sales, snapshots, written
-from tests.enrichment.records import consent, order, refund
 
 
 def quality(events: Sequence[Event], date: str, records: RecordCounts | None = None) -> dict[str, Any]:

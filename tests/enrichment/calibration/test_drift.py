@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from ebbtide.testing.records import consent, order
 from enrichment.calibration.drift import drift, population_stability_index
 from enrichment.calibration.snapshot import Snapshot
 from enrichment.model import METRICS, Calibration, Model, Reference, load_model
 from enrichment.scoring.scores import score
 from tests.enrichment.calibration.snapshots import cdnow, snapshots, written
-from tests.enrichment.records import consent, order
 
 Floats = npt.NDArray[np.float64]
 

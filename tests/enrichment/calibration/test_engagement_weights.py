@@ -9,6 +9,7 @@ from itertools import chain
 import numpy as np
 import pytest
 
+from ebbtide.testing.records import engagement, model, order
 from enrichment.calibration.engagement_weights import (
     EngagementWeights,
     fit_engagement_weights,
@@ -19,7 +20,6 @@ from enrichment.calibration.snapshot import Snapshot
 from enrichment.model import Model
 from schemas.events import Event
 from tests.enrichment.calibration.population import document, shop, snapshots
-from tests.enrichment.records import engagement, model, order
 
 CUT, END = "2024-06-30", "2024-12-31"
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import mean_poisson_deviance, roc_auc_score
 
+from ebbtide.testing.records import consent
 from enrichment.calibration.holdout import (
     LEAST_EXPECTED,
     accuracy,
@@ -16,7 +17,6 @@ from enrichment.calibration.holdout import (
 )
 from enrichment.lifetime.lifetime_value import ParetoNBD
 from tests.enrichment.calibration.histories import orders, snapshots
-from tests.enrichment.records import consent
 
 MODEL = ParetoNBD(r=0.553, alpha=10.578, s=0.606, beta=11.669)
 

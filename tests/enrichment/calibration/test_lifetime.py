@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ebbtide.testing.records import day, model, order, refund
 from enrichment.calibration.choice import NAMES, fit_candidates
 from enrichment.calibration.lifetime import LifetimeValueFit, fit_lifetime_value
 from enrichment.calibration.snapshot import Snapshot, take_snapshots
@@ -19,7 +20,6 @@ from schemas.timestamps import parse_timestamp
 from schemas.topics import InputTopic
 from streams.replay.log import ordered_log, read_records
 from tests.enrichment.calibration.histories import Purchases, orders, snapshots
-from tests.enrichment.records import day, model, order, refund
 from tests.once import Once
 
 ROOT = Path(__file__).parents[3]

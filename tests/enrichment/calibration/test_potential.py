@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from ebbtide.testing.local_stream import LocalStream
+from ebbtide.testing.records import engagement, model, order
 from enrichment.calibration.potential import compare_means, validate_potential
 from enrichment.calibration.scales import fit_scales
 from enrichment.model import Model
 from schemas.events import Event
 from tests.enrichment.calibration.population import Document, cdnow, document, shop, snapshots
-from tests.enrichment.driver import Partition
-from tests.enrichment.records import engagement, model, order
 
 CUT, END = "2024-06-30", "2024-12-31"
 
@@ -37,7 +37,7 @@ def calibrated(request: pytest.FixtureRequest) -> Model:
 
 def test_a_small_high_margin_growing_account_outranks_a_large_one_of_low_margin(calibrated: Model) -> None:
     """1,440 a year that grows, at 80% margin, against 6,000 at 1%: by value and segment."""
-    partition = Partition(calibrated)
+    partition = LocalStream(calibrated)
     for month in range(1, 13):
         price = 16 + 4 * month
         for turn in range(1 + (month - 1) // 3):
@@ -58,7 +58,7 @@ def test_a_declared_budget_and_growth_plans_lift_a_prospect_before_the_first_pur
     calibrated: Model,
 ) -> None:
     """From `prospect` to `emerging`, by potential alone."""
-    partition = Partition(calibrated)
+    partition = LocalStream(calibrated)
     partition.take(engagement("opened", "2025-01-01", channel="email"))
     assert partition.standing() == ("prospect", "inside", "prospect")
     answers = {"budget": "high", "growth_plans": True}

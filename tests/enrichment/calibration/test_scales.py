@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from ebbtide.testing.local_stream import LocalStream
+from ebbtide.testing.records import consent, day, engagement, model, order, refund
 from enrichment.calibration.scales import Scales, fit_scales, quantile_curve
 from enrichment.calibration.snapshot import Snapshot
 from enrichment.calibration.thresholds import newcomer_churn_risk, quintile_cuts
@@ -19,8 +21,6 @@ from enrichment.scoring.scores import Scored, score
 from enrichment.scoring.standing import EMERGING, HIGH, MEDIUM, candidates
 from schemas.events import Event
 from tests.enrichment.calibration.population import cdnow, document, shop, snapshots
-from tests.enrichment.driver import Partition
-from tests.enrichment.records import consent, day, engagement, model, order, refund
 
 END = "2024-12-30"
 
@@ -168,7 +168,7 @@ def test_no_newcomer_is_at_risk(cdnow_year: tuple[Scales, Snapshot]) -> None:
     risk = newcomer_churn_risk(by, by.lifecycle.new_days)
     assert risk.max() < by.lifecycle.at_risk_churn_risk - by.hysteresis.churn_risk_margin
     assert by.lifecycle.lapsed_churn_risk - by.lifecycle.at_risk_churn_risk > by.hysteresis.churn_risk_margin
-    partition = Partition(by)
+    partition = LocalStream(by)
     partition.take(order("2025-01-01", "20.00"))
     assert partition.standing()[2] == "new"
     told = scales.report["lifecycle"]

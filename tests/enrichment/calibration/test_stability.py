@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ebbtide.testing.records import model, order
 from enrichment.calibration.stability import stability
 from enrichment.model import load_model
 from enrichment.scoring.scores import score
 from enrichment.scoring.standing import candidates
 from tests.enrichment.calibration.snapshots import cdnow, snapshots, written
-from tests.enrichment.records import model, order
 
 PLAIN = model(hysteresis={"score_margin": 0, "churn_risk_margin": 0, "dwell_days": 0})
 MONTH_ENDS = ("2025-01-31", "2025-02-28", "2025-03-31", "2025-04-30")

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
+from ebbtide.testing.records import erasure, order, refund
 from enrichment.calibration.data_quality import data_quality
 from enrichment.calibration.stability import stability
 from enrichment.calibration.validation import auc, roc, validate
@@ -21,7 +22,6 @@ from tests.enrichment.calibration.snapshots import (
     snapshots,
     written,
 )
-from tests.enrichment.records import erasure, order, refund
 
 
 def test_the_built_in_model_does_on_the_cdnow_holdout_as_published() -> None:

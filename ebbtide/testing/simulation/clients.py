@@ -24,15 +24,15 @@ from aiokafka.errors import (
 from aiokafka.structs import OffsetAndMetadata
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from ebbtide.testing.simulation.kafka import Kafka
+from ebbtide.testing.simulation.process import Kind, Process
+from ebbtide.testing.simulation.redis import RedisServer
 from schemas.topics import INPUT_TOPICS
 from streams.kafka.clients import CommittedOffsets
 from streams.kafka.topics import TopicReport
 from streams.kafka.transactions import CommitUnknownError
 from streams.settings import Settings
 from streams.worker.arrived import LOG_APPEND_TIME
-from tests.simulation.kafka import Kafka
-from tests.simulation.process import Kind, Process
-from tests.simulation.redis import RedisServer
 
 T = TypeVar("T")
 RETRY_S = 0.1

@@ -16,15 +16,12 @@ from schemas.decode import decode
 from schemas.events import Event
 from schemas.timestamps import parse_timestamp
 from schemas.topics import InputTopic
-from tests.oracles.seeded_log import MODEL_OVERRIDES
 
 Record = dict[str, Any]
 
 DEFAULT_MODEL: Record = yaml.safe_load(
     resources.files("enrichment").joinpath("default_model.yaml").read_text("utf-8")
 )
-SEEDED_MODEL: Record = {**DEFAULT_MODEL, **MODEL_OVERRIDES}
-"""The model that seeded logs expect, as a document."""
 
 
 def model(**overrides: Any) -> Model:
