@@ -3,6 +3,14 @@
 Orders, engagements and consents go in. Profiles of customers, with scores and a standing, come out, and one event for
 each change of standing: of `segment`, `tier` or `lifecycle`.
 
+Look at your own orders, from a table:
+
+    analysis = ebbtide.analyze("orders.csv")    # or a pandas DataFrame, or a list of dicts
+    analysis.profiles                           # one row a customer: segment, tier, lifecycle, scores, traits
+    analysis.changes                            # who moved, when, and from where to where
+    analysis.refused                            # which rows were not taken, and why
+    analysis.report("report.html")
+
 Run logs of records (JSON Lines) through the same rules:
 
     replayed = ebbtide.replay(purchases="purchases.jsonl.gz", until="2025-06-30")
@@ -23,6 +31,7 @@ Run the live worker, from Kafka and Redis to Kafka (or `ebbtide run`); this need
 
 | name | what it is |
 |---|---|
+| `analyze`, `Analysis` | tables of orders in, tables of customers and changes out |
 | `replay` | logs of records in, everything the worker would have published out |
 | `load_model`, `Model` | the value model: every number that scores and decides, from a YAML file |
 | `decode` | the bytes of a record to an event, or to the reason why it is refused |
@@ -40,6 +49,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ebbtide.analysis import Analysis, analyze
     from ebbtide.replaying import replay
     from ebbtide.testing.local_stream import LocalStream
     from enrichment.customer.customer import Customer
@@ -51,6 +61,7 @@ if TYPE_CHECKING:
     from streams.worker.worker import Worker
 
 __all__ = [
+    "Analysis",
     "Customer",
     "Enricher",
     "LocalStream",
@@ -58,12 +69,14 @@ __all__ = [
     "Results",
     "Settings",
     "Worker",
+    "analyze",
     "decode",
     "load_model",
     "replay",
 ]
 
 _MODULE_OF = {
+    "Analysis": "ebbtide.analysis",
     "Customer": "enrichment.customer.customer",
     "Enricher": "enrichment.enricher",
     "LocalStream": "ebbtide.testing.local_stream",
@@ -71,6 +84,7 @@ _MODULE_OF = {
     "Results": "enrichment.deciding.results",
     "Settings": "streams.settings",
     "Worker": "streams.worker.worker",
+    "analyze": "ebbtide.analysis",
     "decode": "schemas.decode",
     "load_model": "enrichment.model",
     "replay": "ebbtide.replaying",

@@ -228,11 +228,12 @@ class _Dumper(yaml.SafeDumper):
 
 
 def model_text(document: Document) -> str:
-    """A model document as a file for people: lists and small mappings in one line each."""
+    """A model document as a file for people: lists and small mappings in one line each; what it was fitted to first."""
     body = yaml.dump(
         document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=1_000
     )
-    return HEADER.format(until=document["calibration"]["until"]) + body
+    fitted = document["calibration"]
+    return (HEADER.format(until=fitted["until"]) if fitted else "") + body
 
 
 def calibration_text(report: Document) -> str:

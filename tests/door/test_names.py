@@ -22,7 +22,7 @@ def test_every_name_has_a_docstring_and_stands_on_the_front_page(name: str) -> N
     assert f"`{name}`" in (ebbtide.__doc__ or "")
 
 
-@pytest.mark.parametrize("name", ["decode", "load_model", "replay"])
+@pytest.mark.parametrize("name", ["analyze", "decode", "load_model", "replay"])
 def test_functions_have_types(name: str) -> None:
     """Every parameter and the result are annotated."""
     function: Callable[..., Any] = getattr(ebbtide, name)
@@ -47,7 +47,7 @@ def test_the_core_needs_no_package_of_an_extra() -> None:
     )
     assert done.returncode == 0, done.stderr
     page = done.stdout
-    assert page.index("Ebbtide notices when customers slip") < page.index("ebbtide.replay(") < 1_000
+    assert page.index("Ebbtide notices when customers slip") < page.index("ebbtide.analyze(") < 1_000
     assert page.index("| `Settings`, `Worker` |") < page.index("PACKAGE CONTENTS")
 
 
