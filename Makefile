@@ -75,8 +75,8 @@ down: .env ## stop what `make up` and `make observe` started; its data stay (doc
 
 lock: $(STAMP) ## renew the requirements*.lock files from pyproject.toml (UPGRADE=1 for newer versions)
 	$(call compile,requirements-dev.lock,--extra dev --group build)
-	$(call compile,requirements-demo.lock,--extra embedded --group build --constraint requirements-dev.lock)
-	$(call compile,requirements.lock,--constraint requirements-dev.lock)
+	$(call compile,requirements-demo.lock,--extra demo --group build --constraint requirements-dev.lock)
+	$(call compile,requirements.lock,--extra worker --constraint requirements-dev.lock)
 
 clean: ## remove .venv and all caches
 	rm -rf $(VENV) .pytest_cache .hypothesis .mypy_cache .ruff_cache build dist *.egg-info

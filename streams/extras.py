@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import ClassVar, Final
 
 from streams.errors import EbbtideError, UsageError
@@ -44,3 +45,14 @@ def extra_of(error: ImportError) -> str | None:
 def missing(what: str, extra: str) -> MissingExtraError:
     """The error for `what`, such as a command, that needs an extra."""
     return MissingExtraError(f"{what} needs the extra {extra}: pip install 'ebbtide[{extra}]'")
+
+
+def require(what: str, extra: str, *includes: str) -> None:
+    """Check that all packages of an extra, and of those that it includes, are installed, without loading any.
+
+    Raises:
+        MissingExtraError: One of them is not.
+    """
+    for package, brought_by in EXTRA_OF.items():
+        if brought_by in (extra, *includes) and find_spec(package) is None:
+            raise missing(what, extra)

@@ -29,6 +29,7 @@ from streams.cli.options import (
 )
 from streams.console.terminal import say
 from streams.errors import EbbtideError, UsageError, one_line
+from streams.extras import require
 
 if TYPE_CHECKING:
     from enrichment.model import Model
@@ -89,6 +90,7 @@ def cli() -> None:
 @click.pass_obj
 def demo(options: Options, model: Path | None, fail_over: float | None) -> int:
     """Stream a real data set through an embedded broker and Redis, and print what came of it."""
+    require(f"{PROGRAM} demo", "demo", "worker")
     if model is not None:
         _model_of(options.settings(), model)  # a file that cannot be used is told before anything starts
     from streams.console.refusals import Refusals

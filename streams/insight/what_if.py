@@ -22,10 +22,8 @@ from streams.console.refusals import Refusals
 from streams.console.terminal import visible_document, visible_json
 from streams.errors import EbbtideError, UsageError
 from streams.insight.profile_lines import read_profiles
-from streams.insight.profiles import PAGE_CUSTOMERS
 from streams.insight.what_if_text import what_if_text
 from streams.settings import Settings
-from streams.state.held_state import held_partitions
 
 
 def what_if(
@@ -106,6 +104,9 @@ class _Tried:
 
 async def _read_held(settings: Settings, model: Model, tried: _Tried, refusals: Refusals) -> None:
     """Everyone's profile as Redis has them, each as of the moment at which they were read."""
+    from streams.insight.profiles import PAGE_CUSTOMERS
+    from streams.state.held_state import held_partitions
+
     enricher = Enricher(model, settings.change_namespace, settings.horizons)
     async with held_partitions(settings, model) as partitions:
         for held in partitions:

@@ -160,8 +160,8 @@ def test_of_what_is_held_dwell_is_known(
     async def held_partitions(*_: Any) -> AsyncIterator[list[Any]]:
         yield [partition]
 
-    monkeypatch.setattr("streams.insight.what_if.held_partitions", held_partitions)
-    monkeypatch.setattr("streams.insight.what_if.PAGE_CUSTOMERS", 10)
+    monkeypatch.setattr("streams.state.held_state.held_partitions", held_partitions)
+    monkeypatch.setattr("streams.insight.profiles.PAGE_CUSTOMERS", 10)
     slow = model_file(tmp_path, hysteresis={"dwell_days": 60})
     held = json.loads(told(capsys, *ASKED, "--model", slow, "--json"))
     filed = json.loads(told(capsys, *ASKED, "--model", slow, "--json", "--profiles", profiles))
