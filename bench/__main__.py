@@ -24,7 +24,7 @@ from bench.latency import Rates
 from bench.pipeline import Sizes
 from bench.report import Failures, Part, document, markdown
 from bench.scale import Scales
-from tests.services import start_kafka, start_own_redis
+from ebbtide.testing.services import start_kafka, start_own_redis
 
 PARTS = ("pipeline", "replay", "load", "latency", "processes", "recovery", "sweep", "profile", "customers")
 """In the order in which they are run: the longest at the end."""

@@ -10,10 +10,10 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from ebbtide.testing.services.worker import Record
 from schemas.topics import INPUT_TOPICS, InputTopic
 from streams.kafka.topics import TOPICS as DEFINITIONS
 from streams.settings import Settings
-from tests.integration.harness import Record
 
 TIMEOUT_S = 30.0
 OUTPUTS = tuple(topic.name for topic in DEFINITIONS if topic.direction == "out")

@@ -25,14 +25,15 @@ from confluent_kafka import Consumer
 from bench import broker
 from bench.contenders import Contender, Progress, Start
 from bench.processes import ProcessTree, cpu_s
+from bench.root import ROOT
 from bench.workload import spread
+from ebbtide.testing.services import KafkaService, OwnRedis
+from ebbtide.testing.services.worker import Record, make_settings, process_environment, readiness_of
 from enrichment.days import day_of
 from streams.demo.embedded import OwnedProcess
 from streams.kafka.topics import create_topics
 from streams.settings import Settings
 from streams.worker.clock_check import wall_clock_us
-from tests.integration.harness import ROOT, Record, make_settings, process_environment, readiness_of
-from tests.services import KafkaService, OwnRedis
 
 PARTITIONS = 8
 POLL_S, SETTLE_POLL_S = 0.05, 0.02

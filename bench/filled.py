@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from bench.workload import customer_name
 from ebbtide.testing.local_stream import LocalStream
 from ebbtide.testing.records import consent, engagement, order
+from ebbtide.testing.services.worker import partition_of
 from enrichment.customer.customer import Customer
 from enrichment.days import day_of
 from enrichment.model import Model
@@ -21,7 +22,6 @@ from streams.state.store import StateStore, stored_state
 from streams.worker.clients import RealClients
 from streams.worker.clock_check import wall_clock_us
 from streams.worker.publisher import Publisher, make_publisher
-from tests.integration.harness import partition_of
 
 DUE_TEMPLATES, YEARLY_TEMPLATES = 60, 20
 CHUNK = 2_000

@@ -14,10 +14,10 @@ from bench import broker, contenders
 from bench.drain import POLL_S, Run, Services, running
 from bench.pipeline import Entry, Logs, Sizes, make_logs, measure
 from bench.report import Part, Table
+from ebbtide.testing.services.worker import Record
 from streams.checkpoint import FirstLoad
 from streams.settings import Settings
 from streams.state.keys import PartitionKeys
-from tests.integration.harness import Record
 
 EVENTS_PER_CUSTOMER = 30
 HEADER = ("what", "events", "seconds", "events/s", "as fast as live by ×")

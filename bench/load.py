@@ -24,10 +24,10 @@ from confluent_kafka import Message, Producer
 
 from bench import broker
 from bench.workload import Shape, make_workload
+from ebbtide.testing.services.worker import Record, partition_of
 from enrichment.days import day_of
 from streams.settings import Settings, load_settings
 from streams.worker.clock_check import wall_clock_us
-from tests.integration.harness import Record, partition_of
 
 TICK_S = 0.002
 LINGER_MS = 2

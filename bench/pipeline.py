@@ -11,9 +11,9 @@ from bench.contenders import Contender
 from bench.drain import Drained, Services, drain, running
 from bench.report import Cell, Part, Table
 from bench.workload import DAYS, Shape, make_workload
+from ebbtide.testing.services.worker import Record
 from enrichment.days import day_of
 from streams.worker.clock_check import wall_clock_us
-from tests.integration.harness import Record
 
 HEADER = (
     *(

@@ -17,9 +17,10 @@ import numpy as np
 from confluent_kafka import Consumer, TopicPartition
 
 from bench import broker, load
+from bench.root import ROOT
+from ebbtide.testing.services.worker import process_environment
 from streams.demo.embedded import OwnedProcess
 from streams.settings import Settings
-from tests.integration.harness import ROOT, process_environment
 
 CHANGES = "segment-changes"
 POLL_S = 0.05

@@ -14,8 +14,9 @@ from bench.contenders import Contender
 from bench.drain import Services
 from bench.pipeline import Entry, Logs, Sizes, measure
 from bench.report import Cell, Part, Table
+from bench.root import ROOT
+from ebbtide.testing.services.worker import Record
 from schemas.topics import INPUT_TOPICS
-from tests.integration.harness import ROOT, Record
 
 NOTES = """\
 The same {events:,} events. Replay reads three files, puts them into the order of time, and writes its five files, on as

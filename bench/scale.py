@@ -16,10 +16,10 @@ from bench.drain import Drained, Run, Services, drain, relaunch, running
 from bench.pipeline import Logs, Sizes, median
 from bench.report import Cell, Part, Table
 from bench.workload import Shape, make_workload
+from ebbtide.testing.services.worker import Record
 from enrichment.days import day_of
 from streams.settings import Settings
 from streams.worker.clock_check import wall_clock_us
-from tests.integration.harness import Record
 
 PROCESSES_NOTES = """\
 exactly_once, 8 partitions, {events:,} events, medians of {runs} run(s) in turn. On few cores the workers, the broker

@@ -5,7 +5,7 @@
 Fills Redis with customers made from templates, all of them due at a midnight that has come, starts a worker of one
 process, sends the first orders of new customers at a steady rate, and measures for each the time from the broker's
 stamp of the order to the arrival of its change at a read_committed consumer, until the sweep is done and for as long
-as `--after-s` says afterwards. Kafka and Redis are those that tests use.
+as `--after-s` says afterwards. Kafka and Redis are those of `ebbtide.testing.services`.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from bench import contenders, filled
 from bench.drain import Run, Services, running
 from bench.probes import Latency, percentiles_ms, probing
 from bench.report import Cell, Part, Table, markdown
+from ebbtide.testing.services import start_kafka, start_own_redis
 from enrichment.days import day_of
 from streams.settings import Settings
 from streams.state.keys import PartitionKeys
 from streams.worker.clock_check import wall_clock_us
-from tests.services import start_kafka, start_own_redis
 
 POLL_S = 0.2
 SETTLE_S = 2.0

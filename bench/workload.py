@@ -17,9 +17,9 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from ebbtide.testing.services.worker import Record, partition_of
 from enrichment.days import DAY_US, midnight_us
 from schemas.topics import InputTopic
-from tests.integration.harness import Record, partition_of
 
 DAYS = 60
 SHARES: tuple[tuple[InputTopic, float], ...] = (

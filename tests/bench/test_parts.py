@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from bench.__main__ import options_of, run
 from bench.report import Failures, Part, Table, document, markdown
+from bench.root import ROOT
 
 
 def found(name: str) -> Part:
@@ -49,3 +52,11 @@ def test_reports_say_what_failed() -> None:
 def test_parts_can_be_chosen(name: str) -> None:
     """`--only` takes each part by its name."""
     assert options_of(["--only", name]).only == [name]
+
+
+def test_benchmarks_import_nothing_of_the_tests() -> None:
+    """What both need is in `ebbtide.testing`."""
+    sources = {path: path.read_text("utf-8") for path in (ROOT / "bench").rglob("*.py")}
+    assert sources
+    of_tests = re.compile(r"^\s*(from|import) tests\b", re.MULTILINE)
+    assert [str(path) for path, text in sources.items() if of_tests.search(text)] == []

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from ebbtide.testing.services.ports import lasting_port
 from streams.settings import Settings
 from tests.faults.progress import Progress
 from tests.faults.reader import CommittedReader, Seen
@@ -28,7 +29,6 @@ from tests.integration.harness import (
     stored_profiles,
     worker_process,
 )
-from tests.services.ports import lasting_port
 
 LEAST_BACKLOG_SHARE = 0.02
 """Of all records, how many must still be to come for a fault to be in mid-stream."""

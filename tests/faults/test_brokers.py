@@ -13,13 +13,13 @@ from itertools import pairwise
 
 import pytest
 
+from ebbtide.testing.services.ports import lasting_port
 from streams.demo.embedded import HOST
 from tests.faults.case import FaultCase
 from tests.faults.conftest import MakeCase
 from tests.integration.harness import WorkerProcess, paused, worker_process
 from tests.services import KafkaCluster, KafkaService, OwnRedis, start_own_kafka, start_proxy
 from tests.services.kafka_cluster import NODES, KafkaNode
-from tests.services.ports import lasting_port
 
 pytestmark = [pytest.mark.timeout(900)]
 

@@ -12,10 +12,10 @@ from itertools import pairwise
 
 import pytest
 
+from ebbtide.testing.services.ports import lasting_port
 from tests.faults.case import FaultCase
 from tests.faults.test_workers import shared
 from tests.integration.harness import WorkerProcess, paused, worker_process
-from tests.services.ports import lasting_port
 
 pytestmark = [pytest.mark.real_kafka, pytest.mark.timeout(900)]
 

@@ -8,13 +8,13 @@ from importlib import resources
 import pytest
 import redis
 
+from ebbtide.testing.services.ports import lasting_port
 from streams.demo.embedded import HOST
 from tests.faults.case import FaultCase
 from tests.faults.conftest import MakeCase
 from tests.faults.test_redis import case_by_proxy
 from tests.integration.harness import paused
 from tests.services import JournaledRedis, KafkaService, OwnRedis
-from tests.services.ports import lasting_port
 
 pytestmark = [pytest.mark.real_kafka, pytest.mark.timeout(900)]
 

@@ -11,58 +11,38 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
-import zlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 import yaml
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 
+from ebbtide.testing.services.worker import SESSION_TIMEOUT_S as SESSION_TIMEOUT_S
+from ebbtide.testing.services.worker import Record as Record
+from ebbtide.testing.services.worker import make_settings as make_settings
+from ebbtide.testing.services.worker import partition_of as partition_of
+from ebbtide.testing.services.worker import process_environment as process_environment
+from ebbtide.testing.services.worker import readiness_of as readiness_of
+from ebbtide.testing.services.worker import record_of as record_of
 from schemas.topics import INPUT_TOPICS, InputTopic
 from streams.insight.profiles import export_profiles
 from streams.kafka.fetching import ExaminingConsumer
 from streams.kafka.topics import create_topics
-from streams.settings import Settings, load_settings
+from streams.settings import Settings
 from streams.worker.clients import RealClients
 from streams.worker.worker import Worker
-from tests.services.ports import lasting_port
 
 Document = dict[str, Any]
 ROOT = Path(__file__).parents[2]
-SESSION_TIMEOUT_S = 6.0
 MARKERS_WITHIN_S = 2.0
 BATCH_BYTES = 3_500_000
 _PR_SET_PDEATHSIG = 1
-
-
-class Record(NamedTuple):
-    """One input record; `topic` is without prefix."""
-
-    topic: InputTopic
-    key: bytes | None
-    value: bytes | None
-    partition: int = 0
-
-
-def make_settings(bootstrap_servers: str, redis_url: str, prefix: str, **overrides: Any) -> Settings:
-    """Settings that share nothing with another test: prefix, group and web port are its own."""
-    chosen = {
-        "kafka_bootstrap_servers": bootstrap_servers,
-        "redis_url": redis_url,
-        "topic_prefix": prefix,
-        "group_id": f"{prefix}group",
-        "session_timeout_s": SESSION_TIMEOUT_S,
-        "web_port": lasting_port(adjacent=2),  # for the tests that run two workers with one command
-        "erasure_key": "an erasure key for tests",
-    }
-    return load_settings(**{**chosen, **overrides})
 
 
 async def make_topics(settings: Settings, partitions: int = 1, replication_factor: int = 1) -> None:
@@ -83,12 +63,6 @@ def write_model(path: Path, document: Mapping[str, Any]) -> Path:
 # ---------------------------------------------------------------- records in
 
 
-def record_of(topic: InputTopic, document: Mapping[str, Any], partitions: int = 1) -> Record:
-    """A well-formed record with its customer as key, in the partition that the key's CRC-32 names."""
-    key = str(document["customer_id"]).encode()
-    return Record(topic, key, orjson.dumps(document), partition_of(key, partitions))
-
-
 def order_of_now(customer: str, event_id: str) -> Document:
     """An order of a minute ago, so that the customer has a standing."""
     return {
@@ -105,11 +79,6 @@ def order_of_now(customer: str, event_id: str) -> Document:
 def records_of(log: Mapping[str, Iterable[Mapping[str, Any]]], partitions: int = 1) -> list[Record]:
     """The records of a made-up log, one topic after the other."""
     return [record_of(topic, record, partitions) for topic in INPUT_TOPICS for record in log[topic]]
-
-
-def partition_of(key: bytes, partitions: int) -> int:
-    """Any function of the key will do, as long as all three inputs use the same."""
-    return zlib.crc32(key) % partitions
 
 
 async def produce(settings: Settings, records: Iterable[Record]) -> None:
@@ -281,18 +250,6 @@ async def run_to_the_end(settings: Settings, timeout_s: float = 120.0) -> None:
         await until_idle(settings, worker, timeout_s)
 
 
-def readiness_of(settings: Settings) -> tuple[int, Document] | None:
-    """The status and answer of the `/readyz` at these settings' port; None while there is none."""
-    url = f"http://{settings.web_bind}:{settings.web_port}/readyz"
-    try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            return answer.status, json.loads(answer.read())
-    except urllib.error.HTTPError as error:
-        return error.code, json.loads(error.read())
-    except OSError:
-        return None
-
-
 def partitions_of(settings: Settings) -> dict[int, Document]:
     """What that `/readyz` says of each partition."""
     answer = readiness_of(settings)
@@ -400,12 +357,6 @@ def worker_process(
     finally:
         with suppress(ProcessLookupError):
             worker.kill()
-
-
-def process_environment(settings: Settings) -> dict[str, str]:
-    """This process's environment with these settings and no others."""
-    ours = {name: value for name, value in os.environ.items() if not name.upper().startswith("EBBTIDE_")}
-    return {**ours, **settings.as_environment()}
 
 
 def _die_with_parent() -> None:

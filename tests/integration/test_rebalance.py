@@ -9,6 +9,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from ebbtide.testing.services.ports import lasting_port
 from enrichment.model import load_model
 from streams.replay.replay import NAMESPACE, Replayed, replay
 from streams.settings import Settings
@@ -29,7 +30,6 @@ from tests.integration.harness import (
     worker_process,
 )
 from tests.services import KafkaService, RedisService
-from tests.services.ports import lasting_port
 
 PARTITIONS = 4
 EVENTS = 6_000

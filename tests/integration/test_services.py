@@ -15,8 +15,9 @@ from kafka import KafkaAdminClient, KafkaConsumer
 from kafka import TopicPartition as PlainTopicPartition
 from kafka.admin import NewTopic
 
-from tests.services import KafkaService, NoKafkaHereError, OwnRedis, RedisService, maven
-from tests.services.kafka import format_storage
+from ebbtide.testing.services import maven
+from ebbtide.testing.services.kafka import format_storage
+from tests.services import KafkaService, NoKafkaHereError, OwnRedis, RedisService
 
 ROOT = Path(__file__).parents[2]
 
@@ -157,7 +158,7 @@ def test_processes_that_ask_for_the_jars_at_once_download_them_once(
     mvn.chmod(0o755)
     monkeypatch.setenv("PATH", f"{mvn.parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    asked = "from tests.services.maven import jars; print(sorted(path.name for path in jars().iterdir()))"
+    asked = "from ebbtide.testing.services.maven import jars; print(sorted(path.name for path in jars().iterdir()))"
     processes = [
         subprocess.Popen([sys.executable, "-c", asked], cwd=ROOT, stdout=subprocess.PIPE, text=True)
         for _ in range(3)

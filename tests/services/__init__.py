@@ -1,15 +1,9 @@
-"""Real services for tests: which Kafka and which Redis this machine can offer.
+"""Every server that tests run on: those of `ebbtide.testing.services`, a cluster, and a broker with TLS and ACLs."""
 
-For Kafka: the address in ``EBBTIDE_TEST_KAFKA``; Docker, where its daemon answers; Apache Kafka from Maven
-Central's jars, where there are ``java`` and ``mvn``; the embedded broker. For Redis: the address in
-``EBBTIDE_TEST_REDIS``; an installed ``redis-server``; Docker; the embedded Valkey.
-"""
-
-from tests.services.kafka import KafkaService, start_kafka, start_own_kafka
-from tests.services.kafka_cluster import KafkaCluster, start_kafka_cluster
-from tests.services.maven import NoKafkaHereError
-from tests.services.proxy import TcpProxy, start_proxy
-from tests.services.redis import (
+from ebbtide.testing.services.kafka import KafkaService, start_kafka, start_own_kafka
+from ebbtide.testing.services.maven import NoKafkaHereError
+from ebbtide.testing.services.proxy import TcpProxy, start_proxy
+from ebbtide.testing.services.redis import (
     JournaledRedis,
     OwnRedis,
     RedisService,
@@ -21,6 +15,7 @@ from tests.services.redis import (
     start_redis,
     start_replicated_redis,
 )
+from tests.services.kafka_cluster import KafkaCluster, start_kafka_cluster
 from tests.services.secured_kafka import SecuredKafka, start_secured_kafka
 
 __all__ = [

@@ -16,11 +16,11 @@ from typing import Any
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
+from ebbtide.testing.services import maven
+from ebbtide.testing.services.kafka import format_storage
+from ebbtide.testing.services.ports import lasting_port
+from ebbtide.testing.services.proxy import TcpProxy, start_proxy
 from streams.demo.embedded import HOST, EmbeddedServiceError, OwnedProcess, answers_kafka, wait_until_ready
-from tests.services import maven
-from tests.services.kafka import format_storage
-from tests.services.ports import lasting_port
-from tests.services.proxy import TcpProxy, start_proxy
 
 NODES = (1, 2, 3)
 _HEAP_MIB = 384

@@ -22,11 +22,11 @@ from kafka.admin import (
     UserScramCredentialUpsertion,
 )
 
+from ebbtide.testing.services import maven
+from ebbtide.testing.services.kafka import SINGLE_NODE, format_storage
+from ebbtide.testing.services.ports import lasting_port
 from streams.demo.embedded import HOST, OwnedProcess, answers_kafka, wait_until_ready
-from tests.services import maven
 from tests.services.certificates import Authority
-from tests.services.kafka import SINGLE_NODE, format_storage
-from tests.services.ports import lasting_port
 
 PLAIN_USER: Final = "plain-user"
 PLAIN_PASSWORD: Final = "plain-user's password"

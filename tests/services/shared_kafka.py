@@ -12,7 +12,7 @@ import threading
 from contextlib import ExitStack
 from multiprocessing.connection import Client, Listener
 
-from tests.services.kafka import KafkaService, start_kafka
+from ebbtide.testing.services.kafka import KafkaService, start_kafka
 
 Address = tuple[str, bytes]
 """Where a `SharedKafka` answers: the path of a Unix socket, and the key that it asks for."""

@@ -7,6 +7,7 @@ import time
 import pytest
 import redis
 
+from ebbtide.testing.services.ports import lasting_port
 from streams.demo.embedded import EmbeddedBroker, free_port
 from streams.errors import EbbtideError
 from streams.kafka import admin
@@ -25,7 +26,6 @@ from streams.operations.doctor import (
 )
 from streams.settings import Settings
 from tests.services import KafkaService, OwnRedis, RedisService
-from tests.services.ports import lasting_port
 
 OWN_KEY = "a-key-of-my-own-0123456789"
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from ebbtide.testing.services.ports import lasting_port
 from streams.operations import web_port
 from streams.operations.doctor import Finding, check_web_port
 from streams.settings import Settings
-from tests.services.ports import lasting_port
 
 OURS = {"group_id": "mine", "topic_prefix": "of-mine-"}
 

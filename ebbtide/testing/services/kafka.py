@@ -14,6 +14,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from ebbtide.testing.services import docker, maven
+from ebbtide.testing.services.ports import lasting_port
 from streams.demo.embedded import (
     HOST,
     EmbeddedBroker,
@@ -22,8 +24,6 @@ from streams.demo.embedded import (
     answers_kafka,
     wait_until_ready,
 )
-from tests.services import docker, maven
-from tests.services.ports import lasting_port
 
 ADDRESS_VARIABLE = "EBBTIDE_TEST_KAFKA"
 _START_TIMEOUT_S = 90.0

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TypeVar
 
+from ebbtide.testing.services.ports import lasting_port
 from streams.demo.embedded import HOST
-from tests.services.ports import lasting_port
 
 _CHUNK_BYTES = 256 * 1024
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)

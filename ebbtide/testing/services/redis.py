@@ -13,6 +13,10 @@ from typing import TypeVar
 
 import redis
 
+from ebbtide.testing.services import docker
+from ebbtide.testing.services.kafka import wait_for_container
+from ebbtide.testing.services.ports import lasting_port
+from ebbtide.testing.services.proxy import TcpProxy, start_proxy
 from streams.demo.embedded import (
     HOST,
     EmbeddedRedis,
@@ -22,10 +26,6 @@ from streams.demo.embedded import (
     redis_arguments,
     wait_until_ready,
 )
-from tests.services import docker
-from tests.services.kafka import wait_for_container
-from tests.services.ports import lasting_port
-from tests.services.proxy import TcpProxy, start_proxy
 
 ADDRESS_VARIABLE = "EBBTIDE_TEST_REDIS"
 _START_TIMEOUT_S = 20.0
