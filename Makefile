@@ -7,7 +7,7 @@ DEMO := $(VENV)/.installed-demo
 STAMP := $(VENV)/.installed-all
 # Two processes a core, since many tests wait: for one at a time, make test PARALLEL=
 PARALLEL ?= --numprocesses auto --dist loadgroup
-CODE := schemas enrichment streams ebbtide tests $(wildcard tools bench)
+CODE := schemas enrichment streams ebbtide tests $(wildcard tools bench examples)
 
 # The first Python that is new enough; `make PYTHON=…` to choose one.
 PYTHON ?= $(shell for name in python3 python3.11 python3.12 python3.13 python3.14; do \
