@@ -90,6 +90,17 @@ _MODULE_OF = {
     "replay": "ebbtide.replaying",
 }
 
+_HIDDEN = (
+    "Any",
+    "TYPE_CHECKING",
+    "annotations",
+    "import_module",
+    "_MODULE_OF",
+    "_is_there",
+    "__dir__",
+    "__getattr__",
+)
+
 
 def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
@@ -109,11 +120,14 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """The names whose packages are installed, so that `help(ebbtide)` shows those."""
-    there = []
-    for name in __all__:
-        try:
-            __getattr__(name)
-        except ImportError:
-            continue
-        there.append(name)
-    return sorted({*globals(), *there} - {"Any", "TYPE_CHECKING", "annotations", "import_module"})
+    hidden = {*_HIDDEN, "_HIDDEN"}
+    there = {name for name in __all__ if _is_there(name)}
+    return sorted({*globals(), *there} - hidden)
+
+
+def _is_there(name: str) -> bool:
+    try:
+        __getattr__(name)
+    except ImportError:
+        return False
+    return True

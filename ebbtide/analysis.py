@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from typing import Any, Final
 import pandas as pd
 
 from ebbtide.replaying import Replayed, Until, model_of, replayed, time_us
-from ebbtide.tables import Table, check_columns, frame_of, records_of
+from ebbtide.tables import Table, check_columns, frame_of, records_of, usual_currency
 from enrichment.calibration.calibrate import CalibrationError
 from enrichment.customer.validation import Horizons
 from enrichment.model import Model
@@ -34,7 +33,6 @@ TABLES: Final[Mapping[InputTopic, str]] = {
 FIT: Final = "fit"
 _FIELD_OF: Final = {"occurred_at": "date", "total": "amount"}
 """What the fields of a record are called in a table, where that is another name."""
-_CODE: Final = re.compile(r"[A-Z]{3}")
 _AMOUNTS: Final = (
     "revenue",
     "refunded",
@@ -191,8 +189,8 @@ def analyze(
     - Dates without an offset are UTC. Text is read as ISO 8601; convert any other format with `pandas.to_datetime`.
     - Columns `region`, `vertical`, `product_line` and `customer_type` become attributes of the customer, and so does
       any column that `columns` names as `attributes.something`.
-    - Without a column `currency` amounts are in the model's base currency. Where all are in one other currency, the
-      built-in model takes that as its base.
+    - Without a column `currency` amounts are in the model's base currency. The built-in model has no exchange rates:
+      its base is the currency of most orders, and rows in any other are refused.
 
     Needs pandas, which is installed with Ebbtide.
 
@@ -219,12 +217,13 @@ def analyze(
     check_columns(columns or {}, tables)
     is_built_in = model is None or model == FIT
     base = model_of(None if is_built_in else model)
+    currency = usual_currency(tables["purchases"], columns or {}) if is_built_in else None
+    if currency is not None:
+        base = base.with_base_currency(currency)
     found = [
         records_of(topic, TABLES[topic], table, columns or {}, base.base_currency)
         for topic, table in tables.items()
     ]
-    if is_built_in:
-        base = _in_its_currency(base, found[list(tables).index("purchases")].currencies)
     lines = [line for records in found for line in records.lines]
     until_us = time_us(until)
     log = ordered_log(lines, base, until_us)
@@ -244,12 +243,6 @@ def analyze(
         replayed=made,
         _lines=lines,
     )
-
-
-def _in_its_currency(model: Model, currencies: Counter[str]) -> Model:
-    """The built-in model has no rates: where all orders are in one currency, it counts in that."""
-    codes = [code for code in currencies if _CODE.fullmatch(code)]
-    return model.with_base_currency(codes[0]) if len(codes) == 1 else model
 
 
 def _fitted(

@@ -82,6 +82,7 @@ NEEDED: Final[Mapping[InputTopic, tuple[str, ...]]] = {
     "engagements": ("customer_id", "date", "kind"),
     "consents": ("customer_id", "date"),
 }
+_CODE: Final = re.compile(r"[A-Z]{3}")
 _TRUTH: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -96,7 +97,6 @@ class Records:
     columns: dict[str, str]
     lines: list[Line] = field(default_factory=list)
     refused: list[tuple[Line, Rejection]] = field(default_factory=list)
-    currencies: Counter[str] = field(default_factory=Counter)
 
 
 def records_of(
@@ -115,14 +115,25 @@ def records_of(
     rows = [dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True)]
     make = _MAKERS[topic]
     documents = [make(number, row, currency) for number, row in enumerate(rows, start=1)]
-    if topic != "consents":
-        records.currencies.update(str(row["currency"]) for row in documents if row.get("currency"))
     lines = [Line(topic, _json(row), name, number) for number, row in enumerate(documents, start=1)]
     if topic == "purchases" and "event_id" not in chosen and "order_id" in chosen:
         _join_lines_of_orders(lines, records)
     else:
         records.lines = lines
     return records
+
+
+def usual_currency(frame: pd.DataFrame, columns: Mapping[str, str]) -> str | None:
+    """The code in which most orders of a table are, or None where it names none."""
+    column = columns_of("purchases", "orders", [str(column) for column in frame.columns], columns).get(
+        "currency"
+    )
+    if column is None:
+        return None
+    codes = Counter(
+        code for code in _cells("currency", frame[column].tolist()) if code and _CODE.fullmatch(code)
+    )
+    return codes.most_common(1)[0][0] if codes else None
 
 
 def frame_of(table: Table) -> pd.DataFrame:

@@ -184,14 +184,20 @@ def test_rows_of_one_order_are_added_up() -> None:
     assert found.refused["row"].tolist() == [2, 3]
 
 
-def test_the_built_in_model_counts_in_the_currency_of_the_orders() -> None:
-    """Where there is only one; a model of one's own is never changed."""
-    rows = [order("a", "2025-01-09", 10, currency="eur")]
+def test_the_built_in_model_counts_in_the_currency_of_most_orders() -> None:
+    """It has no rates for others; where a row names none, it is in this one. A model of one's own is never changed."""
+    rows = [
+        order("a", "2025-01-09", 10, currency="eur"),
+        order("b", "2025-01-09", 20, currency="EUR"),
+        order("c", "2025-01-09", 30, currency=None),
+        order("d", "2025-01-09", 40, currency="USD"),
+    ]
     found = ebbtide.analyze(rows)
     assert found.model.base_currency == "EUR"
-    assert found.profiles["revenue"].tolist() == [10.0]
-    own = ebbtide.load_model().with_base_currency("GBP")
-    assert ebbtide.analyze(rows, model=own).refused["reason"].tolist() == ["UnknownCurrency"]
+    assert found.profiles["revenue"].tolist() == [10.0, 20.0, 30.0]
+    assert found.refused[["row", "reason"]].values.tolist() == [[3, "UnknownCurrency"]]
+    own = ebbtide.load_model().with_base_currency("USD")
+    assert ebbtide.analyze(rows, model=own).refused["row"].tolist() == [0, 1]
 
 
 def test_a_csv_file_keeps_its_ids_as_they_are_written(tmp_path: Path) -> None:
@@ -213,11 +219,12 @@ def test_the_end_is_that_which_was_asked_for() -> None:
     assert found.replayed.as_of == "2025-02-01T00:00:00Z"
 
 
-def test_no_rows_are_no_customers() -> None:
+def test_no_rows_are_no_customers(tmp_path: Path) -> None:
     """The frames have their columns all the same."""
     found = ebbtide.analyze(pd.DataFrame(columns=["customer_id", "date", "amount"]))
     assert len(found.profiles) == len(found.changes) == 0
     assert "segment" in found.profiles.columns
+    assert "0 customers" in found.report(tmp_path / "report.html").read_text("utf-8")
 
 
 def test_a_model_can_be_fitted_to_the_history(tmp_path: Path) -> None:
