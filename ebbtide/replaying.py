@@ -14,13 +14,13 @@ import orjson
 from enrichment.customer.validation import Horizons
 from enrichment.days import format_time
 from enrichment.model import Model, load_model
+from schemas.documents import ChangeDocument, ProfileDocument, TriggerDocument
 from schemas.timestamps import parse_timestamp
 from schemas.topics import INPUT_TOPICS, InputTopic
 from streams.replay.log import Line, ReplayLog, ordered_log, read_records
 from streams.replay.parts import in_order
 from streams.replay.replay import replay_ordered
 
-Document = dict[str, Any]
 Record = Mapping[str, Any] | bytes
 """What a record says, or its JSON."""
 Source = str | Path | Iterable[str | Path | Record]
@@ -53,9 +53,9 @@ class Replayed:
     `outcomes` counts records by topic and by `accepted`, `duplicate`, `dead_letter`, `after_until` or `erased`.
     """
 
-    changes: list[Document]
-    triggers: list[Document]
-    profiles: list[Document]
+    changes: list[ChangeDocument]
+    triggers: list[TriggerDocument]
+    profiles: list[ProfileDocument]
     refused: list[RefusedRecord]
     outcomes: Counter[tuple[str, str]]
     as_of: str

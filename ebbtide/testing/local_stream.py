@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import repeat
-from typing import Any, Self
+from typing import Self, cast
 
 from ebbtide.testing.records import day
 from enrichment.customer.customer import Customer
@@ -17,10 +17,10 @@ from enrichment.days import day_of, midnight_us
 from enrichment.deciding.results import Results
 from enrichment.enricher import Enricher
 from enrichment.model import Model, load_model
+from schemas.documents import Document
 from schemas.events import Event
 from schemas.profiles import DIMENSIONS
 
-Document = dict[str, Any]
 Item = Event | int
 """A record, or the day of a midnight that passes (UTC days since 1970)."""
 BATCH_RECORDS = 10_000
@@ -119,13 +119,14 @@ class LocalStream:
     def profiles_at(self, time_us: int) -> dict[str, Document]:
         """Every known customer's profile at a time (µs since 1970) that is not before their latest record."""
         held = [customer for _, customer in sorted(self.customers.items()) if customer.is_known]
-        documents = self.enricher.profiles(held, [time_us] * len(held))
+        documents = cast("list[Document]", self.enricher.profiles(held, [time_us] * len(held)))
         return {customer.id: document for customer, document in zip(held, documents, strict=True)}
 
     def profile(self, customer_id: str = "c") -> Document:
         """A customer's profile as of the last midnight, or of their latest record if that is later."""
         customer = self.customers[customer_id]
-        return self.enricher.profiles([customer], [customer.as_of_us(midnight_us(self.midnight_day))])[0]
+        as_of_us = customer.as_of_us(midnight_us(self.midnight_day))
+        return cast("Document", self.enricher.profiles([customer], [as_of_us])[0])
 
     def standing(self, customer_id: str = "c") -> tuple[str | None, ...]:
         """A customer's segment, tier and lifecycle; None where there is none."""
@@ -155,17 +156,19 @@ class LocalStream:
 
     def _publish(self, results: Results) -> list[Document]:
         results.finish()
-        self.changes += results.changes
-        self.triggers += results.triggers
+        changes = cast("list[Document]", results.changes)
+        self.changes += changes
+        self.triggers += cast("list[Document]", results.triggers)
         self.triggers_dropped += results.triggers_dropped
         self.outcomes += results.outcomes
-        self.published += results.profiles
-        for customer_id, profile in results.profiles:
+        published = cast("list[tuple[str, Document | None]]", results.profiles)
+        self.published += published
+        for customer_id, profile in published:
             if profile is None:
                 self.profiles.pop(customer_id, None)
             else:
                 self.profiles[customer_id] = profile
-        return results.changes
+        return changes
 
 
 def with_midnights(events: Iterable[Event]) -> list[Item]:

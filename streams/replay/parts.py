@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
@@ -25,6 +25,8 @@ CHANGES, TRIGGERS, PROFILES = FILES = (
 
 Key = tuple[int, str, int] | tuple[str]
 """What the lines of a file are sorted by: time (µs), customer and sequence; or the customer alone."""
+
+Published = TypeVar("Published", ChangeDocument, TriggerDocument)
 
 
 @dataclass(slots=True)
@@ -47,7 +49,7 @@ class Part:
 def write_part(replayed: Replayed, folder: Path) -> Part:
     """Write what came of some customers into a folder."""
     results = replayed.results
-    documents: Mapping[str, list[tuple[Key, PublishedDocument]]] = {
+    documents: Mapping[str, Sequence[tuple[Key, PublishedDocument]]] = {
         CHANGES: in_order(results.changes),
         TRIGGERS: in_order(results.triggers),
         PROFILES: [((profile["customer_id"],), profile) for profile in replayed.profiles],
@@ -87,17 +89,13 @@ def write_lines(path: Path, documents: Iterable[Mapping[str, Any]]) -> None:
             lines.write(orjson.dumps(document) + b"\n")
 
 
-def in_order(
-    documents: Iterable[ChangeDocument] | Iterable[TriggerDocument],
-) -> list[tuple[Key, PublishedDocument]]:
+def in_order(documents: Iterable[Published]) -> list[tuple[Key, Published]]:
     """Changes or triggers by time, customer and sequence, each with these."""
-    keyed: list[tuple[Key, PublishedDocument]] = [
-        (_published_at(document), document) for document in documents
-    ]
+    keyed: list[tuple[Key, Published]] = [(_published_at(document), document) for document in documents]
     return sorted(keyed, key=lambda pair: pair[0])
 
 
-def _published_at(document: ChangeDocument | TriggerDocument) -> tuple[int, str, int]:
+def _published_at(document: Mapping[str, Any]) -> tuple[int, str, int]:
     sequence = document.get("sequence", 0)
     assert isinstance(sequence, int)
     return parse_timestamp(document["as_of"]), document["customer_id"], sequence

@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable
 
-from ebbtide.testing.local_stream import Document, Item, LocalStream, between_midnights
+from ebbtide.testing.local_stream import Item, LocalStream, between_midnights
 from ebbtide.testing.records import DEFAULT_MODEL, event_of
 from enrichment.customer.customer import Customer
 from enrichment.customer.validation import Horizons
 from enrichment.deciding.results import Results
 from enrichment.model import Model
+from schemas.documents import Document
 from schemas.events import Event
 from streams.state.codec import decode, encode
 from tests.oracles.seeded_log import DAY_US, MODEL_OVERRIDES, MOST_DELAY_DAYS, TOPICS, SeededLog

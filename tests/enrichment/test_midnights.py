@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ebbtide.testing.local_stream import Document, LocalStream
+from ebbtide.testing.local_stream import LocalStream
 from ebbtide.testing.records import consent, day, engagement, erasure, model, order
 from enrichment.customer.customer import Customer
 from enrichment.days import day_of, midnight_us
@@ -21,6 +21,7 @@ from enrichment.deciding.changes import Cause
 from enrichment.deciding.results import Results
 from enrichment.model import Model
 from enrichment.scoring.evaluate import Table, evaluate
+from schemas.documents import Document
 from schemas.events import Event
 from streams.state.codec import encode
 from tests.enrichment.driver import WorkerLikeStream

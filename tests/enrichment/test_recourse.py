@@ -7,12 +7,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from ebbtide.testing.local_stream import Document, LocalStream
+from ebbtide.testing.local_stream import LocalStream
 from ebbtide.testing.records import consent, day, engagement, model, order
 from enrichment.days import DAY_US, format_day, midnight_us
 from enrichment.insight.recourse import recourse
 from enrichment.model import Model
 from enrichment.scoring.standing import LIFECYCLE, SEGMENT, TIER
+from schemas.documents import Document
 from schemas.events import Event
 from schemas.profiles import DIMENSIONS, Dimension
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ebbtide.testing.local_stream import Document, LocalStream
+from ebbtide.testing.local_stream import LocalStream
 from ebbtide.testing.records import cancellation, consent, engagement, model, order, purchase, refund
+from schemas.documents import Document
 
 MONTHS = range(1, 13)
 

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ebbtide.testing.local_stream import Document, LocalStream
+from ebbtide.testing.local_stream import LocalStream
 from ebbtide.testing.records import consent, day, engagement, model, order
 from enrichment.insight.what_if import TIERS, WhatIf, what_if, what_if_document, with_capacities
 from enrichment.model import Model
 from enrichment.scoring.standing import TIER
 from enrichment.tiers.capacity import CapacityError
 from enrichment.tiers.population import UNKNOWN_AGE, Population, population_of
+from schemas.documents import Document
 
 TODAY = "2024-12-20"
 CAPACITIES = {"strategic": "6", "named": "20%", "field": "10"}
