@@ -14,7 +14,7 @@ PYTHON ?= $(shell for name in python3 python3.11 python3.12 python3.13 python3.1
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$name"; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-deep simulate faults fuzz bench lint format schemas schemas-check up observe down lock clean
+.PHONY: help install demo test test-deep simulate faults fuzz bench lint docs format schemas schemas-check up observe down lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -42,11 +42,16 @@ fuzz: $(STAMP) ## send RECORDS=1000000 in batches of every codec, some damaged, 
 bench: $(STAMP) ## measure throughput and latency against other stream processors (BENCH_ARGS="--quick"; 30 to 90 minutes)
 	$(BIN)/python -m bench $(BENCH_ARGS)
 
-lint: $(STAMP) ## ruff, strict mypy, and whether the exported schemas are up to date
+lint: $(STAMP) ## ruff, strict mypy, layers of imports, exported schemas up to date, and the site of the documents
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(CODE)
+	$(BIN)/lint-imports --no-cache
 	$(MAKE) --no-print-directory schemas-check
+	$(MAKE) --no-print-directory docs
+
+docs: $(STAMP) ## build the site of the documents into site/, strictly
+	$(BIN)/mkdocs build --strict --quiet
 
 format: $(STAMP) ## put the code into its format
 	$(BIN)/ruff check --fix-only .

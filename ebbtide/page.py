@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from schemas.profiles import DIMENSIONS
 from streams.reports.page import page_of as calibration_page
@@ -13,14 +13,52 @@ from streams.reports.parts import STYLE, Markup, money, paragraph, percent, sect
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ebbtide.analysis import Analysis
+    from ebbtide.replaying import Replayed
+    from enrichment.model import Model
+    from schemas.documents import Document
 
 ROWS: Final = 20
 """Of each list of customers."""
 MONTHS: Final = 12
 
 
-def page_of(analysis: Analysis) -> str:
+class Analysed(Protocol):
+    """What is shown of an `ebbtide.Analysis`, which says what each part is."""
+
+    @property
+    def profiles(self) -> pd.DataFrame:
+        """One row a customer."""
+
+    @property
+    def changes(self) -> pd.DataFrame:
+        """One row a change."""
+
+    @property
+    def refused(self) -> pd.DataFrame:
+        """One row a row that was not taken."""
+
+    @property
+    def outcomes(self) -> dict[tuple[str, str], int]:
+        """Records by table and by what became of them."""
+
+    @property
+    def columns(self) -> dict[str, dict[str, str]]:
+        """By table, which column was taken for which field."""
+
+    @property
+    def model(self) -> Model:
+        """The value model that decided."""
+
+    @property
+    def calibration(self) -> Document | None:
+        """How good a fitted model is."""
+
+    @property
+    def replayed(self) -> Replayed:
+        """The documents behind the frames."""
+
+
+def page_of(analysis: Analysed) -> str:
     """The whole page; the same analysis gives the same page."""
     heading = f"{len(analysis.profiles):,} customers as of {analysis.replayed.as_of}"
     model = analysis.model
@@ -36,7 +74,7 @@ def page_of(analysis: Analysis) -> str:
     )
 
 
-def _sections(analysis: Analysis) -> Iterator[tuple[str, Markup]]:
+def _sections(analysis: Analysed) -> Iterator[tuple[str, Markup]]:
     yield "standings", section("Where customers stand", *_standings(analysis.profiles), anchor="standings")
     yield "changes", section("Who moved", *_changes(analysis.changes), anchor="changes")
     yield "slipping", section("Who is slipping", _slipping(analysis.profiles), anchor="slipping")
@@ -45,7 +83,7 @@ def _sections(analysis: Analysis) -> Iterator[tuple[str, Markup]]:
         yield "model", section("The fitted model", *_model(analysis.calibration), anchor="model")
 
 
-def _tiles(analysis: Analysis) -> Markup:
+def _tiles(analysis: Analysed) -> Markup:
     profiles, changes = analysis.profiles, analysis.changes
     told: list[tuple[object, str]] = [
         (len(profiles), "customers"),
@@ -128,7 +166,7 @@ def _slipping(profiles: pd.DataFrame) -> Markup:
     return table(head, rows, "At risk, by revenue of 365 days")
 
 
-def _rows(analysis: Analysis) -> Iterator[Markup]:
+def _rows(analysis: Analysed) -> Iterator[Markup]:
     rows = [(of, words(name), count) for (of, name), count in analysis.outcomes.items()]
     yield table(("table", "outcome", "records"), rows)
     columns = [(of, one, column) for of, own in analysis.columns.items() for one, column in own.items()]

@@ -9,7 +9,7 @@ import pytest
 from importlinter.cli import lint_imports
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("schemas", "enrichment", "streams")
+PACKAGES = ("schemas", "enrichment", "streams", "ebbtide")
 MOST_MODULES = 20
 
 
