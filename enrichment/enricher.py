@@ -129,7 +129,7 @@ class Enricher:
             due = [customer for customer in due if is_due(customer, midnight_day)]
 
     def fold(self, events: Iterable[Event], customers: Mapping[str, Customer]) -> None:
-        """Rebuild aggregates from records that were decided on before: no evaluation, nothing to publish."""
+        """Restore aggregates from records that were decided on before: no evaluation, nothing to publish."""
         for event in events:
             customer = customers[event.customer_id]
             customer.apply(event, self.horizons, 0)

@@ -1,4 +1,4 @@
-"""A micro-batch: one batch of a partition, as it is written to Redis and then to Kafka."""
+"""A micro-batch of a partition, as it is written to Redis and then to Kafka."""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ class Customer:
         2. Too late is a dead letter; seen before is dropped.
         3. Everything else changes the state.
 
-        Whoever is not looked at after each record has a new picture made when next they are.
+        With `is_looked_at` false, the snapshot is made again only when it is next asked for.
         """
         state = self.state
         occurred_at_us = event.occurred_at_us

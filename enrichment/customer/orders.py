@@ -1,7 +1,7 @@
 """The order ledger: orders, updates, refunds and cancellations as one customer's exact money, by UTC day.
 
 Records of one order converge to the same money whatever the order in which they arrive: an entry keeps the
-earliest `order`, the latest version, the earliest cancellation and every refund, and what it contributes to
+earliest `order`, the latest version, whether it was cancelled, and every refund, and what it contributes to
 each day is computed from those alone. `MoneyHistory` is the sum of all contributions, kept as immutable day
 buckets.
 """

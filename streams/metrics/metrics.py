@@ -163,7 +163,7 @@ class Metrics:
         self._back_offs = counter(
             "back_offs_total", "Errors after which a partition is taken over again.", error=()
         )
-        self._restores = counter("restores_total", "Rebuilds of Redis that ended.", result=("done", "failed"))
+        self._restores = counter("restores_total", "Restores of Redis that ended.", result=("done", "failed"))
         self._restore_duration = histogram(
             "restore_duration_seconds", "Duration of restores that were done.", RESTORE_BUCKETS_S
         )

@@ -58,8 +58,8 @@ def _wide_encoding(head: bytes) -> str | None:
     """UTF-16 or UTF-32, by a byte order mark or by the zero byte of an ASCII character."""
     if b"\0" not in head:
         return None
-    for checkpoint, encoding in _WIDE_MARKS:
-        if head.startswith(checkpoint):
+    for mark, encoding in _WIDE_MARKS:
+        if head.startswith(mark):
             return encoding
     if head[:1] != b"\0" and head[1:2] == b"\0":
         return "UTF-32LE" if head[2:4] == b"\0\0" else "UTF-16LE"
@@ -70,7 +70,7 @@ def _wide_encoding(head: bytes) -> str | None:
 
 def _is_csv(lines: list[bytes]) -> bool:
     """Whether the first two lines are cells, and no JSON."""
-    if len(lines) < 2 or any(checkpoint in lines[0] for checkpoint in b"{}[]"):
+    if len(lines) < 2 or any(bracket in lines[0] for bracket in b"{}[]"):
         return False
     return any(
         delimiter in lines[0] and delimiter in lines[1] and not lines[1].lstrip().startswith(b"{")

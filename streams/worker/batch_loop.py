@@ -36,7 +36,7 @@ from streams.worker.runtime import Runtime
 log = logging.getLogger(__name__)
 
 NARROWED_BY = 16
-"""A micro-batch with a record that none survives is tried again with so many times fewer records."""
+"""After an unexpected error the next micro-batch takes so many times fewer records, until it is past that place."""
 UNIT_RECORDS = 500
 """Records computed before other partitions and heartbeats get their turn."""
 FETCH_TIMEOUT_MS = 200
@@ -52,13 +52,13 @@ BATCH_TIMEOUT_S = 120.0
 of them foresees, since a micro-batch that waits for ever looks from outside like one that has nothing to do."""
 EXPECTED_ERRORS = (EbbtideError, KafkaError, RedisError, TimeoutError, OSError)
 NO_DAY = -2
-"""Before any midnight, and before the day of those whom a first load has not decided on."""
+"""Below `UNDECIDED_DAY`: nothing has been swept yet."""
 
 
 class BatchLoop:
     """Runs the micro-batches of one partition while it is owned.
 
-    How few records a micro-batch takes after an error outlives the ownership: `begin` starts each one.
+    `begin` starts an ownership. How many records a micro-batch takes after an error is kept from one to the next.
     """
 
     def __init__(

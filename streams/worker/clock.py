@@ -20,7 +20,7 @@ from schemas.topics import INPUT_TOPICS, InputTopic
 from streams.worker.arrived import Arrived
 from streams.worker.inputs import Inputs
 
-SEGMENT_BYTES = 1_048_576
+TIME_SLICE_BYTES = 1_048_576
 """Values taken at once: what comes of them must fit into a micro-batch."""
 
 
@@ -42,14 +42,14 @@ class TimeSlice:
     ) -> None:
         """Take an input's records from before a time, until the time slice is full (`is_full`)."""
         run, run_bytes = inputs.take_run(
-            topic, time_us, before_us, limit - len(self.arrived), SEGMENT_BYTES - self.value_bytes
+            topic, time_us, before_us, limit - len(self.arrived), TIME_SLICE_BYTES - self.value_bytes
         )
         self.arrived += run
         self.value_bytes += run_bytes
 
     def is_full(self, limit: int) -> bool:
         """Whether there are `limit` records, or a lot of bytes."""
-        return len(self.arrived) >= limit or self.value_bytes >= SEGMENT_BYTES
+        return len(self.arrived) >= limit or self.value_bytes >= TIME_SLICE_BYTES
 
 
 class Clock(Protocol):

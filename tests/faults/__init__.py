@@ -6,7 +6,7 @@ least one of each kind, with fewer events; `--deep` runs every case, with more. 
 instants of the faults.
 
 How a case is written
-    @pytest.checkpoint.fault_case("workers", "SIGKILL after 0.1–1 s", short=True)
+    @pytest.mark.fault_case("workers", "SIGKILL after 0.1–1 s", short=True)
     def test_…(case: FaultCase) -> None:
         case.begin()                                    # topics, reader, and all events in the inputs
         for _ in range(case.choose(full=10, short=3)):

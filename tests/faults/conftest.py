@@ -24,9 +24,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave out the cases that are not in the short form, unless all are asked for; `--deep` asks for all, short."""
     if config.getoption("--faults") == "full" or config.getoption("--deep"):
         return
-    left_out = [
-        item for item in items if (checkpoint := _checkpoint(item)) and not checkpoint.kwargs.get("short")
-    ]
+    left_out = [item for item in items if (mark := _mark(item)) and not mark.kwargs.get("short")]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
@@ -60,8 +58,8 @@ def make_case(
     `workload` takes the place of the common crowd; `reader_servers` and `replication_factor` are as in `FaultCase`; all
     else are settings of the workers.
     """
-    checkpoint = _checkpoint(request.node)
-    assert checkpoint is not None, "a case carries the marker fault_case"
+    mark = _mark(request.node)
+    assert mark is not None, "a case carries the marker fault_case"
 
     @contextmanager
     def make(
@@ -80,7 +78,7 @@ def make_case(
             **settings,
         }
         case = FaultCase(
-            ": ".join(checkpoint.args),
+            ": ".join(mark.args),
             make_settings(servers, redis_url, unique_prefix, **chosen),
             workload or common_crowd,
             tmp_path,
@@ -106,5 +104,5 @@ def case(make_case: MakeCase, kafka: KafkaService, own_redis: OwnRedis) -> Itera
         yield case
 
 
-def _checkpoint(item: pytest.Item) -> pytest.Mark | None:
+def _mark(item: pytest.Item) -> pytest.Mark | None:
     return item.get_closest_marker("fault_case")

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.real_kafka, pytest.mark.timeout(900)]
 
 LOST_WRITES = "recovery: Redis has lost writes"
 UNPUBLISHED = "recovery: a micro-batch was persisted but not published"
-TAKE_OVER = ": recovery: "
+RECOVERY = ": recovery: "
 OLD_STEPS = 5
 """How far back, at least, an old snapshot is."""
 
@@ -236,9 +236,9 @@ def test_what_arrives_late_is_refused(make_case: MakeCase, kafka: KafkaService, 
             for _ in range(case.choose(full=3, short=1)):
                 case.until_batches(8, worker)
                 case.assert_mid_stream()
-                before = case.logged(TAKE_OVER)
+                before = case.logged(RECOVERY)
                 proxy.hold(only_present=True)
-                until_logged(case, worker, TAKE_OVER, before + 1)
+                until_logged(case, worker, RECOVERY, before + 1)
                 proxy.release()
                 case.injected()
             case.finish(worker)

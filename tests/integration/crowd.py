@@ -19,10 +19,10 @@ def make_crowd(seed: int, events: int, customers: int, days: int, partitions: in
     rng = random.Random(f"crowd/{seed}")
     names = [f"customer-{number:06d}" for number in range(customers)]
     places = [partition_of(name.encode(), partitions) for name in names]
-    batch = timedelta(days=days) / events
+    interval = timedelta(days=days) / events
     for number in range(events):
         at = rng.randrange(customers)
-        moment = (START + number * batch).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        moment = (START + number * interval).isoformat(timespec="microseconds").replace("+00:00", "Z")
         topic, rest = _body(rng, number)
         head = f'{{"event_id":"{number}","customer_id":"{names[at]}","occurred_at":"{moment}",'
         yield Record(topic, names[at].encode(), (head + rest).encode(), places[at])

@@ -63,7 +63,7 @@ def assignor() -> None:
     _patch(Worker, "note_assignment", note_some)
 
 
-def batch() -> None:
+def hanging_batch() -> None:
     """A micro-batch waits for what never comes."""
 
     async def hang(self: BatchLoop) -> None:
@@ -73,7 +73,7 @@ def batch() -> None:
     _patch(BatchLoop, "_look_after", hang)
 
 
-def uncancelled_step() -> None:
+def uncancelled_batch() -> None:
     """A micro-batch waits for what never comes, and its cancellation is lost."""
 
     async def hang(self: BatchLoop) -> None:
@@ -128,7 +128,17 @@ def _patch(where: Any, name: str, instead: Any) -> None:
 
 FAULTS: dict[str, Callable[[], None]] = {
     fault.__name__: fault
-    for fault in (nothing, supervisor, membership, assignor, start, batch, uncancelled_step, loop, thread)
+    for fault in (
+        nothing,
+        supervisor,
+        membership,
+        assignor,
+        start,
+        hanging_batch,
+        uncancelled_batch,
+        loop,
+        thread,
+    )
 }
 
 

@@ -102,8 +102,8 @@ async def test_a_worker_that_has_failed_ends(
     ("fault", "code"),
     [
         ("start", 0),
-        ("step", 0),
-        ("uncancelled_step", 0),
+        ("hanging_batch", 0),
+        ("uncancelled_batch", 0),
         ("loop", ENDED_BY_FORCE),
         ("thread", ENDED_BY_FORCE),
     ],

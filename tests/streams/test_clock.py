@@ -82,7 +82,7 @@ def one_by_one(clock: Clock, inputs: Inputs, midnight_day: int, limit: int) -> t
     day = midnight_day
     if isinstance(clock, WallClock) and clock._passes(inputs, day + 1, NOW_US):
         day += 1
-    while len(taken) < limit and sum(map(bytes_of, taken)) < clocks.SEGMENT_BYTES:
+    while len(taken) < limit and sum(map(bytes_of, taken)) < clocks.TIME_SLICE_BYTES:
         first = (
             first_by_wall(inputs, day)
             if isinstance(clock, WallClock)
@@ -104,7 +104,7 @@ def first_by_wall(inputs: Inputs, day: int) -> Arrived | None:
 
 
 def first_by_events(inputs: Inputs, day: int, has_taken: bool) -> Arrived | None:
-    """The first that occurred, if no input must be waited for; a later day's begins a time_slice of its own."""
+    """The first that occurred, if no input must be waited for; a later day's begins a time slice of its own."""
     best: tuple[int, int, Arrived] | None = None
     for rank, head in heads_of(inputs):
         if head is None:
@@ -166,7 +166,7 @@ def test_taking_runs_is_taking_record_by_record(
     high_asked_at_us: int,
     limit: int,
 ) -> None:
-    """TimeSlice after time_slice: the same midnights, the same records in the same order, and the same offsets."""
+    """Time slice after time slice: the same midnights, the same records in the same order, and the same offsets."""
     if in_order:
         log = {topic: sorted(said, key=broker_us) for topic, said in log.items()}
     inputs, oracle = (inputs_of(log, is_at_end, high_asked_at_us) for _ in range(2))

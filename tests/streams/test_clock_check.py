@@ -159,11 +159,11 @@ async def test_without_kafkas_stamps_a_start_by_a_wrong_clock_goes_unnoticed() -
 
 
 @given(st.lists(st.tuples(st.integers(-3, 3), st.integers(0, 7_200)), max_size=20))
-async def test_no_time_is_trusted_that_is_off_by_more_than_allowed(batches: list[tuple[int, int]]) -> None:
+async def test_no_time_is_trusted_that_is_off_by_more_than_allowed(steps: list[tuple[int, int]]) -> None:
     """Whatever a clock does, and Redis' with it, after a right start; oracle: the true time."""
     world = World()
     assert await world.is_trusted()
-    for jump, after_s in batches:
+    for jump, after_s in steps:
         world.ours_us += jump * 20 * SECOND_US
         world.redis_us = world.ours_us
         trusted = await world.is_trusted(after_s)

@@ -38,7 +38,7 @@ OTHER_KINDS = {
     "Avro": (b"Obj\x01\x04\x14avro.codec", "Avro"),
     "UTF-16": (LINE.decode().encode("utf-16"), "UTF-16 text; `iconv -f UTF-16 -t UTF-8`"),
     "UTF-16, big end first": (b"\xfe\xff" + LINE.decode().encode("utf-16-be"), "UTF-16 text"),
-    "UTF-16 without a checkpoint": (LINE.decode().encode("utf-16-le"), "UTF-16LE text"),
+    "UTF-16 without a byte order mark": (LINE.decode().encode("utf-16-le"), "UTF-16LE text"),
     "UTF-16BE without a checkpoint": (LINE.decode().encode("utf-16-be"), "UTF-16BE text"),
     "UTF-32": (LINE.decode().encode("utf-32"), "UTF-32 text"),
     "gzip": (gzip.compress(LINE), "gzip; give it a name that ends in .gz"),

@@ -180,7 +180,7 @@ def test_every_section_has_its_plots() -> None:
 
 
 def test_text_is_escaped() -> None:
-    """A warning with checkpoint-up in it stays text, and so do names."""
+    """A warning with markup in it stays text, and so do names."""
     assert "something &lt;b&gt;bold&lt;/b&gt; &amp; wrong" in full_page()
     assert "<b>bold" not in full_page()
     page = page_of({"model": {"name": "<script>x</script>", "version": "1"}, "a<b": {"k<": "v<"}})

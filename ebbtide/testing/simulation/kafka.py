@@ -312,7 +312,7 @@ class Kafka:
                     )
                 known.offsets = {}
             else:
-                self._checkpoint(
+                self._write_marker(
                     tp, known.producer_id, Visibility.COMMITTED if commit else Visibility.ABORTED
                 )
             left.discard(tp)
@@ -324,7 +324,7 @@ class Kafka:
         for tp in order:
             loop.call_later(self._rng.uniform(0, LONGEST_MARKER_DELAY_S), reach, tp)
 
-    def _checkpoint(self, tp: TopicPartition, producer_id: int, visibility: Visibility) -> None:
+    def _write_marker(self, tp: TopicPartition, producer_id: int, visibility: Visibility) -> None:
         for entry in reversed(self.logs[tp].entries):
             if entry.producer_id == producer_id:
                 if entry.visibility is not Visibility.OPEN:
