@@ -47,7 +47,7 @@ class Contender:
         """How far it has come, by its group's offsets (`client` is of the group) or by what it keeps in Redis."""
         if self.progress == "group":
             return broker.committed(client, settings, partitions)
-        return _marks(settings, partitions)
+        return _checkpoints(settings, partitions)
 
 
 def ebbtide(guarantee: str, processes: int = 1, **settings: Any) -> Contender:
@@ -81,7 +81,7 @@ def _faust(start: Start) -> list[str]:
     return [sys.executable, "-m", "bench.peers.faust", *options]
 
 
-def _marks(settings: Settings, partitions: int) -> Progress:
+def _checkpoints(settings: Settings, partitions: int) -> Progress:
     """By the checkpoints that a worker persists before it publishes; all zero where it has not begun."""
     with redis.Redis.from_url(settings.redis_url) as client:
         asked = client.pipeline(transaction=False)

@@ -23,19 +23,19 @@ class Progress:
         self._records = records
         self._redis = redis.Redis.from_url(settings.redis_url)
         self._admin: KafkaAdminClient | None = None
-        self._steps: dict[int, int] = {}
+        self._batches: dict[int, int] = {}
         self._offsets: dict[tuple[str, int], int] = {}
         self.problem: str | None = None
 
     def batches(self) -> int:
         """How many micro-batches Kafka has, of all partitions together."""
         self._ask()
-        return sum(self._steps.values())
+        return sum(self._batches.values())
 
     def partition_batches(self) -> dict[int, int]:
         """How many micro-batches Kafka has of each partition that has been taken over."""
         self._ask()
-        return dict(self._steps)
+        return dict(self._batches)
 
     def backlog(self) -> int:
         """How many records Kafka's offsets are short of the end of the inputs."""
@@ -84,7 +84,7 @@ class Progress:
             name = tp.topic.removeprefix(self._settings.topic_prefix)
             if name in INPUT_TOPICS and offset.metadata:
                 self._offsets[name, tp.partition] = offset.offset
-                self._steps[tp.partition] = json.loads(offset.metadata)["step"]
+                self._batches[tp.partition] = json.loads(offset.metadata)["step"]
 
     def _client(self) -> KafkaAdminClient:
         if self._admin is None:

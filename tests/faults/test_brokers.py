@@ -213,7 +213,7 @@ def is_commit(chunk: bytes) -> bool:
 
 
 @pytest.mark.fault_case("network", "commits that nobody hears of")
-def test_a_commit_without_an_answer_is_known_after_the_next_take_over(
+def test_a_commit_without_an_answer_is_known_after_the_next_recovery(
     proxied_case: FaultCase, kafka_cluster: KafkaCluster
 ) -> None:
     """Kafka commits, and the connection is reset before the answer: nothing of the micro-batch is published again."""

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.real_kafka, pytest.mark.timeout(900)]
 LOST_WRITES = "recovery: Redis has lost writes"
 UNPUBLISHED = "recovery: a micro-batch was persisted but not published"
 RECOVERY = ": recovery: "
-OLD_STEPS = 5
+OLD_BATCHES = 5
 """How far back, at least, an old snapshot is."""
 
 
@@ -45,7 +45,7 @@ def until_all_publish_what_redis_lacks(case: FaultCase, worker: WorkerProcess) -
 
 
 @pytest.mark.fault_case("Redis", "restart without its last second")
-def test_a_redis_without_its_last_second_is_rebuilt(
+def test_a_redis_without_its_last_second_is_restored(
     make_case: MakeCase, kafka: KafkaService, journaled_redis: JournaledRedis
 ) -> None:
     """By its journal it is behind Kafka in every partition."""
@@ -67,7 +67,7 @@ def test_a_redis_without_its_last_second_is_rebuilt(
 
 
 @pytest.mark.fault_case("Redis", "FLUSHALL", short=True)
-def test_an_emptied_redis_is_rebuilt(case: FaultCase, own_redis: OwnRedis) -> None:
+def test_an_emptied_redis_is_restored(case: FaultCase, own_redis: OwnRedis) -> None:
     case.begin(feeds=True)
     with case.worker() as worker:
         for times in range(1, case.choose(full=4, short=2)):
@@ -86,7 +86,7 @@ def test_an_emptied_redis_is_rebuilt(case: FaultCase, own_redis: OwnRedis) -> No
 
 
 @pytest.mark.fault_case("Redis", "failover to a replica that lags")
-def test_a_replica_that_lagged_is_rebuilt(
+def test_a_replica_that_lagged_is_restored(
     make_case: MakeCase, kafka: KafkaService, replicated_redis: ReplicatedRedis
 ) -> None:
     """What the master took while replication was held up is lost, in every partition."""
@@ -113,7 +113,7 @@ def lost_at(case: FaultCase) -> list[tuple[int, int]]:
 
 
 @pytest.mark.fault_case("Redis", "restart from an old snapshot")
-def test_a_redis_that_comes_back_as_it_once_was_is_rebuilt(case: FaultCase, own_redis: OwnRedis) -> None:
+def test_a_redis_that_comes_back_as_it_once_was_is_restored(case: FaultCase, own_redis: OwnRedis) -> None:
     """Many micro-batches back, in every partition: whole, but of long ago."""
     case.begin(feeds=True)
     with case.worker() as worker, own_redis.client() as client:
@@ -125,10 +125,10 @@ def test_a_redis_that_comes_back_as_it_once_was_is_rebuilt(case: FaultCase, own_
             assert min(before) >= 0
             case.until(
                 lambda after=after: all(  # type: ignore[misc]
-                    case.progress.partition_batches()[place] >= batch + OLD_STEPS
+                    case.progress.partition_batches()[place] >= batch + OLD_BATCHES
                     for place, batch in enumerate(after)
                 ),
-                f"{OLD_STEPS} more micro-batches of every partition",
+                f"{OLD_BATCHES} more micro-batches of every partition",
                 worker,
             )
             case.assert_mid_stream()
@@ -207,7 +207,7 @@ def withheld(proxy: TcpProxy, times: int) -> bool:
 
 
 @pytest.mark.fault_case("Redis", "connection reset in mid-script")
-def test_a_step_that_was_persisted_without_anybody_hearing_of_it_is_published_once(
+def test_a_micro_batch_that_was_persisted_without_anybody_hearing_of_it_is_published_once(
     make_case: MakeCase, kafka: KafkaService, own_redis: OwnRedis
 ) -> None:
     """The script runs, and its connection is reset before the answer: the next recovery finds the batch in Redis."""

@@ -168,7 +168,7 @@ def columns(verdict: Verdict) -> set[str]:
     return {name for name in ("lost", "doubled", "chain_breaks", "differing") if getattr(verdict, name)}
 
 
-def test_recovery_counts_from_the_fault_to_the_last_partitions_first_new_step() -> None:
+def test_recovery_counts_from_the_fault_to_the_last_partitions_first_new_micro_batch() -> None:
     """Records made before the fault's end do not count, however late they were seen; oracle: by hand."""
     news = [[(9.0, 12.0), (10.5, 12.5)], [(11.0, 14.0), (12.0, 15.0)], [(3.0, 3.5)]]
     assert recovered_s(10.0, news) == 4.0

@@ -126,7 +126,7 @@ def test_killed_between_persist_and_publish_every_change_is_there_once(
 
 
 @pytest.mark.fault_case("workers", "SIGKILL in a restore")
-def test_killed_in_a_rebuild_the_next_worker_rebuilds_again(case: FaultCase, own_redis: OwnRedis) -> None:
+def test_killed_in_a_restore_the_next_worker_restores_again(case: FaultCase, own_redis: OwnRedis) -> None:
     """A partition whose states are half written says so, and is not gone on with."""
     case.begin()
     with case.worker() as worker:
@@ -153,7 +153,7 @@ def owner_tokens(case: FaultCase, redis: Redis) -> list[object]:
 
 
 @pytest.mark.fault_case("workers", "SIGKILL in a recovery")
-def test_killed_in_a_take_over_the_next_worker_takes_over_again(case: FaultCase, own_redis: OwnRedis) -> None:
+def test_killed_in_a_recovery_the_next_worker_takes_over_again(case: FaultCase, own_redis: OwnRedis) -> None:
     """Each time there is an outbox to publish, and a partition that had been claimed had not gone on."""
     case.begin()
     kills = case.choose(full=4, short=2)
@@ -276,7 +276,7 @@ def test_workers_that_come_and_go_share_the_partitions(case: FaultCase) -> None:
 
 
 @pytest.mark.fault_case("workers", "a restore longer than the session timeout")
-def test_a_member_stays_in_the_group_through_a_long_rebuild(case: FaultCase, own_redis: OwnRedis) -> None:
+def test_a_member_stays_in_the_group_through_a_long_restore(case: FaultCase, own_redis: OwnRedis) -> None:
     """The worker is starved of its processor until the restore has taken half as long again as the session timeout."""
     case.begin()
     with case.worker() as worker:
@@ -338,7 +338,7 @@ async def open_as_0_1(settings: Settings, partition: int) -> AIOKafkaProducer:
     return producer
 
 
-async def take_over_from_0_1(case: FaultCase, redis: Redis, *, emptied: bool) -> None:
+async def recovery_from_0_1(case: FaultCase, redis: Redis, *, emptied: bool) -> None:
     """Leave things as 0.1 does when it is killed, start this version, and have a worker of 0.1 go on that slept.
 
     0.1 kept neither facts nor the topics' ids, named its owners otherwise, and emptied no outbox.
@@ -402,7 +402,7 @@ def test_what_version_0_1_left_is_taken_over(case: FaultCase, own_redis: OwnRedi
                 case.until_backlog(0.9 - 0.25 * number, worker)
                 case.assert_mid_stream()
                 worker.kill()
-            asyncio.run(take_over_from_0_1(case, client, emptied=emptied))
+            asyncio.run(recovery_from_0_1(case, client, emptied=emptied))
     case.finish()
     assert (case.logged("restored") > 0) == emptied
     case.check()

@@ -129,7 +129,7 @@ async def test_a_restart_in_good_order_repeats_nothing(settings: Settings, log: 
     await check(settings, log, before)
 
 
-async def test_an_interrupted_rebuild_is_not_gone_on_with(
+async def test_an_interrupted_restore_is_not_gone_on_with(
     settings: Settings, log: SeededLog, redis_server: RedisService
 ) -> None:
     """Half of the states are there, and without offsets in Kafka nothing says up to where they go."""

@@ -154,7 +154,7 @@ async def test_by_the_event_clock_changes_and_triggers_are_replays(
     check_sequences(changes)
 
 
-async def test_the_split_into_steps_changes_nothing_but_left_out_profiles(
+async def test_the_split_into_micro_batches_changes_nothing_but_left_out_profiles(
     settings: Settings, random_seed: int
 ) -> None:
     """Micro-batches of 7 records and 3 customers publish the same changes as one worker's usual ones: replay's."""

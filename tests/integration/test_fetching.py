@@ -46,7 +46,7 @@ async def produce_apart(settings: Settings, records: list[Record]) -> None:
         await asyncio.sleep(APART_S)
 
 
-async def test_a_step_at_the_end_begins_with_all_that_has_come(
+async def test_a_micro_batch_at_the_end_begins_with_all_that_has_come(
     seeded_settings: Settings, reading: Inputs, records: list[Record]
 ) -> None:
     """Records that came one by one during a micro-batch come together, not the first of them alone."""

@@ -286,7 +286,7 @@ def check_small(profiles: dict[str, Document], changes: Sequence[Document]) -> N
     assert {(change["direction"], change["reason"]["trigger"]) for change in changes} == {("entered", "load")}
 
 
-async def test_erasures_act_by_their_date_alone_in_a_rebuild_too(settings: Settings) -> None:
+async def test_erasures_act_by_their_date_alone_in_a_restore_too(settings: Settings) -> None:
     """A consent dated after an erasure stays, although it came before it; of who is gone, a hash and the life stay."""
     await make_topics(settings)
     await produce(settings, records(SMALL))
@@ -396,8 +396,8 @@ async def test_another_model_folds_again(
     settings: Settings, tmp_path: Path, guarantee: str, is_so: Callable[[PartitionState], bool]
 ) -> None:
     """Amounts are converted by the rates of the model that decides; who has been decided on moves by `model` alone."""
-    small_steps = {"batch_max_records": 10, "batch_max_customers": 4, "processing_guarantee": guarantee}
-    settings = settings.model_copy(update=small_steps)
+    small_batches = {"batch_max_records": 10, "batch_max_customers": 4, "processing_guarantee": guarantee}
+    settings = settings.model_copy(update=small_batches)
     await make_topics(settings)
     await produce(settings, records(many(60)))
     await load_up_to(settings, is_so, is_so.__name__)

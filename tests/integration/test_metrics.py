@@ -150,7 +150,7 @@ async def test_gauges_say_how_partitions_stand(settings: Settings, log: SeededLo
     assert said.sum("process_resident_memory_bytes") > 0
 
 
-async def test_lag_is_known_while_a_step_is_held_up(
+async def test_lag_is_known_while_a_micro_batch_is_held_up(
     settings: Settings, log: SeededLog, redis_client: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It counts what no micro-batch has taken, by the end that the latest fetch told."""
@@ -240,7 +240,7 @@ async def test_customers_whom_a_midnight_has_yet_to_reach_are_counted(
     assert 0 < waiting <= customers - 10
 
 
-async def test_a_rebuild_is_counted_with_its_records(
+async def test_a_restore_is_counted_with_its_records(
     settings: Settings, log: SeededLog, redis_client: Redis
 ) -> None:
     """As a recovery that found lost writes, and as a restore that read the whole log."""

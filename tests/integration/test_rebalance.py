@@ -113,7 +113,7 @@ async def test_two_workers_share_the_partitions_and_one_takes_over_when_the_othe
     await check(settings, replayed(crowd))
 
 
-async def test_sigterm_finishes_the_step_so_that_the_next_worker_starts_clean(
+async def test_sigterm_finishes_the_micro_batch_so_that_the_next_worker_starts_clean(
     settings: Settings, crowd: list[Record], tmp_path: Path
 ) -> None:
     """However often it is stopped amid its work, Redis and Kafka agree when the next one takes over."""

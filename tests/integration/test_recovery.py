@@ -94,7 +94,7 @@ async def test_a_restart_in_good_order_goes_on_and_publishes_nothing_again(
 
 
 @pytest.mark.parametrize("sent", [False, True], ids=["nothing sent", "in an open transaction"])
-async def test_a_step_that_was_persisted_but_not_published_is_published_by_the_next_owner(
+async def test_a_micro_batch_that_was_persisted_but_not_published_is_published_by_the_next_owner(
     settings: Settings, log: SeededLog, caplog: pytest.LogCaptureFixture, sent: bool
 ) -> None:
     """From the outbox, as it was; what the dead owner's open transaction held is never seen."""
@@ -117,7 +117,7 @@ async def test_a_step_that_was_persisted_but_not_published_is_published_by_the_n
     assert before_the_last_midnight(changes) == oracle
 
 
-async def test_a_step_that_kafka_has_lost_after_its_outbox_was_emptied_is_made_again(
+async def test_a_micro_batch_that_kafka_has_lost_after_its_outbox_was_emptied_is_made_again(
     settings: Settings, log: SeededLog, redis_client: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What its records were, only the inputs can tell: Redis is restored up to the micro-batch before."""
@@ -378,7 +378,9 @@ async def test_a_transaction_left_open_is_aborted_by_the_next_owner(
         await dead.stop()
 
 
-async def test_offsets_records_and_mark_are_of_the_same_step(settings: Settings, log: SeededLog) -> None:
+async def test_offsets_records_and_checkpoint_are_of_the_same_micro_batch(
+    settings: Settings, log: SeededLog
+) -> None:
     """What Kafka has committed is where Redis is, and covers every input to its end."""
     await make_topics(settings)
     await produce(settings, records_of(log))

@@ -85,13 +85,13 @@ def another_token(redis: Redis, settings: Settings) -> None:
     redis.hset(PartitionKeys.of(settings, 0).meta, "token", "0" * 16)
 
 
-def lost_last_steps(taken: dict[bytes, bytes]) -> Damage:
+def lost_last_batches(taken: dict[bytes, bytes]) -> Damage:
     """Redis is what it was some micro-batches ago."""
     return lambda redis, settings: restore(redis, settings, taken)
 
 
 @pytest.mark.parametrize("loss", ["everything", "last micro-batches", "token"])
-async def test_after_a_rebuild_everything_goes_on_as_if_nothing_had_been_lost(
+async def test_after_a_restore_everything_goes_on_as_if_nothing_had_been_lost(
     settings: Settings,
     log: SeededLog,
     redis_client: Redis,
@@ -110,7 +110,7 @@ async def test_after_a_rebuild_everything_goes_on_as_if_nothing_had_been_lost(
     published = {name: await _values(settings, name) for name in ("segment-changes", "reactivation-triggers")}
     damage = {
         "everything": lost_everything,
-        "last micro-batches": lost_last_steps(early),
+        "last micro-batches": lost_last_batches(early),
         "token": another_token,
     }
     damage[loss](redis_client, settings)
@@ -153,7 +153,7 @@ async def _values(settings: Settings, name: str) -> list[bytes | None]:
     return [record.value for record in await read_topic(settings, name)]
 
 
-async def test_by_the_wall_clock_a_rebuild_keeps_profiles_and_publishes_nothing(
+async def test_by_the_wall_clock_a_restore_keeps_profiles_and_publishes_nothing(
     seeded_settings: Settings, log: SeededLog, redis_client: Redis
 ) -> None:
     """One topic after the other, as the wall clock takes them; everyone is as of today's midnight."""
@@ -188,7 +188,7 @@ def order(number: int, day: str) -> Document:
 ERASURE = {"event_id": "x", "customer_id": "c", "occurred_at": "2025-01-10T12:00:00Z", "kind": "erasure"}
 
 
-async def test_erased_customers_stay_erased_after_a_rebuild(settings: Settings, redis_client: Redis) -> None:
+async def test_erased_customers_stay_erased_after_a_restore(settings: Settings, redis_client: Redis) -> None:
     """Neither their old records in the inputs nor late ones come back; a new life goes on where it was."""
     await make_topics(settings)
     await produce(settings, [record_of("purchases", order(1, "2025-01-09")), record_of("consents", ERASURE)])
@@ -243,7 +243,7 @@ async def test_what_the_event_clock_took_after_an_erasure_stays_although_kafka_t
     assert await stored_profiles(settings) == before
 
 
-async def test_an_erasure_that_is_sent_again_deletes_nothing_in_a_rebuild_either(
+async def test_an_erasure_that_is_sent_again_deletes_nothing_in_a_restore_either(
     seeded_settings: Settings, redis_client: Redis
 ) -> None:
     """What the customer did between the erasure and its repeat is theirs, live and restored."""
@@ -264,7 +264,7 @@ async def test_an_erasure_that_is_sent_again_deletes_nothing_in_a_rebuild_either
     assert await stored_profiles(settings) == before
 
 
-async def test_a_crash_in_a_rebuild_is_followed_by_another_rebuild(
+async def test_a_crash_in_a_restore_is_followed_by_another_restore(
     settings: Settings,
     log: SeededLog,
     redis_client: Redis,
@@ -302,7 +302,7 @@ async def test_a_crash_in_a_rebuild_is_followed_by_another_rebuild(
     assert await changes_of(settings) == changes
 
 
-async def test_a_log_that_no_longer_reaches_back_is_not_rebuilt_from_unless_told(
+async def test_a_log_that_no_longer_reaches_back_is_not_restored_from_unless_told(
     settings: Settings, log: SeededLog, redis_client: Redis
 ) -> None:
     """The reason names the topic, its first offset, and the setting that takes what is left."""
@@ -325,7 +325,7 @@ async def test_a_log_that_no_longer_reaches_back_is_not_rebuilt_from_unless_told
     assert (await changes_of(settings))[: len(changes)] == changes
 
 
-async def test_a_redis_that_comes_back_empty_under_a_running_worker_is_rebuilt(
+async def test_a_redis_that_comes_back_empty_under_a_running_worker_is_restored(
     kafka: KafkaService, own_redis: OwnRedis, settings: Settings, log: SeededLog
 ) -> None:
     """The worker backs off while Redis is away, and goes on by itself when it is back."""
@@ -348,7 +348,7 @@ async def test_a_redis_that_comes_back_empty_under_a_running_worker_is_rebuilt(
     assert final == {str(profile["customer_id"]): _plain(profile) for profile in oracle.profiles}
 
 
-async def test_a_rebuild_reads_in_slices_between_which_others_get_their_turn(settings: Settings) -> None:
+async def test_a_restore_reads_in_slices_between_which_others_get_their_turn(settings: Settings) -> None:
     """Else a member of the group that restores much in few fetches sends no heartbeat for long."""
     await make_topics(settings)
     records = 10 * SLICE_RECORDS
@@ -374,7 +374,7 @@ async def test_a_rebuild_reads_in_slices_between_which_others_get_their_turn(set
     assert all(later > earlier for earlier, later in itertools.pairwise(turns_between))
 
 
-async def test_a_rebuild_brings_back_nobody_who_was_erased(settings: Settings, redis_client: Redis) -> None:
+async def test_a_restore_brings_back_nobody_who_was_erased(settings: Settings, redis_client: Redis) -> None:
     """An erasure deletes what had come before it, also what is dated after it; a life begun since then stays."""
     wall = settings.model_copy(update={"clock": "wall"})
     await make_topics(wall)

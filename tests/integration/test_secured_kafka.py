@@ -150,7 +150,7 @@ def order(customer: str, number: int) -> dict[str, Any]:
     }
 
 
-async def test_the_documented_rights_are_enough_from_the_first_record_to_a_rebuild(
+async def test_the_documented_rights_are_enough_from_the_first_record_to_a_restore(
     secured_kafka: SecuredKafka,
     opened: Settings,
     redis_of_module: OwnRedis,

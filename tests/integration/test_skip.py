@@ -118,7 +118,7 @@ async def test_nothing_is_skipped_where_the_partition_is_not_stuck(
 
 
 @pytest.mark.parametrize("way", ["load", "process"])
-async def test_a_record_that_no_step_survives_is_found_and_can_be_skipped(
+async def test_a_record_that_no_micro_batch_survives_is_found_and_can_be_skipped(
     settings: Settings, redis_client: Redis, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     """In a first load and live: of many records, the one at fault is named by its offset; all others are taken."""

@@ -187,7 +187,7 @@ async def test_an_input_at_its_end_is_no_stall(
     assert "StalledError" not in caplog.text
 
 
-async def test_a_step_that_hangs_ends_with_an_error(
+async def test_a_micro_batch_that_hangs_ends_with_an_error(
     settings: Settings,
     records: list[Record],
     monkeypatch: pytest.MonkeyPatch,

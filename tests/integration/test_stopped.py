@@ -145,7 +145,7 @@ def _emptied(settings: Settings, redis: Redis) -> None:
     empty(redis, settings)
 
 
-def _being_rebuilt(settings: Settings, redis: Redis) -> None:
+def _being_restored(settings: Settings, redis: Redis) -> None:
     redis.hset(PartitionKeys.of(settings, 0).meta, "status", "rebuilding")
 
 
@@ -155,11 +155,11 @@ def _being_rebuilt(settings: Settings, redis: Redis) -> None:
         (lambda settings, redis: None, "ok", "Redis and Kafka agree"),
         (_another_redis, "error", "partition 0: stopped: Redis is at micro-batch"),
         (_emptied, "warning", "partition 0: Redis has lost writes: it will be restored, up to micro-batch"),
-        (_being_rebuilt, "warning", "partition 0: its restore is not done, up to micro-batch"),
+        (_being_restored, "warning", "partition 0: its restore is not done, up to micro-batch"),
     ],
     ids=["none", "another Redis", "emptied", "being restored"],
 )
-async def test_the_survey_says_what_a_take_over_would_find_and_changes_nothing(
+async def test_the_survey_says_what_a_recovery_would_find_and_changes_nothing(
     settings: Settings, log: SeededLog, redis_client: Redis, damage: Damage, status: str, message: str
 ) -> None:
     """Nobody is fenced, nothing is claimed, mended or written."""
@@ -239,7 +239,7 @@ async def test_the_survey_finds_that_redis_and_the_offsets_were_both_lost(
     assert f"{settings.topic('ebbtide-decisions')} holds decisions of" in standing.message
 
 
-async def test_a_step_that_was_not_published_is_no_fault(
+async def test_a_micro_batch_that_was_not_published_is_no_fault(
     settings: Settings, log: SeededLog, redis_client: Redis
 ) -> None:
     """One ahead is where Redis is while a micro-batch is being published, and after a crash in between."""
@@ -281,7 +281,7 @@ async def test_at_least_once_is_surveyed_by_redis_alone(
     await run_to_the_end(relaxed)
     (standing,) = await surveyed(relaxed)
     assert (standing.status, standing.message) == ("ok", "Redis says where to go on from")
-    _being_rebuilt(relaxed, redis_client)
+    _being_restored(relaxed, redis_client)
     (standing,) = await surveyed(relaxed)
     assert standing.status == "error"
     assert "only exactly_once can finish it" in standing.message

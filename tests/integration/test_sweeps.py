@@ -76,7 +76,7 @@ async def evaluated(settings: Settings) -> list[str]:
     return list(dict.fromkeys(ids))
 
 
-async def test_a_backlog_that_fills_every_step_keeps_no_due_customer_waiting(
+async def test_a_backlog_that_fills_every_micro_batch_keeps_no_due_customer_waiting(
     settings: Settings, everyone_due: Settings
 ) -> None:
     """The due are all evaluated before the backlog ends; without a share of their own they would come after it."""
@@ -117,7 +117,7 @@ async def test_records_are_published_while_a_long_sweep_goes_on(
     check_sequences(await changes_of(settings))
 
 
-async def test_a_record_finds_what_the_sweep_of_its_own_step_has_made_of_its_customer(
+async def test_a_record_finds_what_the_sweep_of_its_own_micro_batch_has_made_of_its_customer(
     settings: Settings, everyone_due: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Redis does not know of it before the batch ends: from there, the same would be decided and published again."""

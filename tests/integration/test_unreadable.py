@@ -197,7 +197,7 @@ async def test_without_transactions_a_batch_is_skipped_alike(settings: Settings,
     assert sorted(await stored_profiles(settings)) == ["a", "b", "f", "g", "h"]
 
 
-async def test_what_was_read_and_cannot_be_read_by_a_rebuild_is_said_and_not_skipped(
+async def test_what_was_read_and_cannot_be_read_by_a_restore_is_said_and_not_skipped(
     settings: Settings, redis_client: Redis
 ) -> None:
     """A state without it would be another than the one that was published."""

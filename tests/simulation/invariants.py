@@ -45,7 +45,7 @@ def violations(outcome: Outcome) -> list[str]:
         return [f"stopped: {said}" for said in outcome.stopped.values()]
     view = _View(outcome)
     checks: tuple[Callable[[_View], Iterator[str]], ...] = (
-        _steps_follow_each_other,
+        _micro_batches_follow_each_other,
         _midnights_come_behind_their_backlog,
         _changes_form_chains,
         _triggers_come_once,
@@ -64,7 +64,7 @@ class _View:
     def __init__(self, outcome: Outcome) -> None:
         self.outcome = outcome
         self.checkpoints: list[list[tuple[Checkpoint, int]]] = [
-            list(self._marks(p)) for p in range(PARTITIONS)
+            list(self._checkpoints(p)) for p in range(PARTITIONS)
         ]
         self.stored: list[dict[str, Customer]] = [
             asyncio.run(_stored(outcome, partition)) for partition in range(PARTITIONS)
@@ -84,7 +84,7 @@ class _View:
         """Up to where the partition's midnights have passed."""
         return midnight_us(self.checkpoints[partition][-1][0].midnight_day + 1)
 
-    def _marks(self, partition: int) -> Iterator[tuple[Checkpoint, int]]:
+    def _checkpoints(self, partition: int) -> Iterator[tuple[Checkpoint, int]]:
         """What each committed transaction says of the partition, and when."""
         settings = self.outcome.settings
         tps = {topic: TopicPartition(settings.topic(topic), partition) for topic in INPUT_TOPICS}
@@ -105,7 +105,7 @@ async def _stored(outcome: Outcome, partition: int) -> dict[str, Customer]:
     return await store.load(await store.all_ids())
 
 
-def _steps_follow_each_other(view: _View) -> Iterator[str]:
+def _micro_batches_follow_each_other(view: _View) -> Iterator[str]:
     """Each transaction is the micro-batch after the one before, and goes back behind no offset and no midnight."""
     for partition, said in enumerate(view.checkpoints):
         batches = [checkpoint.batch_id for checkpoint, _ in said]

@@ -114,10 +114,10 @@ def a_counter_instead_of_a_random_token() -> Iterator[None]:
     def following(
         self: Checkpoint, midnight_day: int, offsets: Any, *, ends_load: bool = False
     ) -> Checkpoint:
-        after = next_mark(self, midnight_day, offsets, ends_load=ends_load)
+        after = next_checkpoint(self, midnight_day, offsets, ends_load=ends_load)
         return msgspec.structs.replace(after, token=str(after.batch_id))
 
-    next_mark = Checkpoint.next
+    next_checkpoint = Checkpoint.next
 
     claim = StateStore.claim
 
@@ -193,11 +193,11 @@ def send_results_not_awaited() -> Iterator[None]:
 
 
 @_mutation(seed=0)
-def sweeps_that_take_no_step() -> Iterator[None]:
+def sweeps_that_take_no_micro_batch() -> Iterator[None]:
     """What passing time changes is written and published without a micro-batch of its own."""
     finish = BatchLoop._finish
 
-    async def without_step(self: BatchLoop, batch: MicroBatch, publisher: Publisher) -> None:
+    async def without_micro_batch(self: BatchLoop, batch: MicroBatch, publisher: Publisher) -> None:
         if (
             batch.before.offsets != batch.after.offsets
             or batch.before.midnight_day != batch.after.midnight_day
@@ -213,12 +213,12 @@ def sweeps_that_take_no_step() -> Iterator[None]:
         await publisher.publish(batch.outbox, batch.before)
         object.__setattr__(batch, "after", batch.before)
 
-    with mock.patch.object(BatchLoop, "_finish", without_step):
+    with mock.patch.object(BatchLoop, "_finish", without_micro_batch):
         yield
 
 
 @_mutation(seed=0)
-def standings_recomputed_in_a_rebuild() -> Iterator[None]:
+def standings_recomputed_in_a_restore() -> Iterator[None]:
     """Not those that were published: hysteresis and midnights had made them differ from what anyone computes later."""
     restored = restore._Customers.restored
 
@@ -281,7 +281,7 @@ def reads_that_are_not_checked() -> Iterator[None]:
 
 
 @_mutation(seed=24)
-def a_rebuild_whose_writes_are_not_counted() -> Iterator[None]:
+def a_restore_whose_writes_are_not_counted() -> Iterator[None]:
     """Redis loses some of them before it ends, and nobody notices."""
     read_text = Path.read_text
 
@@ -290,7 +290,7 @@ def a_rebuild_whose_writes_are_not_counted() -> Iterator[None]:
         text = text.replace("if meta[2] ~= ARGV[2] or meta[3] ~= ARGV[3] then", "if false then")
         return text.replace("if at[1] ~= ARGV[8] or at[2] ~= ARGV[9] then", "if false then")
 
-    def only_rebuild(self: Path, *arguments: Any, **named: Any) -> str:
+    def only_restore(self: Path, *arguments: Any, **named: Any) -> str:
         is_of_rebuild = self.name in ("begin.lua", "rebuild.lua")
         return (
             without_counting(self, *arguments, **named)
@@ -298,7 +298,7 @@ def a_rebuild_whose_writes_are_not_counted() -> Iterator[None]:
             else read_text(self, *arguments, **named)
         )
 
-    with mock.patch.object(Path, "read_text", only_rebuild):
+    with mock.patch.object(Path, "read_text", only_restore):
         yield
 
 
@@ -326,7 +326,7 @@ def a_first_load_that_ends_before_everyone_is_decided_on() -> Iterator[None]:
 
 
 @_mutation(seed=2)
-def a_rebuild_that_forgets_who_has_not_been_decided_on() -> Iterator[None]:
+def a_restore_that_forgets_who_has_not_been_decided_on() -> Iterator[None]:
     """Redis is emptied in the middle of a first load, and of those folded by then nothing comes back."""
 
     def nobody(self: restore._Customers) -> set[str]:

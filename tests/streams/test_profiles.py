@@ -85,7 +85,7 @@ def test_a_group_that_holds_nothing_is_named(group: HeldGroup, tmp_path: Path) -
         export_profiles(settings, tmp_path / "profiles.jsonl", None)
 
 
-def test_a_partition_being_rebuilt_is_not_exported(redis_server: RedisService, tmp_path: Path) -> None:
+def test_a_partition_being_restored_is_not_exported(redis_server: RedisService, tmp_path: Path) -> None:
     """Half of its customers would be missing without a word."""
     from streams.demo.demo import demo_settings
 

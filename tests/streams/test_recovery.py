@@ -81,16 +81,16 @@ def test_what_no_crash_explains_stops_the_partition(
     st.integers(0, 4), st.sampled_from("gx"), st.integers(0, 4), st.sampled_from("gx"), st.sampled_from("gx")
 )
 def test_redis_is_trusted_only_where_its_token_or_that_of_its_predecessor_is_kafkas(
-    batch: int, token: str, committed_step: int, committed_token: str, before_token: str
+    batch: int, token: str, committed_batch: int, committed_token: str, before_token: str
 ) -> None:
     """Whatever the numbers: the states in Redis are gone on with only if Kafka's batch is this or the one before."""
     stored = redis(batch, token, (batch - 1, before_token))
     try:
-        found = compare(stored, kafka(committed_step, committed_token), 0)
+        found = compare(stored, kafka(committed_batch, committed_token), 0)
     except StoppedError:
-        assert batch > committed_step + 1
+        assert batch > committed_batch + 1
         return
-    is_same = (batch, token) == (committed_step, committed_token)
-    is_next = (batch - 1, before_token) == (committed_step, committed_token)
+    is_same = (batch, token) == (committed_batch, committed_token)
+    is_next = (batch - 1, before_token) == (committed_batch, committed_token)
     assert (found is RecoveryCase.CLEAN) == is_same
     assert (found is RecoveryCase.UNPUBLISHED) == (is_next and not is_same)

@@ -45,7 +45,7 @@ async def store(redis: Redis, unique_prefix: str) -> StateStore:
     return made
 
 
-async def test_a_step_is_written_once_however_often_it_is_sent(store: StateStore) -> None:
+async def test_a_micro_batch_is_written_once_however_often_it_is_sent(store: StateStore) -> None:
     """Clients repeat a call whose answer was lost; the repeat is well, and another micro-batch from there is not."""
     batch = MicroBatch(START, START.next(20_001, START.offsets), MODEL.fingerprint, [known("ada", 20_050)])
     await store.persist(batch)
@@ -58,7 +58,9 @@ async def test_a_step_is_written_once_however_often_it_is_sent(store: StateStore
         await store.persist(MicroBatch(START, START.next(20_001, START.offsets), MODEL.fingerprint))
 
 
-async def test_a_step_that_obeys_a_request_to_skip_deletes_it_and_keeps_the_range(store: StateStore) -> None:
+async def test_a_micro_batch_that_obeys_a_request_to_skip_deletes_it_and_keeps_the_range(
+    store: StateStore,
+) -> None:
     """Any other micro-batch leaves the request; a restore has the ranges anew, and no others."""
     request = SkipRequest("purchases", 7, "alice", "")
     await store.ask_to_skip(request)
@@ -139,7 +141,7 @@ async def test_who_has_lost_a_partition_changes_nothing_of_it(
     assert {customer.is_known for customer in (await successor.load(["ada", "bob"])).values()} == {True}
 
 
-async def test_a_step_of_a_new_model_makes_everyone_due(store: StateStore) -> None:
+async def test_a_micro_batch_of_a_new_model_makes_everyone_due(store: StateStore) -> None:
     """Whatever day they were due on, but for those whom the micro-batch itself files."""
     assert await store.due(20_200, 0, 10) == ["ada"]
     after = START.next(20_001, START.offsets)
@@ -189,7 +191,7 @@ async def test_nothing_is_read_from_a_redis_that_is_not_where_the_owner_left_it(
 
 
 @pytest.mark.parametrize("write", ["put_restored", "wipe", "end_restore"])
-async def test_a_rebuild_notices_that_redis_has_lost_one_of_its_writes(
+async def test_a_restore_notices_that_redis_has_lost_one_of_its_writes(
     store: StateStore, redis: Redis, write: str
 ) -> None:
     """A replica that lags takes over in the middle: the restore must not end as if nothing were missing."""
@@ -210,7 +212,9 @@ async def test_a_rebuild_notices_that_redis_has_lost_one_of_its_writes(
     assert stored.is_restoring
 
 
-async def test_no_step_goes_on_from_a_rebuild_that_has_not_ended(store: StateStore, redis: Redis) -> None:
+async def test_no_micro_batch_goes_on_from_a_restore_that_has_not_ended(
+    store: StateStore, redis: Redis
+) -> None:
     """Redis may fall back to the middle of a restore after its end, when its owner works on."""
     await store.begin_restore(START, MODEL.fingerprint)
     held = await redis.dump(store.keys.meta) or b""
@@ -220,7 +224,7 @@ async def test_no_step_goes_on_from_a_rebuild_that_has_not_ended(store: StateSto
         await store.persist(MicroBatch(START, START.next(20_001, START.offsets), MODEL.fingerprint))
 
 
-async def test_wiping_leaves_the_mark_and_nobody(store: StateStore, redis: Redis) -> None:
+async def test_wiping_leaves_the_checkpoint_and_nobody(store: StateStore, redis: Redis) -> None:
     """Erasures go too: a restore brings back those that the decisions hold."""
     await store.begin_restore(START, MODEL.fingerprint)
     await store.put_restored([], [(store.hash_of("eve"), store.erased_value(1, 5))])
