@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 YOUNGEST_OBJECTS = 500_000
-"""So many more than have gone meanwhile are looked at, whatever is under way: of a batch's documents and states most go
-before. It takes up to half a second on a slow core."""
+"""The youngest generation is collected once it has grown by so many objects. Most documents and states of a micro-batch
+are gone before. A collection takes up to half a second on a slow core."""
 FEW_OBJECTS = 20_000
 """So many are looked at where a pause is felt: it takes 10 to 40 ms on a slow core."""
 

@@ -10,7 +10,7 @@ from streams.outbox import OutputRecord
 
 
 class StoredState(NamedTuple):
-    """One customer's state as stored: no bytes delete it, and no due day takes them out of the due index."""
+    """One customer's state as stored. Empty bytes delete it; without a due day the customer leaves the timer index."""
 
     customer_id: str
     state: bytes

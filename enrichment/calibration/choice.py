@@ -72,7 +72,7 @@ class Choice:
     report: dict[str, Any]
 
     def is_better(self, family: Family, other: Family | None) -> bool:
-        """Whether the holdout says so; without another, whether it says anything of the family."""
+        """Whether `family` predicted the holdout better than `other`; without `other`, whether it predicted it."""
         if family not in self.deviance:
             return False
         return other is None or (other in self.deviance and self.deviance[family] < self.deviance[other])

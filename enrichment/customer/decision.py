@@ -6,8 +6,8 @@ import msgspec
 
 Ranks = tuple[int, int, int]
 NO_DWELL_DAY = 0
-"""The day of the last change of who entered by a first load: no dwell holds them, since nothing tells when they came
-where they are."""
+"""Stands for "no change yet" after a first load, so that dwell does not apply: nothing tells since when a customer has
+stood there."""
 
 
 class Baseline(msgspec.Struct, array_like=True, gc=False, frozen=True):

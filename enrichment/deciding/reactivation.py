@@ -40,7 +40,7 @@ def trigger_due(
 
 
 def trigger_id(change_id: str) -> str:
-    """One trigger per change that started it."""
+    """The trigger's id, derived from that of the change that started it."""
     return identifier("reactivation", change_id)
 
 

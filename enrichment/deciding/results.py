@@ -46,10 +46,10 @@ class Results:
     erased: dict[str, Decision] = field(default_factory=dict)
     """Customers erased here, with the little that is remembered of them."""
     tombstones_us: dict[str, int] = field(default_factory=dict)
-    """When the profiles that end here end."""
+    """Customer → the moment at which their profile ends."""
     triggers_dropped: int = 0
     keeps_profiles: bool = True
-    """Whether profiles of decisions are made; not for who makes them all at the end."""
+    """Whether decisions make profiles. False in replay, which makes all profiles at its end."""
     _versions: dict[str, _ProfileVersion] = field(default_factory=dict)
 
     def note_profile(

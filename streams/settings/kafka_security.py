@@ -1,4 +1,4 @@
-"""What the settings of the connection to Kafka say without one, and which belong together; imports no client."""
+"""What the settings of Kafka imply without connecting, and which of them belong together."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ def _check_parameter(name: str, value: str, names: list[str], scheme: str) -> No
 
 
 def _suggestion(name: str, names: list[str]) -> str:
-    """A wrong name may be the rest of a password with an & in it: it is never shown, and then not even compared."""
+    """What is allowed instead. The wrong name is not shown: it may be the rest of a password that holds an &."""
     near = difflib.get_close_matches(name, PARAMETERS, n=1, cutoff=0.75)
     if near and not _SECRET_PARAMETERS & set(names):
         return f"did you mean {near[0]}?"

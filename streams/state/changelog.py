@@ -26,7 +26,7 @@ DECISION, ERASED, SKIPPED, FACTS = b"decision", b"erased", b"skipped", b"facts"
 _SKIPPED_KEY = b"\xff"
 """What keys of skipped offsets begin with: ids are UTF-8, in which this byte never is."""
 FACTS_KEY = b"\xff facts"
-"""No customer's, and of no skipped offsets: these go on with the name of a topic."""
+"""Not UTF-8, so it is no customer's id; keys of skipped offsets go on with a topic's name instead."""
 
 _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(Decision)

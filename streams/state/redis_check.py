@@ -81,7 +81,7 @@ def rights(settings: Settings) -> list[str]:
 
 
 def role_problems(info: Mapping[str, Any]) -> list[str]:
-    """What Redis tells of itself that no worker can do with."""
+    """Reasons why no worker can use this Redis, by its answer to `INFO`."""
     if info.get("cluster_enabled") == 1:
         return ["it is a node of a Redis Cluster, which is not supported; give a single Redis"]
     if info.get("role") == "slave":

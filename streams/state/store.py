@@ -185,7 +185,7 @@ class StateStore:
         )
 
     async def tell_failing(self, stuck: Stop, lives_s: float) -> None:
-        """Keep for so long why the partition is stuck, for `ebbtide doctor`; not only an owner may be."""
+        """Keep for `lives_s` why the partition fails, for `ebbtide doctor`. One need not own it to say so."""
         told = msgspec.json.encode(stuck)
         await _answer(
             self.redis.execute_command("SET", self.keys.failing, told, "PX", math.ceil(lives_s * 1_000))
@@ -230,7 +230,7 @@ class StateStore:
         return customers
 
     async def _take_filed_days(self, found: Mapping[str, CustomerState]) -> None:
-        """Tell states until when they were put off since they were written: of that, the index alone is told.
+        """Take due days from the timer index where they are later: rescheduling does not write the state.
 
         Who is due later than the last midnight by their state need not be asked for: whoever was put off was due.
         """

@@ -207,7 +207,7 @@ class BatchLoop:
     def _narrowing_down(
         self, work: BatchProcessor, inputs: Inputs, records: Sequence[Arrived]
     ) -> Iterator[None]:
-        """Take records inside the block; an error that nothing foresees is told with the record where it takes one."""
+        """Take records inside the block. An unexpected error names the record if there was only one."""
         try:
             yield
         except EXPECTED_ERRORS:

@@ -180,7 +180,7 @@ def _occurred_at_us(arrived: Arrived) -> int | None:
 
 
 def _first_run(heads: list[tuple[int, int]]) -> tuple[InputTopic, int] | None:
-    """Of inputs whose next records have these (time, rank): the first, and up to when it stays before the others."""
+    """Which input comes first, by (time, rank) of the next records, and until what time it keeps its turn."""
     if not heads:
         return None
     first, *others = sorted(heads)

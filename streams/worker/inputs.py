@@ -31,7 +31,7 @@ from streams.worker.clients import Clients
 log = logging.getLogger(__name__)
 
 LOOK_MS = 10
-"""How long a fetch takes to be answered where something has come already; where nothing has, so long is lost."""
+"""How long a fetch may take to be answered if something has come already. If nothing has, it costs this long."""
 ENOUGH_RECORDS = 10_000
 """Records buffered per input, above which no more are fetched."""
 ENOUGH_BYTES = 16 * 1024 * 1024
@@ -130,7 +130,7 @@ class Inputs:
         self._request, self._stuck = request, stuck
 
     async def fill(self, timeout_ms: int, topics: Collection[InputTopic] = INPUT_TOPICS) -> int:
-        """Fetch more of those inputs, of these, that hold little; gives how many records came.
+        """Fetch from those of `topics` whose buffer is low; gives how many records came.
 
         `timeout_ms` is how long to wait where there is nothing; without it, what has come is given all the same.
 
@@ -340,7 +340,7 @@ class Inputs:
         return not self._ends_are_fresh
 
     def is_behind_nothing(self, topic: InputTopic) -> bool:
-        """Whether this input holds nothing that came before any record fetched from the others."""
+        """Whether nothing unread here is older than what was fetched from the other inputs."""
         return self._ends_are_fresh and self.has_taken_all(topic)
 
     def open_transactions(self) -> dict[InputTopic, OpenTransaction]:

@@ -207,10 +207,10 @@ class AtLeastOncePublisher(Publisher):
             await self._producer.start()
 
     async def fence_0_1(self) -> None:
-        """Nobody is fenced."""
+        """Do nothing: without transactions Kafka fences nobody."""
 
     async def confirm(self) -> None:
-        """Nobody is fenced."""
+        """Do nothing: without transactions Kafka fences nobody."""
 
     async def publish(self, records: Sequence[OutputRecord], checkpoint: Checkpoint) -> None:
         """Send, and wait for each record."""
@@ -226,12 +226,12 @@ def make_publisher(settings: Settings, clients: Clients, partition: int, timeout
 
 
 def transactional_id(settings: Settings, partition: int) -> str:
-    """One per partition, whoever owns it: that is what fences."""
+    """The same id for every owner of a partition, so that Kafka fences the earlier one."""
     return f"{transactional_ids_prefix(settings)}{partition}"
 
 
 def transactional_ids_prefix(settings: Settings) -> str:
-    """What those of all partitions begin with."""
+    """What the transactional ids of all partitions begin with."""
     return f"ebbtide-{settings.joined}-"
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 REST = 1.5
-"""So many times as long as a slice took, none begins while records are under way: these have three fifths of the
-thread, and take up to two thirds longer than without a sweep."""
+"""While records are being processed, a sweep pauses so many times as long as its last slice took. So records keep three
+fifths of the thread, and take up to two thirds longer than without a sweep."""
 ASK_AGAIN_S = 0.01
 
 
