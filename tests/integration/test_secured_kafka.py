@@ -183,7 +183,7 @@ async def test_the_documented_rights_are_enough_from_the_first_record_to_a_resto
             cwd=ROOT,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=180,
             check=False,
         )
         assert (doctor.returncode, doctor.stderr) == (0, ""), doctor.stdout

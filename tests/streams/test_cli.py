@@ -52,7 +52,7 @@ def failure(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int
 
 def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=180, cwd=ROOT, check=False)
 
 
 def test_python_m_streams_is_ebbtide() -> None:
@@ -256,7 +256,7 @@ def test_a_closed_pipe_is_no_error() -> None:
     os.close(read_end)
     command = [sys.executable, "-m", "streams", "schemas", "--help"]
     done = subprocess.run(
-        command, stdout=write_end, stderr=subprocess.PIPE, timeout=60, cwd=ROOT, check=False
+        command, stdout=write_end, stderr=subprocess.PIPE, timeout=180, cwd=ROOT, check=False
     )
     os.close(write_end)
     assert (done.returncode, done.stderr) == (1, b"")
