@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from html import escape
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from schemas.profiles import DIMENSIONS
-from streams.reports.page import page_of as calibration_page
-from streams.reports.parts import STYLE, Markup, money, paragraph, percent, section, table, text, title, words
+from streams.reports.formats import money
+from streams.reports.page import body_of
+from streams.reports.rendering import render
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 ROWS: Final = 20
 """Of each list of customers."""
 MONTHS: Final = 12
+DIRECTIONS: Final = ("entered", "upgrade", "downgrade", "left")
 
 
 class Analysed(Protocol):
@@ -60,129 +61,103 @@ class Analysed(Protocol):
 
 def page_of(analysis: Analysed) -> str:
     """The whole page; the same analysis gives the same page."""
-    heading = f"{len(analysis.profiles):,} customers as of {analysis.replayed.as_of}"
-    model = analysis.model
-    lead = f"Value model {model.name} {model.version}; amounts in {model.base_currency}; times in UTC."
-    parts = list(_sections(analysis))
-    links = "".join(f'<a href="#{anchor}">{text(title(anchor))}</a>' for anchor, _ in parts)
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{escape(heading)}</title><style>{STYLE}</style></head><body><main>"
-        f'<h1>{escape(heading)}</h1><p class="lead">{text(lead)}</p>{_tiles(analysis)}<nav>{links}</nav>'
-        f"{''.join(part for _, part in parts)}</main></body></html>\n"
-    )
-
-
-def _sections(analysis: Analysed) -> Iterator[tuple[str, Markup]]:
-    yield "standings", section("Where customers stand", *_standings(analysis.profiles), anchor="standings")
-    yield "changes", section("Who moved", *_changes(analysis.changes), anchor="changes")
-    yield "slipping", section("Who is slipping", _slipping(analysis.profiles), anchor="slipping")
-    yield "rows", section("What was taken of the tables", *_rows(analysis), anchor="rows")
-    if analysis.calibration is not None:
-        yield "model", section("The fitted model", *_model(analysis.calibration), anchor="model")
-
-
-def _tiles(analysis: Analysed) -> Markup:
     profiles, changes = analysis.profiles, analysis.changes
-    told: list[tuple[object, str]] = [
-        (len(profiles), "customers"),
-        (money(float(profiles["revenue"].sum())), f"revenue, {analysis.model.base_currency}"),
-        (int((changes["direction"] == "downgrade").sum()), "downgrades so far"),
-        (int((profiles["lifecycle"] == "at_risk").sum()), "at risk now"),
-        (len(analysis.refused), "rows refused"),
-    ]
-    tiles = "".join(
-        f'<div class="tile"><b>{text(big)}</b><span>{text(small)}</span></div>' for big, small in told
+    return render(
+        "analysis.html.jinja",
+        heading=f"{len(profiles):,} customers as of {analysis.replayed.as_of}",
+        model=analysis.model,
+        tiles=list(_tiles(analysis)),
+        standings={dimension: _standings(profiles, dimension) for dimension in DIMENSIONS},
+        directions=DIRECTIONS,
+        months=_months(changes),
+        downgrades=_downgrades(changes),
+        slipping=_slipping(profiles),
+        outcomes=[(of, name, count) for (of, name), count in analysis.outcomes.items()],
+        columns=[(of, one, column) for of, own in analysis.columns.items() for one, column in own.items()],
+        refused=_refused(analysis.refused),
+        calibration=None if analysis.calibration is None else body_of(analysis.calibration),
     )
-    return Markup(f'<div class="tiles">{tiles}</div>')
 
 
-def _standings(profiles: pd.DataFrame) -> Iterator[Markup]:
+def _tiles(analysis: Analysed) -> Iterator[tuple[object, str]]:
+    profiles, changes = analysis.profiles, analysis.changes
+    yield len(profiles), "customers"
+    yield money(float(profiles["revenue"].sum())), f"revenue, {analysis.model.base_currency}"
+    yield int((changes["direction"] == "downgrade").sum()), "downgrades so far"
+    yield int((profiles["lifecycle"] == "at_risk").sum()), "at risk now"
+    yield len(analysis.refused), "rows refused"
+
+
+def _standings(profiles: pd.DataFrame, dimension: str) -> list[dict[str, Any]]:
+    """The standings of a dimension, the largest first."""
     everyone = max(len(profiles), 1)
-    for dimension in DIMENSIONS:
-        named = profiles[dimension].astype(object).where(profiles[dimension].notna(), "none")
-        rows = [
-            (
-                words(name),
-                len(own),
-                percent(len(own) / everyone),
-                money(float(own["revenue_365d"].sum())),
-                money(float(own["customer_lifetime_value_365d"].sum())),
-            )
-            for name, own in profiles.groupby(named, sort=False)
-        ]
-        rows.sort(key=lambda row: -row[1])
-        head = (dimension, "customers", "share", "revenue of 365 days", "lifetime value of 365 days")
-        yield table(head, rows, title(dimension))
-
-
-def _changes(changes: pd.DataFrame) -> Iterator[Markup]:
-    if changes.empty:
-        yield paragraph("Nobody did.")
-        return
-    directions = ("entered", "upgrade", "downgrade", "left")
-    months = changes["as_of"].dt.strftime("%Y-%m")
-    rows: list[Sequence[object]] = [
-        (month, *(int((own["direction"] == direction).sum()) for direction in directions))
-        for month, own in changes.groupby(months)
+    named = profiles[dimension].astype(object).where(profiles[dimension].notna(), "none")
+    rows = [
+        {
+            "standing": name,
+            "customers": len(own),
+            "share": len(own) / everyone,
+            "revenue": float(own["revenue_365d"].sum()),
+            "lifetime_value": float(own["customer_lifetime_value_365d"].sum()),
+        }
+        for name, own in profiles.groupby(named, sort=False)
     ]
-    yield table(("month", *directions), rows[-MONTHS:], "Changes by month")
+    return sorted(rows, key=lambda row: -row["customers"])
+
+
+def _months(changes: pd.DataFrame) -> list[dict[str, Any]]:
+    """Changes by direction in each of the last months that have any."""
+    if changes.empty:
+        return []
+    months = changes["as_of"].dt.strftime("%Y-%m")
+    return [
+        {"month": month, **{each: int((own["direction"] == each).sum()) for each in DIRECTIONS}}
+        for month, own in changes.groupby(months)
+    ][-MONTHS:]
+
+
+def _downgrades(changes: pd.DataFrame) -> list[dict[str, Any]]:
+    """The latest, first of all the last."""
     latest = changes[changes["direction"] == "downgrade"].tail(ROWS).iloc[::-1]
-    yield table(
-        ("customer", "day", "of", "from", "to", "by"),
-        [
-            (
-                row["customer_id"],
-                row["as_of"].strftime("%Y-%m-%d"),
-                row["dimension"],
-                words(row["previous"]),
-                words(row["current"]),
-                row["trigger"],
-            )
-            for _, row in latest.iterrows()
-        ],
-        "Latest downgrades",
-    )
+    return [
+        {
+            "customer_id": row["customer_id"],
+            "day": row["as_of"].strftime("%Y-%m-%d"),
+            "dimension": row["dimension"],
+            "previous": row["previous"],
+            "current": row["current"],
+            "trigger": row["trigger"],
+        }
+        for _, row in latest.iterrows()
+    ]
 
 
-def _slipping(profiles: pd.DataFrame) -> Markup:
+def _slipping(profiles: pd.DataFrame) -> list[dict[str, Any]]:
     """Those at risk who brought most."""
     own = profiles[profiles["lifecycle"] == "at_risk"].sort_values("revenue_365d", ascending=False).head(ROWS)
-    if own.empty:
-        return paragraph("No customer is at risk.")
-    rows = [
-        (
-            row["customer_id"],
-            row["segment"],
-            row["tier"],
-            percent(float(row["churn_risk"])),
-            int(row["recency_days"]),
-            money(float(row["revenue_365d"])),
-        )
+    return [
+        {
+            "customer_id": row["customer_id"],
+            "segment": row["segment"],
+            "tier": row["tier"],
+            "churn_risk": float(row["churn_risk"]),
+            "recency_days": int(row["recency_days"]),
+            "revenue_365d": float(row["revenue_365d"]),
+        }
         for _, row in own.iterrows()
     ]
-    head = ("customer", "segment", "tier", "churn risk", "days since order", "revenue of 365 days")
-    return table(head, rows, "At risk, by revenue of 365 days")
 
 
-def _rows(analysis: Analysed) -> Iterator[Markup]:
-    rows = [(of, words(name), count) for (of, name), count in analysis.outcomes.items()]
-    yield table(("table", "outcome", "records"), rows)
-    columns = [(of, one, column) for of, own in analysis.columns.items() for one, column in own.items()]
-    yield table(("table", "field", "column"), columns, "Columns that were taken")
-    refused = analysis.refused
-    if refused.empty:
-        return
+def _refused(refused: pd.DataFrame) -> list[dict[str, Any]]:
+    """An example of each reason, the most frequent first."""
     examples = [
-        (reason, len(own), own["table"].iloc[0], int(own["row"].iloc[0]), own["message"].iloc[0])
+        {
+            "reason": reason,
+            "rows": len(own),
+            "table": own["table"].iloc[0],
+            "row": int(own["row"].iloc[0]),
+            "message": own["message"].iloc[0],
+        }
         for reason, own in refused.groupby("reason", sort=False)
     ]
-    examples.sort(key=lambda row: -row[1])
-    yield table(("reason", "rows", "table", "first row", "message"), examples, "Refused")
-
-
-def _model(report: dict[str, Any]) -> Iterator[Markup]:
-    """The body of the calibration report, without its heading."""
-    page = calibration_page(report)
-    yield Markup(page[page.index("</h1>") + len("</h1>") : page.index("</main>")])
+    return sorted(examples, key=lambda row: -row["rows"])

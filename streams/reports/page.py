@@ -6,33 +6,22 @@ is, so that the page leaves nothing out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from html import escape
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from markupsafe import Markup
+
+from enrichment.calibration.drift import LARGE, MODERATE
 from schemas.documents import Document
 from streams.reports import plots as plots
-from streams.reports.fit import fit_section
-from streams.reports.parts import (
-    STYLE,
-    Markup,
-    anything,
-    paragraph,
-    percent,
-    section,
-    text,
-    title,
-    words,
-)
-from streams.reports.sections import (
-    data_quality_section,
-    drift_section,
-    stability_section,
-    validation_section,
-)
+from streams.reports.fit import fitted_of
+from streams.reports.formats import percent, words
+from streams.reports.rendering import render
 
 NO_PLOTS: Final = "the plots are left out: matplotlib is not installed (pip install 'ebbtide[calibration]')"
+SECTIONS: Final = ("lifetime_value", "validation", "stability", "drift", "data_quality")
+"""Parts of the report that have a template of their own, in the order of the page."""
 
 
 def write_html(report: Document, path: Path) -> None:
@@ -43,31 +32,36 @@ def write_html(report: Document, path: Path) -> None:
 
 def page_of(report: Document) -> str:
     """The whole page; the same report gives the same page."""
-    drawn = plots.are_available()
     model = report.get("model") or {}
     heading = f"Calibration of {model.get('name', 'a value model')} {model.get('version', '')}".strip()
-    parts = [
-        (key, make(report[key], report, drawn))
-        for key, make in SECTIONS.items()
-        if isinstance(report.get(key), dict)
-    ]
+    return render("calibration.html.jinja", heading=heading, body=body_of(report))
+
+
+def body_of(report: Document) -> Markup:
+    """The page below its heading, to be put into another page."""
+    drawn = plots.are_available()
+    known = [key for key in SECTIONS if isinstance(report.get(key), dict)]
     rest = {
         key: part for key, part in report.items() if key not in SECTIONS and key not in ("warnings", "model")
     }
-    scalars = {key: part for key, part in rest.items() if not isinstance(part, (dict, list))}
-    for key, part in rest.items():
-        if key not in scalars and part:
-            parts.append((key, section(title(key), anything(part), anchor=key)))
-    links = "".join(f'<a href="#{escape(key)}">{text(title(key))}</a>' for key, _ in parts)
-    lead = ", ".join(f"{words(key)} {text(value)}" for key, value in scalars.items())
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{escape(heading)}</title><style>{STYLE}</style></head><body><main>"
-        f'<h1>{escape(heading)}</h1><p class="lead">{lead}</p>'
-        f"{_warnings(report, drawn)}{_tiles(report)}<nav>{links}</nav>{''.join(part for _, part in parts)}"
-        "</main></body></html>\n"
-    )
+    facts = {key: part for key, part in rest.items() if not isinstance(part, (dict, list))}
+    currency = str((report.get("model") or {}).get("base_currency") or "base units")
+    values: dict[str, Any] = {
+        "report": report,
+        "facts": facts,
+        "warnings": [*warnings_of(report), *([] if drawn else [NO_PLOTS])],
+        "tiles": list(_tiles(report)),
+        "known": known,
+        "others": {key: part for key, part in rest.items() if key not in facts and part},
+        "currency": currency,
+        "plots": _drawn(report, known, currency) if drawn else {},
+        "drift_limits": (MODERATE, LARGE),
+    }
+    if "lifetime_value" in known:
+        values["fitted"] = fitted_of(report["lifetime_value"], currency)
+    if "stability" in known:
+        values["transitions"] = _transitions(report["stability"])
+    return Markup(render("calibration_body.html.jinja", **values))
 
 
 def warnings_of(report: Document) -> list[str]:
@@ -81,26 +75,7 @@ def warnings_of(report: Document) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _warnings(report: Document, drawn: bool) -> Markup:
-    warnings = [*warnings_of(report), *([] if drawn else [NO_PLOTS])]
-    if not warnings:
-        return section(
-            "No warnings", paragraph("Nothing was found that speaks against this model."), anchor="warnings"
-        )
-    items = "".join(f"<li>{text(warning)}</li>" for warning in warnings)
-    count = f"{len(warnings)} warning{'s' if len(warnings) > 1 else ''}"
-    return Markup(f'<section id="warnings" class="warnings"><h2>{count}</h2><ul>{items}</ul></section>')
-
-
-def _tiles(report: Document) -> Markup:
-    told = "".join(
-        f'<div class="tile"><b>{text(big)}</b><span>{text(small)}</span></div>'
-        for big, small in _told(report)
-    )
-    return Markup(f'<div class="tiles">{told}</div>')
-
-
-def _told(report: Document) -> Iterator[tuple[object, str]]:
+def _tiles(report: Document) -> Iterator[tuple[object, str]]:
     """What a reader in a hurry looks for."""
     fitted, validated = report.get("lifetime_value") or {}, report.get("validation") or {}
     stable, drifted = report.get("stability") or {}, report.get("drift") or {}
@@ -109,13 +84,13 @@ def _told(report: Document) -> Iterator[tuple[object, str]]:
     purchases = validated.get("purchases")
     if purchases and purchases.get("total_bias") is not None:
         yield (
-            Markup(f"{purchases['total_bias']:+.1%}"),
+            f"{purchases['total_bias']:+.1%}",
             "expected against actual purchases of the holdout, in all",
         )
     for name, small in (("churn_risk_reversed", "churn risk"), ("recency_reversed", "recency alone")):
         found = (validated.get("ranking") or {}).get(name) or {}
         if found.get("auc") is not None:
-            yield Markup(f"{found['auc']:.3f}"), f"area under the ROC curve, {small}"
+            yield f"{found['auc']:.3f}", f"area under the ROC curve, {small}"
     deciles = validated.get("deciles")
     if deciles and deciles[0]["share_of_purchases"] is not None:
         yield percent(deciles[0]["share_of_purchases"]), "of later purchases are the top decile's"
@@ -127,11 +102,25 @@ def _told(report: Document) -> Iterator[tuple[object, str]]:
         yield moved, f"of {len(drifted['metrics'])} metrics have drifted"
 
 
-SECTIONS: Final[dict[str, Callable[[Document, Document, bool], Markup]]] = {
-    "lifetime_value": fit_section,
-    "validation": validation_section,
-    "stability": stability_section,
-    "drift": drift_section,
-    "data_quality": data_quality_section,
-}
-"""Parts of the report that have a section made for them, in the order of the page."""
+def _drawn(report: Document, known: list[str], currency: str) -> dict[str, Markup]:
+    """The plots of the report's sections, by their names in the templates."""
+    return {
+        name: Markup(svg)
+        for section, draw in plots.OF_SECTION.items()
+        if section in known
+        for name, svg in draw(report[section], currency)
+    }
+
+
+def _transitions(found: Document) -> dict[str, list[tuple[Any, ...]]]:
+    """By dimension: how many have each standing, and which shares of them have which one snapshot later."""
+    return {
+        dimension: [
+            (standing, sum(counts), *shares)
+            for standing, counts, shares in zip(
+                part["standings"], part["transitions"], part["transition_shares"], strict=True
+            )
+            if shares is not None
+        ]
+        for dimension, part in found["dimensions"].items()
+    }

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from itertools import cycle
 from typing import TYPE_CHECKING, Any, Final
 
+from enrichment.calibration.drift import LARGE, MODERATE
 from schemas.documents import Document
 
 if TYPE_CHECKING:
@@ -68,6 +69,38 @@ def are_available() -> bool:
     except ImportError:
         return False
     return True
+
+
+def validation_plots(found: Document, currency: str) -> Iterator[tuple[str, str]]:
+    """The plots of a report's `validation` by name; none of what there is nothing to draw."""
+    if found["deciles"]:
+        yield "deciles", decile_plot(found["deciles"])
+        yield (
+            "calibration",
+            calibration_plot(found["calibration_curve"], "calibration", "purchases per customer"),
+        )
+        yield "frequency", frequency_plot(found["by_frequency"])
+        yield (
+            "reliability",
+            calibration_plot(found["probability_of_purchase"], "reliability", "share who purchase"),
+        )
+        if any(ranked["auc"] is not None for ranked in found["ranking"].values()):
+            yield "roc", roc_plot(found["ranking"])
+    for dimension, rows in found["standings"].items():
+        if any(row["customers"] for row in rows):
+            yield f"standing-{dimension}", standing_plot(dimension, rows, currency)
+
+
+def stability_plots(found: Document, currency: str) -> Iterator[tuple[str, str]]:
+    """The plot of a report's `stability`."""
+    if found["periods"]:
+        yield "stability", stability_plot(found["periods"])
+
+
+def drift_plots(found: Document, currency: str) -> Iterator[tuple[str, str]]:
+    """The plot of a report's `drift`."""
+    if found["metrics"]:
+        yield "drift", drift_plot(found["metrics"], MODERATE, LARGE)
 
 
 def decile_plot(deciles: Sequence[Document]) -> str:
@@ -238,3 +271,11 @@ def _themed(svg: str, name: str, label: str) -> str:
     for stand_in, variable in _VARIABLES.items():
         svg = svg.replace(stand_in, variable)
     return svg
+
+
+OF_SECTION: Final[dict[str, Callable[[Document, str], Iterator[tuple[str, str]]]]] = {
+    "validation": validation_plots,
+    "stability": stability_plots,
+    "drift": drift_plots,
+}
+"""What draws a section's plots: the name of each, which is also that of its ids, and its SVG."""

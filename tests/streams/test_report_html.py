@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from markupsafe import Markup
 
 from ebbtide.testing.records import order
 from enrichment.calibration.data_quality import RecordCounts, data_quality
@@ -21,8 +23,9 @@ from enrichment.calibration.validation import validate
 from enrichment.model import METRICS, Calibration, Model, Reference, load_model
 from enrichment.scoring.scores import score
 from streams.reports import plots as report_plots
+from streams.reports.formats import number
 from streams.reports.page import page_of, warnings_of, write_html
-from streams.reports.parts import MAX_ROWS, Markup, number, table
+from streams.reports.rendering import MAX_ROWS, environment
 from tests.enrichment.calibration.snapshots import cdnow, snapshots
 
 Document = dict[str, Any]
@@ -131,6 +134,12 @@ def fitted() -> Document:
         "spend_frequency_correlation": 0.0607,
         "warnings": ["BG/NBD is degenerate"],
     }
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A table of values in columns, by the templates' own macro."""
+    macros = environment().get_template("macros.html.jinja").module
+    return str(macros.table(rows, [(heading, at) for at, heading in enumerate(head)]))  # type: ignore[attr-defined]
 
 
 @cache
