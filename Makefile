@@ -33,7 +33,7 @@ test-deep: $(STAMP) ## run all tests, also those that take long and find little 
 simulate: $(STAMP) ## simulate RUNS=10000 seeds with every kind of fault, from FIRST=0 on
 	$(BIN)/python -m tests.simulation.runs --runs $(or $(RUNS),10000) --first $(or $(FIRST),0)
 
-faults: $(STAMP) ## break workers, brokers, Redis and input in mid-stream, and print what was lost or doubled (more than an hour)
+faults: $(STAMP) ## break workers, brokers, Redis and input in mid-stream, and print what was lost or doubled (an hour to an hour and a half)
 	$(BIN)/python -m pytest tests/faults --faults full $(ARGS)
 
 fuzz: $(STAMP) ## send RECORDS=1000000 in batches of every codec, some damaged, some exploding, from SEED=0 (about half an hour)
