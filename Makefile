@@ -51,7 +51,7 @@ lint: $(STAMP) ## ruff, strict mypy, layers of imports, exported schemas up to d
 	$(MAKE) --no-print-directory docs
 
 docs: $(STAMP) ## build the site of the documents into site/, strictly
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 format: $(STAMP) ## put the code into its format
 	$(BIN)/ruff check --fix-only .
