@@ -62,17 +62,6 @@ def export(directory: Path) -> list[Path]:
     return paths
 
 
-def stale(directory: Path) -> list[str]:
-    """The names of the documents that are missing under `directory`, differ there, or should not be there."""
-    expected = dict(documents())
-    found = {
-        path.relative_to(directory).as_posix(): path.read_bytes()
-        for path in [*directory.glob("json/*"), directory / "asyncapi.yaml"]
-        if path.is_file()
-    }
-    return sorted(name for name in expected | found if expected.get(name) != found.get(name))
-
-
 def documents() -> Iterator[tuple[str, bytes]]:
     """Each document's name (relative, with `/`) and content (UTF-8)."""
     for name in MODELS:

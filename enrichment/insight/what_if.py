@@ -89,17 +89,6 @@ def what_if(model: Model, population: Population, asked: Mapping[str, str]) -> W
     )
 
 
-def with_capacities(model: Model, fitted: FittedTiers, capacities: Mapping[str, str]) -> Model:
-    """The model with these thresholds of value, and the capacities that they were made from."""
-    # Validated anew rather than copied: a copy would keep what has been derived from the old thresholds.
-    tiers = {
-        **model.tiers.model_dump(),
-        "by_value": fitted.by_value.model_dump(),
-        "capacities": dict(capacities),
-    }
-    return Model.model_validate({**model.model_dump(), "tiers": tiers})
-
-
 def what_if_document(found: WhatIf) -> Document:
     """Everything that a what-if tells, as JSON has it: money in base units as decimal strings."""
     population, model = found.population, found.model

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -91,14 +91,6 @@ class PopulationBuilder:
             money_micros=np.array(self._money, dtype=np.int64).reshape(size, len(MONEY)),
             without_standing=self._without_standing,
         )
-
-
-def population_of(profiles: Iterable[tuple[Mapping[str, Any], int | None]]) -> Population:
-    """The population of these profiles; see `PopulationBuilder.add`."""
-    builder = PopulationBuilder()
-    for profile, tier_age_days in profiles:
-        builder.add(profile, tier_age_days)
-    return builder.population()
 
 
 def _micros(amount: str) -> int:

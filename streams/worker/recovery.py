@@ -28,7 +28,7 @@ from enrichment.days import format_day
 from schemas.topics import INPUT_TOPICS, InputTopic
 from streams.checkpoint import Checkpoint, FirstLoad
 from streams.errors import EbbtideError
-from streams.kafka.clients import CommittedOffsets, read_committed_offsets
+from streams.kafka.clients import CommittedOffsets
 from streams.kafka.size_limits import StoppedError
 from streams.kafka.topic_identity import check_inputs, lost_changelog
 from streams.micro_batch import MicroBatch
@@ -305,14 +305,6 @@ def compare(stored: StoredCheckpoint | None, committed: Checkpoint | None, parti
             "this Redis is another's"
         )
     return RecoveryCase.LOST_WRITES
-
-
-def read_committed_checkpoint(settings: Settings, partition: int) -> Checkpoint | None:
-    """Kafka's committed offsets of a partition, once no transaction on them is pending; None if there are none.
-
-    Raises `StoppedError` for offsets that are not ours.
-    """
-    return checkpoint_of(read_committed_offsets(settings, partition), settings.group_id, partition)
 
 
 def checkpoint_of(found: CommittedOffsets, group_id: str, partition: int) -> Checkpoint | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,15 +11,34 @@ import pytest
 
 from ebbtide.testing.local_stream import LocalStream
 from ebbtide.testing.records import consent, day, engagement, model, order
-from enrichment.insight.what_if import TIERS, WhatIf, what_if, what_if_document, with_capacities
+from enrichment.insight.what_if import TIERS, WhatIf, what_if, what_if_document
 from enrichment.model import Model
 from enrichment.scoring.standing import TIER
-from enrichment.tiers.capacity import CapacityError
-from enrichment.tiers.population import UNKNOWN_AGE, Population, population_of
+from enrichment.tiers.capacity import CapacityError, FittedTiers
+from enrichment.tiers.population import UNKNOWN_AGE, Population, PopulationBuilder
 from schemas.documents import Document
 
 TODAY = "2024-12-20"
 CAPACITIES = {"strategic": "6", "named": "20%", "field": "10"}
+
+
+def with_capacities(model: Model, fitted: FittedTiers, capacities: Mapping[str, str]) -> Model:
+    """The model with these thresholds of value, and the capacities that they were made from."""
+    # Validated anew rather than copied: a copy would keep what has been derived from the old thresholds.
+    tiers = {
+        **model.tiers.model_dump(),
+        "by_value": fitted.by_value.model_dump(),
+        "capacities": dict(capacities),
+    }
+    return Model.model_validate({**model.model_dump(), "tiers": tiers})
+
+
+def population_of(profiles: Iterable[tuple[Mapping[str, Any], int | None]]) -> Population:
+    """The population of these profiles; see `PopulationBuilder.add`."""
+    builder = PopulationBuilder()
+    for profile, tier_age_days in profiles:
+        builder.add(profile, tier_age_days)
+    return builder.population()
 
 
 def shop(used: Model, customers: int = 60) -> LocalStream:

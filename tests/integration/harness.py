@@ -31,11 +31,14 @@ from ebbtide.testing.services.worker import process_environment as process_envir
 from ebbtide.testing.services.worker import readiness_of as readiness_of
 from ebbtide.testing.services.worker import record_of as record_of
 from schemas.topics import INPUT_TOPICS, InputTopic
+from streams.checkpoint import Checkpoint
 from streams.insight.profiles import export_profiles
+from streams.kafka.clients import read_committed_offsets
 from streams.kafka.fetching import ExaminingConsumer
 from streams.kafka.topics import create_topics
 from streams.settings import Settings
 from streams.worker.clients import RealClients
+from streams.worker.recovery import checkpoint_of
 from streams.worker.worker import Worker
 
 Document = dict[str, Any]
@@ -402,3 +405,11 @@ def aggregates(profiles: Mapping[str, Any] | Iterable[Any]) -> dict[str, Documen
         str(document["customer_id"]): {"aggregates": document["aggregates"], "consents": document["consents"]}
         for document in documents
     }
+
+
+def read_committed_checkpoint(settings: Settings, partition: int) -> Checkpoint | None:
+    """Kafka's committed offsets of a partition, once no transaction on them is pending; None if there are none.
+
+    Raises `StoppedError` for offsets that are not ours.
+    """
+    return checkpoint_of(read_committed_offsets(settings, partition), settings.group_id, partition)

@@ -31,7 +31,6 @@ from streams.settings import Settings
 from streams.state.keys import PartitionKeys
 from streams.worker import partition_task
 from streams.worker.partition_state import PartitionState, Status
-from streams.worker.recovery import read_committed_checkpoint
 from streams.worker.worker import Worker
 from tests.integration.harness import (
     Document,
@@ -42,6 +41,7 @@ from tests.integration.harness import (
     partition_of,
     partitions_of,
     produce,
+    read_committed_checkpoint,
     read_documents,
     read_topic,
     readiness_of,

@@ -13,7 +13,6 @@ from ebbtide.testing.services.ports import lasting_port
 from enrichment.model import load_model
 from streams.replay.replay import NAMESPACE, Replayed, replay
 from streams.settings import Settings
-from streams.worker.recovery import read_committed_checkpoint
 from tests.integration.crowd import make_crowd
 from tests.integration.harness import (
     Document,
@@ -25,6 +24,7 @@ from tests.integration.harness import (
     make_topics,
     partitions_of,
     produce,
+    read_committed_checkpoint,
     readiness_of,
     stored_profiles,
     worker_process,

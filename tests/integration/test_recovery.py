@@ -24,7 +24,6 @@ from streams.worker.clock import EventClock
 from streams.worker.partition_state import Status
 from streams.worker.partition_task import PartitionTask
 from streams.worker.publisher import TransactionalPublisher, transactional_id
-from streams.worker.recovery import read_committed_checkpoint
 from streams.worker.runtime import Runtime
 from tests.integration.damage import (
     PowerCutError,
@@ -41,6 +40,7 @@ from tests.integration.harness import (
     make_topics,
     partition_of,
     produce,
+    read_committed_checkpoint,
     read_topic,
     real_clients,
     record_of,

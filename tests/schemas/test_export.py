@@ -12,7 +12,7 @@ import yaml
 
 import schemas
 from schemas import cloudevents, dead_letters
-from schemas.export import MODELS, asyncapi, documents, export, stale
+from schemas.export import MODELS, asyncapi, documents, export
 
 COMMITTED = Path(schemas.__file__).parent
 TOPICS = {
@@ -41,6 +41,17 @@ def resolve(document: Any, pointer: str) -> Any:
     for part in pointer.removeprefix("#/").split("/"):
         document = document[part]
     return document
+
+
+def stale(directory: Path) -> list[str]:
+    """The names of the documents that are missing under `directory`, differ there, or should not be there."""
+    expected = dict(documents())
+    found = {
+        path.relative_to(directory).as_posix(): path.read_bytes()
+        for path in [*directory.glob("json/*"), directory / "asyncapi.yaml"]
+        if path.is_file()
+    }
+    return sorted(name for name in expected | found if expected.get(name) != found.get(name))
 
 
 def test_the_committed_documents_are_up_to_date() -> None:

@@ -1,17 +1,20 @@
 """Every server that tests run on: those of `ebbtide.testing.services`, a cluster, and a broker with TLS and ACLs."""
 
-from ebbtide.testing.services.kafka import KafkaService, start_kafka, start_own_kafka
-from ebbtide.testing.services.maven import NoKafkaHereError
-from ebbtide.testing.services.proxy import TcpProxy, start_proxy
-from ebbtide.testing.services.redis import (
+from ebbtide.testing.services import (
     JournaledRedis,
+    KafkaService,
+    NoKafkaHereError,
     OwnRedis,
     RedisService,
     ReplicatedRedis,
+    TcpProxy,
     start_cluster_redis,
     start_embedded_redis,
     start_journaled_redis,
+    start_kafka,
+    start_own_kafka,
     start_own_redis,
+    start_proxy,
     start_redis,
     start_replicated_redis,
 )
