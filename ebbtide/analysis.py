@@ -45,13 +45,15 @@ _AMOUNTS: Final = (
     "cost_to_serve_365d",
     "cost_to_acquire",
     "customer_lifetime_value_365d",
+    "value_at_stake",
 )
 """Columns of decimal text in the documents, which are numbers in the frames."""
 _TIMES: Final = ("as_of", "due_at", "first_order_on", "last_order_on", "last_engaged_on")
 PROFILE_COLUMNS: Final = (
     *("customer_id", "segment", "tier", "lifecycle"),
     *("value", "business", "engagement", "cost", "potential"),
-    *("churn_risk", "probability_active", "customer_lifetime_value_365d", "expected_orders_365d"),
+    *("churn_risk", "silence_risk", "probability_active", "customer_lifetime_value_365d", "value_at_stake"),
+    *("expected_orders_365d",),
     *("recency_days", "tenure_days", "rfm", "order_count", "purchase_days", "revenue", "refunded", "margin"),
     *("first_order_on", "last_order_on", "last_engaged_on", "order_count_30d", "order_count_90d"),
     *("order_count_365d", "revenue_30d", "revenue_90d", "revenue_365d", "margin_365d"),
@@ -69,11 +71,12 @@ PROFILE_COLUMNS: Final = (
 CHANGE_COLUMNS: Final = (
     *("as_of", "customer_id", "dimension", "previous", "current", "direction", "trigger", "event_id"),
     *("drivers", "value", "previous_value", "churn_risk", "recency_days", "customer_lifetime_value_365d"),
+    *("value_at_stake",),
     *("permissions", "life", "sequence", "change_id"),
 )
 TRIGGER_COLUMNS: Final = (
     *("as_of", "due_at", "customer_id", "segment", "tier", "lifecycle", "channels"),
-    *("preferred_categories", "group", "trigger_id", "change_id"),
+    *("preferred_categories", "value_at_stake", "group", "trigger_id", "change_id"),
 )
 REFUSED_COLUMNS: Final = ("table", "row", "reason", "message")
 
@@ -152,7 +155,7 @@ class Analysis:
         """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(model_text(self.model.model_dump(mode="json")), encoding="utf-8")
+        path.write_text(model_text(self.model.model_dump(mode="json", exclude_none=True)), encoding="utf-8")
         return path
 
 

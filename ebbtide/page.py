@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from enrichment.scoring.scores import HORIZON_DAYS
 from schemas.profiles import DIMENSIONS
 from streams.reports.formats import money
 from streams.reports.page import body_of
@@ -71,7 +72,8 @@ def page_of(analysis: Analysed) -> str:
         directions=DIRECTIONS,
         months=_months(changes),
         downgrades=_downgrades(changes),
-        slipping=_slipping(profiles),
+        slipping=_slipping(profiles, analysis.model),
+        risk_days=analysis.model.lifecycle.window_days or HORIZON_DAYS,
         outcomes=[(of, name, count) for (of, name), count in analysis.outcomes.items()],
         columns=[(of, one, column) for of, own in analysis.columns.items() for one, column in own.items()],
         refused=_refused(analysis.refused),
@@ -132,17 +134,20 @@ def _downgrades(changes: pd.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
-def _slipping(profiles: pd.DataFrame) -> list[dict[str, Any]]:
-    """Those at risk who brought most."""
-    own = profiles[profiles["lifecycle"] == "at_risk"].sort_values("revenue_365d", ascending=False).head(ROWS)
+def _slipping(profiles: pd.DataFrame, model: Model) -> list[dict[str, Any]]:
+    """Those at risk of whom most is at stake, with the risk that the model's lifecycle goes by."""
+    risk = "churn_risk" if model.lifecycle.window_days is None else "silence_risk"
+    at_risk = profiles[profiles["lifecycle"] == "at_risk"]
+    own = at_risk.sort_values("value_at_stake", ascending=False, kind="stable").head(ROWS)
     return [
         {
             "customer_id": row["customer_id"],
             "segment": row["segment"],
             "tier": row["tier"],
-            "churn_risk": float(row["churn_risk"]),
+            "risk": float(row[risk]),
             "recency_days": int(row["recency_days"]),
             "revenue_365d": float(row["revenue_365d"]),
+            "value_at_stake": float(row["value_at_stake"]),
         }
         for _, row in own.iterrows()
     ]

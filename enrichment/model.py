@@ -351,17 +351,41 @@ class Tiers(_Part):
 
 
 class Lifecycle(_Part):
-    """Limits of churn risk (0–1), and for how many days after the first order a customer is `new`."""
+    """Limits of risk (0–1), and for how many days after the first order a customer is `new`.
+
+    With `window_days` the limits are those of silence risk, the probability of no purchase in so many days; those of
+    churn risk, which looks 365 days ahead, decide nothing then.
+    """
 
     at_risk_churn_risk: Annotated[float, Field(ge=0, le=1)]
     lapsed_churn_risk: Annotated[float, Field(ge=0, le=1)]
     new_days: Annotated[int, Field(ge=0)]
+    window_days: Annotated[int, Field(ge=1, le=3650)] | None = None
+    at_risk_silence_risk: Annotated[float, Field(ge=0, le=1)] | None = None
+    lapsed_silence_risk: Annotated[float, Field(ge=0, le=1)] | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> Lifecycle:
         if self.lapsed_churn_risk < self.at_risk_churn_risk:
             raise ValueError("lapsed_churn_risk must not be below at_risk_churn_risk")
+        limits = (self.at_risk_silence_risk, self.lapsed_silence_risk)
+        if self.window_days is None:
+            if limits != (None, None):
+                raise ValueError("at_risk_silence_risk and lapsed_silence_risk need window_days")
+            return self
+        at_risk, lapsed = limits
+        if at_risk is None or lapsed is None:
+            raise ValueError("window_days needs at_risk_silence_risk and lapsed_silence_risk")
+        if lapsed < at_risk:
+            raise ValueError("lapsed_silence_risk must not be below at_risk_silence_risk")
         return self
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The risk from which on a customer is at risk, and lapsed: of silence with `window_days`, else of churn."""
+        if self.at_risk_silence_risk is None or self.lapsed_silence_risk is None:
+            return self.at_risk_churn_risk, self.lapsed_churn_risk
+        return self.at_risk_silence_risk, self.lapsed_silence_risk
 
 
 class Hysteresis(_Part):
@@ -370,6 +394,7 @@ class Hysteresis(_Part):
     score_margin: Annotated[float, Field(ge=0, le=100)]
     churn_risk_margin: Annotated[float, Field(ge=0, le=1)]
     dwell_days: Annotated[int, Field(ge=0)]
+    silence_risk_margin: Annotated[float, Field(ge=0, le=1)] | None = None
 
 
 class Reactivation(_Part):
@@ -469,6 +494,11 @@ class Model(_Part):
         for group in GROUPS:
             if sum(self.metrics[m].weight for m in METRICS if METRIC_GROUPS[m] == group) <= 0:
                 raise ValueError(f"metrics: the weights of group {group} must not all be 0")
+        has_window, margin = self.lifecycle.window_days is not None, self.hysteresis.silence_risk_margin
+        if has_window and margin is None:
+            raise ValueError("hysteresis: lifecycle.window_days needs silence_risk_margin")
+        if not has_window and margin is not None:
+            raise ValueError("hysteresis: silence_risk_margin needs lifecycle.window_days")
         if "merge" in self.engagement.kinds:
             raise ValueError("engagement.kinds: merge is reserved")
         if self.base_currency in self.rates and self.rates[self.base_currency] != 1:
@@ -525,12 +555,22 @@ class Model(_Part):
         shares = [weight / total * self.group_weights[group] for group, weight in self.groups.items()]
         return np.asarray(np.sum(shares, axis=0), dtype=np.float64)
 
+    @property
+    def lifecycle_margin(self) -> float:
+        """By how much a limit of the lifecycle must be passed: of silence risk with `window_days`, else of churn."""
+        margin = self.hysteresis.silence_risk_margin
+        return self.hysteresis.churn_risk_margin if margin is None else margin
+
     @cached_property
     def fingerprint(self) -> str:
         """A digest of everything in the model that decides: two models with one fingerprint score alike."""
         exclude: dict[str, Any] = {"calibration": True, "tiers": {"capacities"}}
-        if self.lifetime_value.discount_rate_per_year == 0.0:  # as in a file that does not name it
+        # What a file does not name is left out, so that an older file keeps its fingerprint.
+        if self.lifetime_value.discount_rate_per_year == 0.0:
             exclude["lifetime_value"] = {"discount_rate_per_year"}
+        if self.lifecycle.window_days is None:
+            exclude["lifecycle"] = {"window_days", "at_risk_silence_risk", "lapsed_silence_risk"}
+            exclude["hysteresis"] = {"silence_risk_margin"}
         told = self.model_dump_json(exclude=exclude)
         return hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
 

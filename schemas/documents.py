@@ -33,6 +33,8 @@ class TraitsDocument(TypedDict):
     expected_orders_365d: float | None
     customer_lifetime_value_365d: str | None
     churn_risk: float | None
+    silence_risk: float | None
+    value_at_stake: str | None
     preferred_categories: list[str] | None
     preferred_channels: list[str] | None
     attributes: dict[str, str] | None
@@ -127,6 +129,7 @@ class TriggerDocument(TypedDict):
     lifecycle: str
     channels: list[str]
     preferred_categories: list[str]
+    value_at_stake: str | None
     group: str
     model: ModelDocument
 

@@ -103,6 +103,20 @@ class Traits(Output):
     churn_risk: Annotated[
         Probability | None, Field(description="Probability of no purchase in the next 365 days.")
     ]
+    silence_risk: Annotated[
+        Probability | None,
+        Field(
+            description="Probability of no purchase in the next `lifecycle.window_days` of the model; null without "
+            "them, and without a counted order."
+        ),
+    ]
+    value_at_stake: Annotated[
+        Money | None,
+        Field(
+            description="By how much `customer_lifetime_value_365d` would be higher if the last of the customer's "
+            "purchase days were today, in base currency; a decimal string, at least 0. Null without a counted order."
+        ),
+    ]
     preferred_categories: Annotated[list[str] | None, Field(description="Item categories, best first.")]
     preferred_channels: Annotated[list[str] | None, Field(description="Channels, best first.")]
     attributes: Annotated[
@@ -176,5 +190,7 @@ class CustomerProfile(Output):
 
 SCORE_NAMES: Final = tuple(Scores.model_fields)
 TRAIT_NAMES: Final = tuple(Traits.model_fields)
+ADDED_TRAITS: Final = ("silence_risk", "value_at_stake")
+"""Traits that profiles of version 0.1 lack: such a profile is read with them null."""
 AGGREGATE_NAMES: Final = tuple(Aggregates.model_fields)
 PROFILE_NAMES: Final = tuple(CustomerProfile.model_fields)

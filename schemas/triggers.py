@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal, get_args
 
 from pydantic import Field
 
-from schemas.profiles import Lifecycle, ModelReference, Output, Segment, Tier, Time
+from schemas.profiles import Lifecycle, ModelReference, Money, Output, Segment, Tier, Time
 
 Group = Literal["treatment", "control"]
 GROUPS: Final[tuple[Group, ...]] = get_args(Group)
@@ -34,6 +34,9 @@ class ReactivationTrigger(Output):
     ]
     preferred_categories: Annotated[
         list[str], Field(description="Item categories, best first; may be empty.")
+    ]
+    value_at_stake: Annotated[
+        Money | None, Field(description="The trait of that name, at `as_of`; null without a counted order.")
     ]
     group: Annotated[
         Group,

@@ -11,6 +11,7 @@ from enrichment.calibration.engagement_weights import reweighted, with_weights
 from enrichment.calibration.lifetime import fit_lifetime_value
 from enrichment.calibration.potential import validate_potential
 from enrichment.calibration.scales import fit_scales
+from enrichment.calibration.silence import LEFT_TO_THE_HISTORY, SilenceWanted, fit_silence
 from enrichment.calibration.snapshot import Snapshot
 from enrichment.calibration.stability import stability
 from enrichment.calibration.validation import validate
@@ -85,12 +86,13 @@ def calibrate(
     time_unit: TimeUnit,
     capacities: Mapping[str, str],
     weights: Mapping[str, float] | None = None,
+    silence: SilenceWanted = LEFT_TO_THE_HISTORY,
 ) -> Calibrated:
     """Fit what a history can tell; what it says too little about stays as it is in `base`, and the report says so.
 
     1. Lifetime value, to the cut for the report and to the end for the model.
-    2. Scales, segments and limits, to the end, with the engagement `weights` that were asked for; and the tiers, by
-       `capacities` and those that `base` keeps.
+    2. Scales, segments and limits, to the end, with the engagement `weights` that were asked for; the window of silence
+       and the limits of its risk, by `silence`; and the tiers, by `capacities` and those that `base` keeps.
     3. The same to the cut, held against what came after it; engagement weights, which were fitted to that, are left out
        there. Drift is told since the calibration of `base`.
 
@@ -128,55 +130,68 @@ def calibrate(
         return snapshot if weights is None else reweighted(snapshot, reweighting)
 
     reweighting = base if weights is None else Model.model_validate(with_weights(document, dict(weights)))
-    fitted = _fitted(reweighting.model_dump(mode="json"), lifetime.at_end, weighted(end), room)  # 2
+    fitted = _fitted(reweighting.model_dump(mode="json"), lifetime.at_end, weighted(end), room, silence)  # 2
     model = Model.model_validate(fitted.document)
     at_cut = None  # 3
     if lifetime.at_cut is not None and len(cut):
-        at_cut = Model.model_validate(_fitted(document, lifetime.at_cut, cut, room).document)
+        at_cut = Model.model_validate(_fitted(document, lifetime.at_cut, cut, room, silence).document)
     validation = None if at_cut is None else validate(at_cut, cut, end)
     if validation is not None:
         fitted.document["calibration"]["segments"] = _worth(validation)
     report |= {
         "scales": fitted.scales,
         "tiers": fitted.tiers,
+        "silence": fitted.silence,
         "validation": validation,
         "potential": None if at_cut is None else validate_potential(at_cut, cut, end),
         "stability": stability((weighted(snapshots[day]) for day in days.months), model),
         "drift": drift(base, end),
         "warnings": [*lifetime.warnings, *fitted.warnings],
     }
-    return Calibrated(Model.model_validate(fitted.document).model_dump(mode="json"), report)
+    fitted_model = Model.model_validate(fitted.document)
+    return Calibrated(fitted_model.model_dump(mode="json", exclude_none=True), report)
 
 
 @dataclass(frozen=True, slots=True)
 class _Fitted:
-    """A document with everything fitted to a snapshot, and how its scales and tiers came about."""
+    """A document with everything fitted to a snapshot, and how its scales, tiers and warnings came about."""
 
     document: Document
     scales: Document
     tiers: Document | None
+    silence: Document
     warnings: list[str]
 
 
 def _fitted(
-    document: Document, lifetime_value: Document, snapshot: Snapshot, capacities: Mapping[str, str]
+    document: Document,
+    lifetime_value: Document,
+    snapshot: Snapshot,
+    capacities: Mapping[str, str],
+    wanted: SilenceWanted,
 ) -> _Fitted:
-    """Put lifetime value into a document, then scales, then tiers; a discount rate, which is nobody's to fit, stays."""
+    """Put lifetime value into a document, then scales, the window of silence, and tiers.
+
+    A discount rate, which is nobody's to fit, stays.
+    """
     document = {**document, "lifetime_value": {**document["lifetime_value"], **lifetime_value}}
     scales = fit_scales(document, snapshot)
+    silence = fit_silence(scales.document, snapshot, wanted)
+    warnings = [*scales.warnings, *silence.warnings]
     if not capacities:
-        return _Fitted(scales.document, scales.report, None, list(scales.warnings))
-    model = Model.model_validate(scales.document)
+        return _Fitted(silence.document, scales.report, None, silence.report, warnings)
+    fitted = silence.document
+    model = Model.model_validate(fitted)
     features = snapshot.features(model)
     values = score(features, model).value[features.order_count > 0]
     found = fit_tiers(values, capacities, model.tiers.by_value)
-    scales.document["tiers"] |= {
+    fitted["tiers"] |= {
         "by_value": found.by_value.model_dump(mode="json"),
         "capacities": dict(capacities),
     }
     report = {**scales.report, "tiers": {"action": "sized", "reason": "by capacities: see `tiers`"}}
     rooms = {"rooms": [asdict(room) for room in found.rooms]}
-    return _Fitted(scales.document, report, rooms, [*scales.warnings, *found.warnings])
+    return _Fitted(fitted, report, rooms, silence.report, [*warnings, *found.warnings])
 
 
 def _worth(validation: Document) -> Document:

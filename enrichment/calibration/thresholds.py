@@ -12,11 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from enrichment.customer.customer import Customer, empty_state
-from enrichment.customer.orders import DayMoney, Folded, MoneyHistory
+from enrichment.calibration.newcomers import newcomers
 from enrichment.model import Model
-from enrichment.scoring.features import Features, build_features
-from enrichment.scoring.scores import Scored, score
+from enrichment.scoring.features import Features
+from enrichment.scoring.scores import Scored
 from schemas.documents import Document
 
 Floats = npt.NDArray[np.float64]
@@ -78,14 +77,6 @@ def quintile_cuts(values: Floats) -> list[float]:
     return [float(cut) for cut in np.percentile(values, [20, 40, 60, 80])]
 
 
-def newcomer_churn_risk(model: Model, days: int) -> Floats:
-    """Churn risk of a customer with one order, on its day and on each of `days` days of silence after it."""
-    bought = MoneyHistory.of((DayMoney(day=0, orders=1, counted_micros=1, revenue_micros=1),), Folded())
-    view = Customer("newcomer", empty_state(), model).snapshot()._replace(money=bought)
-    rows = np.arange(days + 1)
-    return score(build_features([view], np.zeros_like(rows), rows, model), model).churn_risk
-
-
 def _kept(reason: str) -> Document:
     return {"action": "kept", "reason": f"{reason}: kept as it was"}
 
@@ -112,7 +103,7 @@ def _fit_lifecycle(document: Document, churn_risk: Floats) -> Document:
     """
     rules, hysteresis = document["lifecycle"], document["hysteresis"]
     new_days = int(rules["new_days"])
-    silent = newcomer_churn_risk(Model.model_validate(document), max(LOOKED_AHEAD_DAYS, new_days))
+    silent = newcomers(Model.model_validate(document), max(LOOKED_AHEAD_DAYS, new_days)).churn_risk
     newcomer = float(silent[: new_days + 1].max())
     chance = 1.0 - newcomer
     if chance < LEAST_CHANCE:

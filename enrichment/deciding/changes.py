@@ -93,6 +93,7 @@ def trigger_document(
     decision: Decision,
     as_of_us: int,
     snapshot: CustomerSnapshot,
+    value_at_stake: str | None,
     model: Model,
 ) -> TriggerDocument | None:
     """The re-activation that falls due now; None where no channel is permitted."""
@@ -114,6 +115,7 @@ def trigger_document(
         "lifecycle": lifecycle,
         "channels": channels,
         "preferred_categories": preferred_categories(snapshot, day),
+        "value_at_stake": value_at_stake,
         "group": group_of(namespace, customer_id, model),
         "model": model_document(model),
     }

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from enrichment.customer.customer import Customer, CustomerSnapshot
+from enrichment.customer.customer import Customer
 from enrichment.customer.decision import NO_DWELL_DAY, Decision, Ranks
 from enrichment.days import day_of
 from enrichment.deciding.changes import LOAD, Cause, change_documents, trigger_document
 from enrichment.deciding.drivers import baseline_of
-from enrichment.deciding.profile import NO_SCORES_OR_TRAITS, scores_and_traits_of
+from enrichment.deciding.profile import NO_SCORES_OR_TRAITS, scores_and_traits_of, value_at_stake
 from enrichment.deciding.reactivation import starts_trigger, trigger_due
 from enrichment.deciding.results import Results
 from enrichment.model import Model
@@ -128,11 +128,19 @@ class Decider:
         results.note_tombstone(customer.id, as_of_us)
         results.decided.add(customer.id)
 
-    def fire(self, customer: Customer, snapshot: CustomerSnapshot, as_of_us: int, results: Results) -> None:
+    def fire(self, customer: Customer, table: Table, row: int, as_of_us: int, results: Results) -> None:
         """Publish the re-activation that is due, or drop it where no channel is permitted."""
         decision = customer.decision
         assert decision.pending is not None
-        document = trigger_document(self.namespace, customer.id, decision, as_of_us, snapshot, self.model)
+        document = trigger_document(
+            self.namespace,
+            customer.id,
+            decision,
+            as_of_us,
+            table.features.snapshot(row),
+            value_at_stake(table.scored, row, self.model),
+            self.model,
+        )
         if document is None:
             results.triggers_dropped += 1
         else:

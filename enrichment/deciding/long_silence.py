@@ -1,10 +1,10 @@
 """Long silence: when no window holds anything any more, years can pass at once.
 
 A year after a customer's last record their windows are empty, and what is left only falls or only rises: recency grows
-day by day, churn risk rises towards 1, and lifetime value goes towards nothing. (With Pareto/NBD and BG/NBD the
-likelihood of a silence is a mixture of exponentials in its length; such a mixture is log-convex, so that the risk of
-more silence rises.) So what these are at the ends of a span bounds them within it, and where the standing is the same
-by the best and by the worst of these bounds, nothing happens in the span.
+day by day, churn risk and silence risk rise towards 1, and lifetime value goes towards nothing. (With Pareto/NBD and
+BG/NBD the likelihood of a silence is a mixture of exponentials in its length; such a mixture is log-convex, so that the
+risk of more silence rises.) So what these are at the ends of a span bounds them within it, and where the standing is
+the same by the best and by the worst of these bounds, nothing happens in the span.
 """
 
 from __future__ import annotations
@@ -85,21 +85,24 @@ def _moves_one_way(seen: Scored) -> bool:
     others = np.delete(seen.points, (_RECENCY, _LIFETIME), axis=1)
     if (others != others[0]).any():
         return False
-    lifetime, risk = np.diff(seen.customer_lifetime_value_365d), np.diff(seen.churn_risk)
-    return not (((lifetime > 0).any() and (lifetime < 0).any()) or (risk < 0).any())
+    lifetime = np.diff(seen.customer_lifetime_value_365d)
+    falls = (np.diff(seen.churn_risk) < 0).any() or (np.diff(seen.silence_risk) < 0).any()
+    return not (((lifetime > 0).any() and (lifetime < 0).any()) or falls)
 
 
 def _bounds(seen: Scored, ends: Scored, model: Model) -> Scored:
     """Two rows, the best and the worst that a span can bring; `ends` has its last day twice."""
-    points, scores, risk = ends.points.copy(), ends.scores.copy(), ends.churn_risk.copy()
+    points, scores = ends.points.copy(), ends.scores.copy()
     for at in (_RECENCY, _LIFETIME):
         worst, best = _range_of_points(seen.metrics[:, at], model.metrics[METRICS[at]])
         moved = np.array([best + MARGIN, worst - MARGIN]) - points[:, at]
         points[:, at] += moved
         scores[:, _VALUE] += moved * model.value_weights[at]
     scores[:, _VALUE] += (MARGIN, -MARGIN)
-    risk[:] = seen.churn_risk.min() - MARGIN, seen.churn_risk.max() + MARGIN
-    return replace(ends, points=points, scores=scores, churn_risk=risk)
+    churn_risk, silence_risk = (
+        np.array([risk.min() - MARGIN, risk.max() + MARGIN]) for risk in (seen.churn_risk, seen.silence_risk)
+    )
+    return replace(ends, points=points, scores=scores, churn_risk=churn_risk, silence_risk=silence_risk)
 
 
 def _range_of_points(metric: Floats, rules: Metric) -> tuple[float, float]:

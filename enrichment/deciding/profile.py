@@ -83,11 +83,19 @@ def traits_document(features: Features, scored: Scored, row: int, model: Model) 
             format_micros(round(lifetime * 1e6), model.minor_unit_digits) if has_order else None
         ),
         "churn_risk": _number(scored.churn_risk.item(row)),
+        "silence_risk": _number(scored.silence_risk.item(row)),
+        "value_at_stake": value_at_stake(scored, row, model),
         "preferred_categories": preferred_categories(snapshot, day),
         "preferred_channels": preferred_channels(snapshot, day, model),
         "attributes": snapshot.attributes,
         "declared": {key: latest.value for key, latest in sorted(snapshot.declared.items())},
     }
+
+
+def value_at_stake(scored: Scored, row: int, model: Model) -> str | None:
+    """A row's `value_at_stake`, rounded half-even to the base currency's minor unit; None without a counted order."""
+    at_stake = scored.value_at_stake.item(row)
+    return None if math.isnan(at_stake) else format_micros(round(at_stake * 1e6), model.minor_unit_digits)
 
 
 def scores_and_traits_of(features: Features, scored: Scored, row: int, model: Model) -> ScoresAndTraits:

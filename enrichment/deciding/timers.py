@@ -111,7 +111,7 @@ def _walk(
             return
         decider.decide(customer, decision, table, row, midnight_us(day), Cause("time"), results)
         if _falls_due(decision, day):
-            decider.fire(customer, features.snapshot(row), midnight_us(day), results)
+            decider.fire(customer, table, row, midnight_us(day), results)
 
 
 def _falls_due(decision: Decision, day: int) -> bool:

@@ -67,6 +67,10 @@ class Predictor(ABC):
     def _predict(self, x: Floats, t_x: Floats, T: Floats, t: Floats) -> tuple[Floats, Floats, Floats]:
         """`predict` for one block of flat, valid columns."""
 
+    def _expected_after_purchase(self, x: Floats, T: Floats, t: Floats) -> Floats:
+        """`expected_after_purchase` for one block of flat, valid columns."""
+        return self._predict(x, T, T, t)[2]
+
     def probability_active(self, x: ArrayLike, t_x: ArrayLike, T: ArrayLike) -> Floats:
         """Probability, in [0, 1], that the customer has not dropped out by ``T``."""
         return predict(self, x, t_x, T, 0.0)[0]
@@ -74,6 +78,14 @@ class Predictor(ABC):
     def expected_purchases(self, t: ArrayLike, x: ArrayLike, t_x: ArrayLike, T: ArrayLike) -> Floats:
         """Expected number of purchases in ``(T, T + t]``, given the history."""
         return predict(self, x, t_x, T, t)[2]
+
+    def expected_after_purchase(self, t: ArrayLike, x: ArrayLike, T: ArrayLike) -> Floats:
+        """Expected number of purchases in ``(T, T + t]`` if the last of those known were at ``T``: ``t_x = T``."""
+        shape, columns = _columns(x=x, T=T, t=t)
+        out = np.empty(columns.shape[1])
+        for block in _blocks(out.size):
+            out[block] = self._expected_after_purchase(*columns[:, block])
+        return out.reshape(shape)
 
     def probability_of_no_purchase(self, t: ArrayLike, x: ArrayLike, t_x: ArrayLike, T: ArrayLike) -> Floats:
         """Probability, in [0, 1], of no purchase in ``(T, T + t]``, given the history.
@@ -207,9 +219,16 @@ class ParetoNBD(PurchaseModel):
         alpha_T, beta_T = self.alpha + T, self.beta + T
         beta_growth = np.log1p(t / beta_T)
         silent = np.exp(-rho * np.log1p(t / alpha_T) - self.s * beta_growth) + integral * (self.s / beta_T)
-        # Fader and Hardie 2005, equation 41, with its limit at s = 1.
+        return silent, self._expected_while_active(rho, T, beta_growth)
+
+    def _expected_while_active(self, rho: Floats, T: Floats, beta_growth: Floats) -> Floats:
+        """Fader and Hardie 2005, equation 41, with its limit at s = 1; beta_growth is log(1 + t / (beta + T))."""
         lived = beta_growth if self.s == 1.0 else np.expm1((1.0 - self.s) * beta_growth) / (1.0 - self.s)
-        return silent, rho * (beta_T / alpha_T) * lived
+        return rho * ((self.beta + T) / (self.alpha + T)) * lived
+
+    def _expected_after_purchase(self, x: Floats, T: Floats, t: Floats) -> Floats:
+        # Who has just bought is active, so no drop-out needs to be integrated.
+        return self._expected_while_active(self.r + x, T, np.log1p(t / (self.beta + T)))
 
     def _while_active(self, t: Floats, x: Floats, T: Floats) -> tuple[Floats, Floats]:
         rho = self.r + x

@@ -7,12 +7,13 @@ decimals before anything is decided by it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from enrichment.lifetime import lifetime_value
-from enrichment.model import GROUPS, METRICS, LifetimeValue, Model
+from enrichment.model import GROUPS, METRICS, Model
 from enrichment.scoring.features import NO_DAY, Features
 
 Floats = npt.NDArray[np.float64]
@@ -33,7 +34,8 @@ class Scored:
     """One row per feature row. Two-dimensional arrays have a column per metric, in the order of METRICS.
 
     `contributions` are a metric's points times its share of value (cost inverted): a row of them adds up to
-    value.
+    value. `silence_risk` is NaN in a model without `lifecycle.window_days`.
+    `value_at_stake`, in base units, is what lifetime value would be above what it is if the last purchase were today.
     """
 
     metrics: Floats
@@ -46,6 +48,8 @@ class Scored:
     expected_orders_365d: Floats
     customer_lifetime_value_365d: Floats
     churn_risk: Floats
+    silence_risk: Floats
+    value_at_stake: Floats
     rfm: Ints
 
     @property
@@ -74,10 +78,12 @@ def score(features: Features, model: Model) -> Scored:
     has_order = features.order_count > 0
     recency = np.where(has_order, features.day - features.last_order_day, NO_DAY)
     tenure = np.where(has_order, features.day - features.first_order_day, NO_DAY)
-    active, silent, expected = _purchasing(features, has_order, recency, tenure, model.lifetime_value)
-    undiscounted = expected * _spend_per_day(features, model) * _margin_rate(features, model)
-    lifetime = round6(undiscounted * model.lifetime_value.discount_factor)
+    purchasing = _purchasing(features, has_order, recency, tenure, model)
+    worth = _spend_per_day(features, model) * _margin_rate(features, model)
+    discount = model.lifetime_value.discount_factor
+    lifetime = round6(purchasing.expected * worth * discount)
     lifetime[~has_order] = np.nan
+    if_back = round6(purchasing.expected_if_back * worth * discount)
     metrics = _metrics(features, has_order, recency, tenure, lifetime, model)
     points = _points(metrics, model)
     signed = points.copy()
@@ -94,10 +100,12 @@ def score(features: Features, model: Model) -> Scored:
         scores=round6(np.stack(columns, axis=1)),
         recency_days=recency,
         tenure_days=tenure,
-        probability_active=active,
-        expected_orders_365d=expected,
+        probability_active=purchasing.active,
+        expected_orders_365d=purchasing.expected,
         customer_lifetime_value_365d=lifetime,
-        churn_risk=silent,
+        churn_risk=purchasing.silent,
+        silence_risk=purchasing.silent_in_window,
+        value_at_stake=round6(np.maximum(if_back - lifetime, 0.0)),
         rfm=_rfm(features, has_order, recency, model),
     )
 
@@ -111,23 +119,43 @@ def _weighted_sum(points: Floats, weights: Floats) -> Floats:
     return total
 
 
+class _Purchasing(NamedTuple):
+    """What each row will buy, rounded; NaN without a counted order.
+
+    `silent` and `expected` look HORIZON_DAYS ahead: the probability of no purchase day, and the purchase days expected.
+    `expected_if_back` are those expected if the last purchase day were today. `silent_in_window` is the probability of
+    no purchase day in the window of the model's lifecycle, NaN where it has none.
+    """
+
+    active: Floats
+    silent: Floats
+    expected: Floats
+    expected_if_back: Floats
+    silent_in_window: Floats
+
+
 def _purchasing(
-    features: Features, has_order: npt.NDArray[np.bool_], recency: Ints, tenure: Ints, model: LifetimeValue
-) -> tuple[Floats, Floats, Floats]:
-    """Probability active, probability of no purchase day within the horizon, expected purchase days in it."""
-    results = [np.full(len(features), np.nan) for _ in range(3)]
-    if has_order.any():
-        unit_days = model.days_per_unit
-        predicted = lifetime_value.predict(
-            model.purchase_model,
-            (features.purchase_days[has_order] - 1).astype(np.float64),
-            (tenure - recency)[has_order] / unit_days,
-            tenure[has_order] / unit_days,
-            HORIZON_DAYS / unit_days,
-        )
-        for result, values in zip(results, predicted, strict=True):
-            result[has_order] = round6(values)
-    return results[0], results[1], results[2]
+    features: Features, has_order: npt.NDArray[np.bool_], recency: Ints, tenure: Ints, model: Model
+) -> _Purchasing:
+    results = _Purchasing(*(np.full(len(features), np.nan) for _ in _Purchasing._fields))
+    if not has_order.any():
+        return results
+    unit_days, predictor = model.lifetime_value.days_per_unit, model.lifetime_value.purchase_model
+    x = (features.purchase_days[has_order] - 1).astype(np.float64)
+    t_x, T = (tenure - recency)[has_order] / unit_days, tenure[has_order] / unit_days
+    horizon = HORIZON_DAYS / unit_days
+    predicted = [
+        *lifetime_value.predict(predictor, x, t_x, T, horizon),
+        predictor.expected_after_purchase(horizon, x, T),
+    ]
+    window_days = model.lifecycle.window_days
+    if window_days is None:
+        predicted.append(np.full(len(x), np.nan))
+    else:
+        predicted.append(predictor.probability_of_no_purchase(window_days / unit_days, x, t_x, T))
+    for result, values in zip(results, predicted, strict=True):
+        result[has_order] = round6(values)
+    return results
 
 
 def _spend_per_day(features: Features, model: Model) -> Floats:

@@ -44,11 +44,10 @@ class Candidates:
 
 def candidates(features: Features, scored: Scored, model: Model) -> Candidates:
     """Evaluate all rules on all rows."""
-    score_margin, risk_margin = model.hysteresis.score_margin, model.hysteresis.churn_risk_margin
     return Candidates(
-        _ranks(features, scored, model, 0.0, 0.0),
-        _ranks(features, scored, model, score_margin, risk_margin),
-        _ranks(features, scored, model, -score_margin, -risk_margin),
+        _ranks(features, scored, model, 0),
+        _ranks(features, scored, model, 1),
+        _ranks(features, scored, model, -1),
         scored.tenure_days > model.lifecycle.new_days,
     )
 
@@ -93,19 +92,19 @@ def keeps_standing(
     return np.asarray(keeps, dtype=np.bool_)
 
 
-def _ranks(
-    features: Features, scored: Scored, model: Model, score_margin: float, risk_margin: float
-) -> Ranks:
+def _ranks(features: Features, scored: Scored, model: Model, harder: int) -> Ranks:
+    """Ranks with every threshold moved by its margin: 1 makes it harder, -1 easier, 0 leaves it."""
     has_order = features.order_count > 0
+    score_margin = harder * model.hysteresis.score_margin
     return np.stack(
         [
-            _segment(scored, has_order, model, score_margin, risk_margin),
+            _segment(scored, has_order, model, score_margin, harder * model.hysteresis.churn_risk_margin),
             np.where(
                 has_order,
                 tier_ranks(scored.value, model.tiers.by_value, score_margin),
                 tier_ranks(scored.potential, model.tiers.by_potential, score_margin),
             ),
-            _lifecycle(scored, has_order, model, risk_margin),
+            _lifecycle(scored, has_order, model, harder * model.lifecycle_margin),
         ],
         axis=1,
     )
@@ -144,14 +143,20 @@ def tier_ranks(points: Floats, thresholds: TierThresholds, margin: float = 0.0) 
     )
 
 
+def lifecycle_risk(scored: Scored, model: Model) -> Floats:
+    """The risk that `at_risk` and `lapsed` go by: of silence for the model's window, if it has one, else of churn."""
+    return scored.churn_risk if model.lifecycle.window_days is None else scored.silence_risk
+
+
 def _lifecycle(scored: Scored, has_order: Bools, model: Model, margin: float) -> Ranks:
-    rules = model.lifecycle
+    risk = lifecycle_risk(scored, model)
+    at_risk, lapsed = model.lifecycle.limits
     return np.select(
         [
             ~has_order,
-            scored.churn_risk >= moved(rules.lapsed_churn_risk, -margin),
-            scored.churn_risk >= moved(rules.at_risk_churn_risk, -margin),
-            scored.tenure_days <= rules.new_days,
+            risk >= moved(lapsed, -margin),
+            risk >= moved(at_risk, -margin),
+            scored.tenure_days <= model.lifecycle.new_days,
         ],
         [LIFECYCLE_PROSPECT, LAPSED, AT_RISK, NEW],
         default=ACTIVE,

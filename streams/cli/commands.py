@@ -21,6 +21,7 @@ from streams.cli.options import (
     PROGRAM,
     Name,
     Options,
+    Share,
     Tier,
     conclude,
     fail_over_option,
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 INTERRUPTED: Final = 130
 MAX_HOLDOUT_DAYS: Final = 800
 """Purchases are held by day for so long (docs/contract.md, section 8); what came earlier could not be counted."""
+MAX_WINDOW_DAYS: Final = 3650
+"""As model files allow."""
 _LINES: Final = "JSON Lines; may repeat."
 _NEW_FILE: Final = click.Path(dir_okay=False, path_type=Path)
 _FILES: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -216,9 +219,14 @@ def explain(options: Options, customer_id: str, as_json: bool) -> None:
 
 
 @cli.command()
-@click.option("--purchases", metavar="FILE", type=_FILES, multiple=True, required=True, help=_LINES)
+@click.option("--purchases", metavar="FILE", type=_FILES, multiple=True, help=_LINES)
 @click.option("--engagements", metavar="FILE", type=_FILES, multiple=True, help=_LINES)
 @click.option("--consents", metavar="FILE", type=_FILES, multiple=True, help=_LINES)
+@click.option(
+    "--from-kafka",
+    is_flag=True,
+    help="Read the input topics instead of files, from their beginnings to their ends.",
+)
 @click.option(
     "--model", metavar="FILE", type=_FILES, help="Model file to begin with, instead of the setting's."
 )
@@ -237,6 +245,24 @@ def explain(options: Options, customer_id: str, as_json: bool) -> None:
     help="Of the lifetime-value parameters.",
 )
 @_capacities
+@click.option(
+    "--window-days",
+    metavar="W",
+    type=click.IntRange(1, MAX_WINDOW_DAYS),
+    help="Warn of customers who will buy nothing for W days; by the gaps between purchases if left out.",
+)
+@click.option(
+    "--at-risk-share",
+    metavar="SHARE",
+    type=Share(),
+    help="So many of those who bought within W days are to be at_risk or lapsed, such as 15%.",
+)
+@click.option(
+    "--lapsed-share",
+    metavar="SHARE",
+    type=Share(),
+    help="So many of them are to be lapsed; at most --at-risk-share.",
+)
 @click.option(
     "--fit-engagement-weights", is_flag=True, help="Put fitted weights into the model, not only the report."
 )
@@ -258,11 +284,15 @@ def calibrate(
     purchases: tuple[Path, ...],
     engagements: tuple[Path, ...],
     consents: tuple[Path, ...],
+    from_kafka: bool,
     model: Path | None,
     until: int | None,
     holdout_days: int | None,
     time_unit: Literal["day", "week", "month"],
     tiers: tuple[tuple[str, str], ...],
+    window_days: int | None,
+    at_risk_share: float | None,
+    lapsed_share: float | None,
     fit_engagement_weights: bool,
     name: str,
     model_version: str | None,
@@ -273,21 +303,39 @@ def calibrate(
 ) -> None:
     """Fit a model file to a history of purchases and engagement, and say how good it is."""
     _different_files({"--out": out, "--report": report, "--html": html})
+    if from_kafka and (purchases or engagements or consents):
+        raise click.UsageError("--from-kafka takes the place of --purchases, --engagements and --consents")
+    if not (from_kafka or purchases):
+        raise click.UsageError("--purchases is needed, or --from-kafka")
+    if lapsed_share is not None and (at_risk_share is None or lapsed_share > at_risk_share):
+        raise click.UsageError("--lapsed-share needs an --at-risk-share that is not below it")
     settings = options.settings()
     loaded = _model_of(settings, model)
+    from enrichment.calibration.silence import SilenceWanted
     from streams.console.refusals import Refusals
     from streams.insight.calibrate import Outputs, Wanted, calibration_text, run_calibration
+    from streams.insight.kafka_history import lines_of_topics
+    from streams.replay.log import read_records
 
     refusals = Refusals(fail_over=fail_over)
+    files = {"purchases": purchases, "engagements": engagements, "consents": consents}
+    lines = lines_of_topics(settings) if from_kafka else read_records(files, settings.decompressed_max_bytes)
     told = run_calibration(
-        {"purchases": purchases, "engagements": engagements, "consents": consents},
+        lines,
         loaded,
         until,
-        Wanted(holdout_days, time_unit, _once_each(tiers), fit_engagement_weights, name, model_version),
+        Wanted(
+            holdout_days,
+            time_unit,
+            _once_each(tiers),
+            fit_engagement_weights,
+            name,
+            model_version,
+            SilenceWanted(window_days, at_risk_share, lapsed_share),
+        ),
         Outputs(out, report, html),
         settings.horizons,
         refusals,
-        settings.decompressed_max_bytes,
     )
     say(calibration_text(told), lines=True)
     say(f"the model is in {out}")

@@ -1,10 +1,10 @@
-"""`ebbtide calibrate`: from files of records to a model file, with a report on how good it is."""
+"""`ebbtide calibrate`: from records to a model file, with a report on how good it is."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +14,7 @@ import yaml
 from enrichment.calibration.calibrate import CalibrationError, Days, calibrate
 from enrichment.calibration.data_quality import RecordCounts, data_quality
 from enrichment.calibration.engagement_weights import EngagementWeights, fit_engagement_weights
+from enrichment.calibration.silence import LEFT_TO_THE_HISTORY, SilenceWanted
 from enrichment.calibration.snapshot import Snapshot, take_snapshots
 from enrichment.customer.validation import Horizons
 from enrichment.days import day_of, format_day
@@ -22,11 +23,10 @@ from enrichment.tiers.capacity import CapacityError
 from schemas.dead_letters import Rejection
 from schemas.documents import Document
 from schemas.events import Purchase
-from schemas.topics import INPUT_TOPICS, InputTopic
+from schemas.topics import INPUT_TOPICS
 from streams.console.refusals import Refusals
 from streams.errors import EbbtideError, UsageError
-from streams.replay.bounded_lines import DEFAULT_LIMIT_BYTES
-from streams.replay.log import Refused, ReplayLog, ordered_log, read_records, refusals_of
+from streams.replay.log import Line, Refused, ReplayLog, ordered_log, refusals_of
 
 HOLDOUT_DAYS: Final = 90
 NOBODY: Final = Snapshot(0, (), (), 0, 0)
@@ -45,6 +45,7 @@ class Wanted:
     fits_engagement_weights: bool = False
     name: str = "calibrated"
     version: str | None = None
+    silence: SilenceWanted = LEFT_TO_THE_HISTORY
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +58,15 @@ class Outputs:
 
 
 def run_calibration(
-    files: Mapping[InputTopic, Sequence[Path]],
+    lines: Iterable[Line],
     base: Model,
     until_us: int | None,
     wanted: Wanted,
     outputs: Outputs,
     horizons: Horizons | None = None,
     refusals: Refusals | None = None,
-    limit_bytes: int = DEFAULT_LIMIT_BYTES,
 ) -> Document:
-    """Fit a model to JSON Lines (`.jsonl`, `.jsonl.gz`) and write it, after its reports; gives the report.
+    """Fit a model to the records of files or topics and write it, after its reports; gives the report.
 
     Records that were refused are counted in `refusals`.
 
@@ -76,7 +76,7 @@ def run_calibration(
         UsageError: The holdout leaves nothing to fit to.
     """
     refusals = refusals or Refusals()
-    log = ordered_log(read_records(files, limit_bytes), base, until_us)
+    log = ordered_log(lines, base, until_us)
     try:
         document, report = fit(log, base, until_us, wanted, horizons, refusals)
     except CapacityError as error:
@@ -134,7 +134,9 @@ def fit(
     weights = fit_engagement_weights(looked[days.cut], looked[days.end], base)  # 2
     used = weights.weights if wanted.fits_engagement_weights else None
     try:
-        found = calibrate(base, looked, days, wanted.time_unit, wanted.capacities or {}, used)  # 3
+        found = calibrate(  # 3
+            base, looked, days, wanted.time_unit, wanted.capacities or {}, used, wanted.silence
+        )
     except CalibrationError as error:
         raise CalibrationError(str(error), {**error.report, "data_quality": quality}) from None
     version = wanted.version or format_day(days.end)
@@ -232,7 +234,7 @@ def model_text(document: Document) -> str:
     body = yaml.dump(
         document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=1_000
     )
-    fitted = document["calibration"]
+    fitted = document.get("calibration")
     return (HEADER.format(until=fitted["until"]) if fitted else "") + body
 
 
@@ -248,6 +250,14 @@ def calibration_text(report: Document) -> str:
         f"lifetime value: {lifetime['chosen']} ({chosen['status']}), times in {lifetime['time_unit']}s; "
         f"{lifetime['reason']}",
     ]
+    silence = report["silence"]
+    if silence["action"] == "fitted":
+        lines.append(
+            f"at_risk: a risk of {silence['at_risk_silence_risk']:.0%} or more to buy nothing for "
+            f"{silence['window_days']} days; lapsed: {silence['lapsed_silence_risk']:.0%} or more. Of the "
+            f"{silence['customers']:,} who bought within {silence['window_days']} days, "
+            f"{silence['at_risk_share']:.0%} are one or the other"
+        )
     validation = report["validation"]
     if validation is not None:
         purchases = validation["purchases"]

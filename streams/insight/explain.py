@@ -29,6 +29,11 @@ from streams.insight.explain_text import explanation_text
 from streams.settings import Settings
 from streams.state.held_state import HeldPartition, held_partitions
 
+_LIFECYCLE_LIMITS: Final = (
+    {"new_days", "window_days", "at_risk_silence_risk", "lapsed_silence_risk"},
+    {"new_days", "at_risk_churn_risk", "lapsed_churn_risk"},
+)
+"""The limits that decide: with a window, and without one."""
 MOST_PEERS: Final = 2_000
 """Customers read to compare segments by: enough for a mean, few enough to wait for."""
 IN_SHORT: Final = 3
@@ -115,7 +120,7 @@ def explanation(customer: Customer, partition: int, last_midnight_us: int, model
             for at, dimension in enumerate(DIMENSIONS)
         },
         "value_in_short": _in_short(scored, model) if allowed else None,
-        "hysteresis": model.hysteresis.model_dump(),
+        "hysteresis": model.hysteresis.model_dump(exclude_none=True),
         "since_last_change": _since_last_change(scored, decision) if allowed else None,
         "pending_trigger": (
             None
@@ -218,12 +223,12 @@ def _standing(at: int, table: Table, decision: Decision, model: Model, allowed: 
         ),
         **ruled,
         "held_by": _held_by(at, table, decision, model) if current is not None and allowed else None,
-        "measured": _measured(at, table, allowed),
+        "measured": _measured(at, table, model, allowed),
         "thresholds": _thresholds(at, table, model),
     }
 
 
-def _measured(at: int, table: Table, allowed: bool) -> dict[str, float | int | None]:
+def _measured(at: int, table: Table, model: Model, allowed: bool) -> dict[str, float | int | None]:
     """What the rules of a dimension look at."""
     scored, has_order = table.scored, bool(table.features.order_count[0] > 0)
     measures: dict[str, Any] = {
@@ -234,11 +239,17 @@ def _measured(at: int, table: Table, allowed: bool) -> dict[str, float | int | N
         },
         "tier": {"value": scored.value[0]} if has_order else {"potential": scored.potential[0]},
         "lifecycle": {
-            "churn_risk": scored.churn_risk[0],
+            **_lifecycle_risk(scored, model),
             "tenure_days": scored.tenure_days[0] if has_order else math.nan,
         },
     }[DIMENSIONS[at]]
     return {name: _number(value) if allowed else None for name, value in measures.items()}
+
+
+def _lifecycle_risk(scored: Scored, model: Model) -> dict[str, float]:
+    """Churn risk, and silence risk where the model has a window: `at_risk` and `lapsed` go by it then."""
+    risks = {"churn_risk": scored.churn_risk[0]}
+    return risks if model.lifecycle.window_days is None else {**risks, "silence_risk": scored.silence_risk[0]}
 
 
 def _thresholds(at: int, table: Table, model: Model) -> Document:
@@ -248,7 +259,9 @@ def _thresholds(at: int, table: Table, model: Model) -> Document:
     thresholds: dict[str, Document] = {
         "segment": model.segments.model_dump(),
         "tier": tiers.model_dump(),
-        "lifecycle": model.lifecycle.model_dump(),
+        "lifecycle": model.lifecycle.model_dump(
+            include=_LIFECYCLE_LIMITS[model.lifecycle.window_days is None]
+        ),
     }
     return thresholds[DIMENSIONS[at]]
 

@@ -60,10 +60,13 @@ def _in_words(document: dict[str, Any]) -> list[str]:
 def _standing(document: dict[str, Any]) -> list[str]:
     hysteresis = document["hysteresis"]
     score_margin, risk_margin = hysteresis["score_margin"], hysteresis["churn_risk_margin"]
+    risks = f"{risk_margin:g} of churn risk"
+    if "silence_risk_margin" in hysteresis:
+        risks += f", or {hysteresis['silence_risk_margin']:g} of silence risk"
     lines = [
         "Standing",
-        f"  A threshold must be passed by {score_margin:g} points, or {risk_margin:g} of churn "
-        f"risk, and a standing lasts {hysteresis['dwell_days']} days at least.",
+        f"  A threshold must be passed by {score_margin:g} points, or {risks}, and a standing lasts "
+        f"{hysteresis['dwell_days']} days at least.",
     ]
     for dimension, standing in document["standing"].items():
         if standing["current"] is None:

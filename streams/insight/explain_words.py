@@ -51,11 +51,15 @@ def _why(dimension: str, document: dict[str, Any]) -> str:
     rule = _RULES[dimension](plain, standing["measured"], standing["thresholds"])
     if current == plain:
         return f"{dimension.capitalize()} {current}: {rule}."
-    points, risk = (
-        f"{hysteresis['score_margin']:g} points",
-        f"{_percent(hysteresis['churn_risk_margin'])} of risk",
+    points = f"{hysteresis['score_margin']:g} points"
+    risk, of_lifecycle = (
+        f"{_percent(margin)} of risk"
+        for margin in (
+            hysteresis["churn_risk_margin"],
+            hysteresis.get("silence_risk_margin", hysteresis["churn_risk_margin"]),
+        )
     )
-    margin = {"segment": f"{points}, or {risk},", "tier": points, "lifecycle": risk}[dimension]
+    margin = {"segment": f"{points}, or {risk},", "tier": points, "lifecycle": of_lifecycle}[dimension]
     kept = {
         "hysteresis": f"a threshold must be passed by {margin} before anyone moves",
         "dwell": f"a standing lasts {hysteresis['dwell_days']} days, this one until {standing['may_change_from']}",
@@ -104,14 +108,16 @@ def _tier_rule(plain: str, measured: dict[str, Any], limits: dict[str, Any]) -> 
 def _lifecycle_rule(plain: str, measured: dict[str, Any], limits: dict[str, Any]) -> str:
     if plain == "prospect":
         return "there is no order yet"
-    told = f"the risk of no order within a year is {_percent(measured['churn_risk'])}"
-    if plain == "lapsed":
-        return f"{told}, at least {_percent(limits['lapsed_churn_risk'])}"
-    if plain == "at_risk":
-        return f"{told}, at least {_percent(limits['at_risk_churn_risk'])}"
     if plain == "new":
         return f"the first order is {measured['tenure_days']} days ago, at most {limits['new_days']}"
-    return f"{told}, below {_percent(limits['at_risk_churn_risk'])}"
+    within, kind = "a year", "churn_risk"
+    if "window_days" in limits:
+        within, kind = f"{limits['window_days']} days", "silence_risk"
+    told = f"the risk of no order within {within} is {_percent(measured[kind])}"
+    if plain == "lapsed":
+        return f"{told}, at least {_percent(limits[f'lapsed_{kind}'])}"
+    at_risk = _percent(limits[f"at_risk_{kind}"])
+    return f"{told}, at least {at_risk}" if plain == "at_risk" else f"{told}, below {at_risk}"
 
 
 _RULES: Final = {"segment": _segment_rule, "tier": _tier_rule, "lifecycle": _lifecycle_rule}

@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 from enrichment.money import MICROS_PER_UNIT
 from enrichment.tiers.population import MONEY
 from schemas.dead_letters import MALFORMED, rejection
-from schemas.profiles import CustomerProfile
+from schemas.profiles import ADDED_TRAITS, CustomerProfile
 from streams.console.refusals import Example, Refusals
 from streams.errors import EbbtideError
 from streams.replay.log import read_lines
@@ -83,6 +83,9 @@ def _profile(line: bytes, number: int, line_of: dict[str, int]) -> dict[str, Any
         raise _Refusal("not JSON", f"not JSON: {error}") from error
     if type(profile) is not dict:
         raise _Refusal("not a JSON object", "not a JSON object")
+    traits = profile.get("traits")
+    if isinstance(traits, dict) and not any(name in traits for name in ADDED_TRAITS):
+        profile["traits"] = dict.fromkeys(ADDED_TRAITS) | traits
     try:
         _validate(profile)
     except ValidationError as error:

@@ -15,7 +15,7 @@ from enrichment.customer.validation import check_against_model
 from enrichment.days import DAY_US, format_time
 from enrichment.model import Model
 from schemas.dead_letters import FROM_THE_FUTURE, Rejection, rejection
-from schemas.decode import decode
+from schemas.decode import NO_KEY, NoKey, decode
 from schemas.events import Event
 from schemas.topics import INPUT_TOPICS, InputTopic
 from streams.console.refusals import Example, Refusals
@@ -28,12 +28,16 @@ LONGEST_GAP_DAYS = 400
 
 
 class Line(NamedTuple):
-    """A record as it was read. One that comes from no file has an empty `file`, and no `number`, which begins at 1."""
+    """A record as it was read. One that comes from no file has an empty `file`, and no `number`, which begins at 1.
+
+    Of a record of Kafka, `file` is its place there. A line of a file has no key, so that none is checked.
+    """
 
     topic: InputTopic
     value: bytes
     file: str = ""
     number: int = 0
+    key: bytes | NoKey | None = NO_KEY
 
 
 class Refused(NamedTuple):
@@ -131,7 +135,7 @@ def ordered_log(lines: Iterable[Line], model: Model, until_us: int | None = None
     """The acceptable records of a log in replay order; `lines` may come in any order."""
     log = ReplayLog()
     for line in lines:
-        event = decode(line.topic, line.value)
+        event = decode(line.topic, line.value, line.key)
         if isinstance(event, Rejection):
             log.refuse(line, event)
             continue

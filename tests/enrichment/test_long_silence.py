@@ -24,10 +24,16 @@ SLOW: dict[str, Any] = {
 }
 """Thresholds that are passed years after the last record only."""
 BG_NBD = {"purchases": {"family": "bg_nbd", "r": 0.243, "alpha": 4.414, "a": 0.793, "b": 2.426}}
+WINDOW: dict[str, Any] = {
+    **SLOW,
+    "lifecycle": {"window_days": 90, "at_risk_silence_risk": 0.95, "lapsed_silence_risk": 0.997},
+    "hysteresis": {"score_margin": 0.001, "churn_risk_margin": 0.0001, "silence_risk_margin": 0.0001},
+}
 MODELS: dict[str, dict[str, Any]] = {
     "as it is": {},
     "slow": SLOW,
     "slow, with a dwell time of years": {**SLOW, "hysteresis": {"dwell_days": 3_000}},
+    "with a window of silence, slow": WINDOW,
     "BG/NBD": {"lifetime_value": BG_NBD},
     "BG/NBD, slow": {**SLOW, "lifetime_value": BG_NBD},
     "opt in": {"profiling": "opt_in"},
@@ -64,9 +70,10 @@ def test_what_happens_is_what_happens_day_by_day(
     assert standings[0] == standings[1]
 
 
-def test_slow_models_move_customers_years_after_their_last_record() -> None:
+@pytest.mark.parametrize("by", [SLOW, WINDOW], ids=["churn risk", "silence risk"])
+def test_slow_models_move_customers_years_after_their_last_record(by: dict[str, Any]) -> None:
     """So the test above has something to miss."""
-    changes = [change for seed in (1, 2, 3) for change in silent(SLOW, seed, "2043-06-01").changes]
+    changes = [change for seed in (1, 2, 3) for change in silent(by, seed, "2043-06-01").changes]
     years = {change["as_of"][:4] for change in changes}
     assert len({year for year in years if year > "2025"}) >= 3
 

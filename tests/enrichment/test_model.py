@@ -65,6 +65,9 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("tiers.by_value.named", 99, "tiers.by_value"),
         ("lifecycle.lapsed_churn_risk", 0.1, "lifecycle"),
         ("hysteresis.dwell_days", -1, "hysteresis.dwell_days"),
+        ("lifecycle.window_days", 90, "window_days needs at_risk_silence_risk"),
+        ("lifecycle.at_risk_silence_risk", 0.5, "need window_days"),
+        ("hysteresis.silence_risk_margin", 0.1, "silence_risk_margin needs lifecycle.window_days"),
         ("reactivation.delay_days.high", 0, "reactivation.delay_days.high"),
         ("reactivation.delay_days.low", ..., "missing low"),
         ("reactivation.control_share", 1.5, "reactivation.control_share"),
@@ -244,3 +247,37 @@ def test_declared_answers_become_points(answers: dict[str, Any], points: float) 
     """By name, else by size where the model has breakpoints, else as any other answer."""
     ((key, answer),) = answers.items()
     assert load_model().declared[key].points(answer) == points
+
+
+WINDOW = {"window_days": 90, "at_risk_silence_risk": 0.2, "lapsed_silence_risk": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("lifecycle", "margin", "named"),
+    [
+        ({**WINDOW, "lapsed_silence_risk": 0.1}, 0.1, "lapsed_silence_risk must not be below"),
+        ({**WINDOW, "window_days": 0}, 0.1, "lifecycle.window_days"),
+        (WINDOW, None, "lifecycle.window_days needs silence_risk_margin"),
+    ],
+)
+def test_a_window_that_cannot_be_used_is_refused(
+    lifecycle: dict[str, Any], margin: float | None, named: str
+) -> None:
+    """Limits in order, a window of at least a day, and a margin of its own."""
+    document = changed("hysteresis.silence_risk_margin", margin)
+    document["lifecycle"] |= lifecycle
+    with pytest.raises(ModelError, match=named):
+        parse_model(yaml.safe_dump(document), "m.yaml")
+
+
+def test_a_model_without_a_window_is_the_model_that_it_was() -> None:
+    """The built-in model's fingerprint, as it was before there were windows: nobody is evaluated anew."""
+    assert load_model().fingerprint == "2ad1ed42a69b4ea3"
+
+
+def test_a_window_and_each_of_its_numbers_make_another_model() -> None:
+    """They decide."""
+    numbers = [{}, {"window_days": 91}, {"at_risk_silence_risk": 0.21}, {"lapsed_silence_risk": 0.6}]
+    models = [model(lifecycle={**WINDOW, **n}, hysteresis={"silence_risk_margin": 0.1}) for n in numbers]
+    models.append(model(lifecycle=WINDOW, hysteresis={"silence_risk_margin": 0.2}))
+    assert len({one.fingerprint for one in [*models, model()]}) == 6

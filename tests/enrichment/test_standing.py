@@ -129,7 +129,12 @@ def test_no_change_within_the_dwell_time_of_the_last_one_in_that_dimension() -> 
     assert stand((0, 0, ACTIVE), (3, 3, LAPSED), changed_days=(94, 93, 0)) == (0, 3, LAPSED)
 
 
-def scored_rows(lifetime_points: list[float], churn_risk: list[float], potential: list[float]) -> Scored:
+def scored_rows(
+    lifetime_points: list[float],
+    churn_risk: list[float],
+    potential: list[float],
+    silence_risk: list[float] | None = None,
+) -> Scored:
     """Rows of which only the parts that segments and lifecycles look at are set."""
     rows = len(lifetime_points)
     points = np.zeros((rows, len(METRICS)))
@@ -149,6 +154,8 @@ def scored_rows(lifetime_points: list[float], churn_risk: list[float], potential
         expected_orders_365d=nothing,
         customer_lifetime_value_365d=nothing,
         churn_risk=np.array(churn_risk),
+        silence_risk=np.array(silence_risk or [np.nan] * rows),
+        value_at_stake=nothing,
         rfm=days,
     )
 
@@ -158,6 +165,49 @@ def plain_segments(rules: Model, rows: Scored, order_count: int) -> list[int]:
     features = SimpleNamespace(order_count=np.full(len(rows.points), order_count))
     plain = candidates(cast(Features, features), rows, rules).plain
     return [int(segment) for segment in plain[:, 0]]
+
+
+def lifecycles(rules: Model, churn_risk: list[float], silence_risk: list[float], rule: str) -> list[int]:
+    """The lifecycle of each row, long past `new`, by the plain, the harder (`hard`) or the easier (`easy`) rule."""
+    rows = scored_rows([50.0] * len(churn_risk), churn_risk, [0.0] * len(churn_risk), silence_risk)
+    features = cast(Features, SimpleNamespace(order_count=np.ones(len(churn_risk))))
+    found = getattr(candidates(features, rows, rules), rule)
+    return [int(lifecycle) for lifecycle in found[:, 2]]
+
+
+WINDOW = {
+    "lifecycle": {"window_days": 90, "at_risk_silence_risk": 0.2, "lapsed_silence_risk": 0.5},
+    "hysteresis": {"silence_risk_margin": 0.1},
+}
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("plain", [ACTIVE, AT_RISK, AT_RISK, LAPSED]),
+        ("hard", [AT_RISK, AT_RISK, LAPSED, LAPSED]),
+        ("easy", [ACTIVE, ACTIVE, AT_RISK, AT_RISK]),
+    ],
+)
+def test_with_a_window_the_lifecycle_goes_by_silence_risk_and_limits_of_its_own(
+    rule: str, expected: list[int]
+) -> None:
+    """Churn risk, which says the contrary here, decides nothing; a limit belongs to the side of the risk."""
+    found = lifecycles(model(**WINDOW), [0.99, 0.0, 0.0, 0.0], [0.199999, 0.2, 0.499999, 0.5], rule)
+    assert found == expected
+
+
+def test_without_a_window_the_lifecycle_goes_by_churn_risk() -> None:
+    """As it did before there were windows."""
+    limits = {"lifecycle": {"at_risk_churn_risk": 0.65, "lapsed_churn_risk": 0.85}}
+    nothing = [float("nan")] * 3
+    assert lifecycles(model(**limits), [0.64, 0.65, 0.85], nothing, "plain") == [ACTIVE, AT_RISK, LAPSED]
+
+
+def test_segments_go_by_churn_risk_with_a_window_too() -> None:
+    """The window is of warnings alone."""
+    rules = model(**WINDOW, segments={"high": 60, "medium": 40, "high_churn_risk_limit": 0.3})
+    assert plain_segments(rules, scored_rows([60.0, 60.0], [0.3, 0.31], [0.0, 0.0], [0.9, 0.0]), 1) == [0, 1]
 
 
 def test_the_segment_of_a_customer_with_orders() -> None:

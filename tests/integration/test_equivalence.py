@@ -17,6 +17,7 @@ from schemas.timestamps import parse_timestamp
 from schemas.topics import INPUT_TOPICS, InputTopic
 from streams.demo.demo import load_events
 from streams.insight.calibrate import Outputs, Wanted, run_calibration
+from streams.replay.log import read_records
 from streams.replay.replay import NAMESPACE, Replayed, replay
 from streams.settings import Settings
 from tests.enrichment.driver import SEEDED_MODEL
@@ -189,7 +190,7 @@ async def test_a_demo_fitted_model_scores_alike_live_in_replay_and_in_one_pandas
     for topic in INPUT_TOPICS:
         files[topic][0].write_bytes(b"".join(line + b"\n" for line in log[topic]))
     path = tmp_path / "fitted.yaml"
-    run_calibration(files, settings.load_model(), None, Wanted(), Outputs(path))
+    run_calibration(read_records(files), settings.load_model(), None, Wanted(), Outputs(path))
     settings = settings.model_copy(update={"clock": "event", "model": path})
     await make_topics(settings, PARTITIONS)
     await produce(settings, records_of(log, *INPUT_TOPICS))
@@ -206,6 +207,10 @@ async def test_a_demo_fitted_model_scores_alike_live_in_replay_and_in_one_pandas
         assert list(found.index) == list(expected.index)
         # Both are rounded to 6 decimals: where a tie is broken otherwise they differ by one of the last.
         assert float((found - expected).abs().to_numpy().max()) < 1.000001e-6
+        at_stake = pd.Series({p["customer_id"]: p["traits"]["value_at_stake"] for p in profiles}, dtype=float)
+        differences = (at_stake.reindex(oracle.index) - oracle["value_at_stake"]).abs().dropna()
+        assert len(differences) > 20 * percent_of_households
+        assert float(differences.max()) < 0.005 + 1e-5
 
 
 def scores_of(profiles: Iterable[Any]) -> pd.DataFrame:
@@ -214,7 +219,7 @@ def scores_of(profiles: Iterable[Any]) -> pd.DataFrame:
         str(profile["customer_id"]): profile["scores"]
         | {
             name: profile["traits"][name]
-            for name in ("probability_active", "churn_risk", "expected_orders_365d")
+            for name in ("probability_active", "churn_risk", "silence_risk", "expected_orders_365d")
         }
         for profile in profiles
         if profile["scores"]["value"] is not None

@@ -50,8 +50,9 @@ GROUP_OF = {
 def rescore(log: Log, model: Mapping[str, Any], until: str | int | None = None) -> pd.DataFrame:
     """The scores and the predictions of every customer for whom profiling is allowed at `until`, by customer id.
 
-    Columns: the four scores and `value`; `probability_active`, `churn_risk`, `expected_orders_365d` and the unrounded
-    `customer_lifetime_value_365d`, which are missing without a counted order. Declared answers are not looked at.
+    Columns: the four scores and `value`; `probability_active`, `churn_risk`, `silence_risk`, `expected_orders_365d` and
+    the unrounded `customer_lifetime_value_365d` and `value_at_stake`, which are missing without a counted order;
+    `silence_risk` is missing too without a window. Declared answers are not looked at.
     """
     terms, until_us = read_terms(model), end_us(log, until)
     day = until_us // DAY_US
@@ -124,12 +125,15 @@ def _lifetime_value(frame: pd.DataFrame, model: Mapping[str, Any], day: int) -> 
     predict: Callable[..., tuple[Floats, Floats, Floats]] = {"pareto_nbd": _pareto_nbd, "bg_nbd": _bg_nbd}[
         part["purchases"]["family"]
     ]
-    active, silent, expected = (
-        np.round(values, 6)
-        for values in predict(
-            part["purchases"], x, (last - first) / unit_days, (day - first) / unit_days, 365 / unit_days
-        )
-    )
+    t_x, T = (last - first) / unit_days, (day - first) / unit_days
+
+    def predicted(t_x: Floats, days: float) -> list[Floats]:
+        return [np.round(values, 6) for values in predict(part["purchases"], x, t_x, T, days / unit_days)]
+
+    active, silent, expected = predicted(t_x, 365)
+    expected_if_back = predicted(T, 365)[2]
+    window_days = model["lifecycle"].get("window_days")
+    silent_in_window = np.full(len(x), np.nan) if window_days is None else predicted(t_x, window_days)[1]
     p, q, gamma = (part["spend"][name] for name in ("p", "q", "gamma"))
     days, spent = bought["repeat_spend_days"], bought["repeat_spend"] / 1e6
     spend = p * (gamma + spent) / (p * days + q - 1)
@@ -137,13 +141,16 @@ def _lifetime_value(frame: pd.DataFrame, model: Mapping[str, Any], day: int) -> 
     rate = np.where(
         revenue > 0, bought["margin"] / np.where(revenue > 0, revenue, 1), 1 - float(model["cost_ratio"])
     )
-    lifetime = expected * spend * np.clip(rate, -1, 1)
+    worth = spend * np.clip(rate, -1, 1)
+    lifetime = expected * worth
     told = pd.DataFrame(
         {
             "probability_active": active,
             "churn_risk": silent,
+            "silence_risk": silent_in_window,
             "expected_orders_365d": expected,
             "customer_lifetime_value_365d": lifetime,
+            "value_at_stake": np.maximum(expected_if_back * worth - lifetime, 0),
         },
         index=bought.index,
     )

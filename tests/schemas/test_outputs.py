@@ -50,6 +50,8 @@ TRAITS: dict[str, Any] = {
     "expected_orders_365d": 4.1,
     "customer_lifetime_value_365d": "210.00",
     "churn_risk": 0.11,
+    "silence_risk": 0.35,
+    "value_at_stake": "12.40",
     "preferred_categories": ["tea"],
     "preferred_channels": [],
     "attributes": {"region": "EU"},
@@ -99,6 +101,7 @@ TRIGGER: dict[str, Any] = {
     "lifecycle": "at_risk",
     "channels": ["email", "sms"],
     "preferred_categories": ["tea"],
+    "value_at_stake": "12.40",
     "group": "treatment",
     "model": MODEL,
 }

@@ -144,11 +144,43 @@ def test_a_tier_is_told_with_its_thresholds(tier: str, measured: Document, sente
         ("active", {"churn_risk": 0.5, "tenure_days": 40}, "no order within a year is 50%, below 65%."),
     ],
 )
-def test_a_lifecycle_is_told_with_its_limits(lifecycle: str, measured: Document, sentence: str) -> None:
+def test_a_lifecycle_is_told_with_its_limits_of_churn_risk(
+    lifecycle: str, measured: Document, sentence: str
+) -> None:
     """Of the risk of no order, or of days since the first one."""
     document = with_standing(lifecycle={"current": lifecycle, "plain": lifecycle, "measured": measured})
     assert words(document)[2].startswith(f"Lifecycle {lifecycle}: ")
     assert words(document)[2].endswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("lifecycle", "risk", "sentence"),
+    [
+        ("lapsed", 0.6, "no order within 90 days is 60%, at least 50%."),
+        ("at_risk", 0.3, "no order within 90 days is 30%, at least 20%."),
+        ("active", 0.1, "no order within 90 days is 10%, below 20%."),
+    ],
+)
+def test_a_lifecycle_is_told_with_its_limits_of_silence_risk(
+    lifecycle: str, risk: float, sentence: str
+) -> None:
+    """Where the model has a window; the risk within a year is not told then."""
+    document = with_standing(
+        lifecycle={
+            "current": lifecycle,
+            "plain": lifecycle,
+            "measured": {"churn_risk": 0.01, "silence_risk": risk, "tenure_days": 400},
+            "thresholds": {
+                "at_risk_churn_risk": 0.65,
+                "lapsed_churn_risk": 0.85,
+                "new_days": 30,
+                "window_days": 90,
+                "at_risk_silence_risk": 0.2,
+                "lapsed_silence_risk": 0.5,
+            },
+        }
+    )
+    assert words(document)[2] == f"Lifecycle {lifecycle}: the risk of {sentence}"
 
 
 def test_what_keeps_a_standing_against_todays_numbers_is_told(documents: list[Document]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from schemas.profiles import ADDED_TRAITS
 from streams.cli.commands import main
 from streams.errors import EbbtideError
 from streams.insight.profile_lines import read_profiles
@@ -95,6 +96,21 @@ def test_blank_lines_are_passed_over(
         assert main([*command, "--json", "--profiles", str(read)]) == 0
         printed.append(capsys.readouterr().out)
     assert printed[0] == printed[1]
+
+
+def test_profiles_of_version_0_1_are_read(tmp_path: Path) -> None:
+    """What they lack of traits is null; oracle: the same lines with it."""
+    profiles = [profile("b", "named", "high"), profile("a", None, None)]
+    for one in profiles:
+        one["traits"] |= dict.fromkeys(ADDED_TRAITS)
+    path = tmp_path / "profiles.jsonl"
+    path.write_text(
+        "\n".join(
+            json.dumps(one | {"traits": {k: v for k, v in one["traits"].items() if k not in ADDED_TRAITS}})
+            for one in profiles
+        )
+    )
+    assert list(read_profiles(path)) == profiles
 
 
 def test_profiles_are_given_as_they_are(tmp_path: Path) -> None:

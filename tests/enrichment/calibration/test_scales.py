@@ -12,9 +12,10 @@ from scipy import stats
 
 from ebbtide.testing.local_stream import LocalStream
 from ebbtide.testing.records import consent, day, engagement, model, order, refund
+from enrichment.calibration.newcomers import newcomers
 from enrichment.calibration.scales import Scales, fit_scales, quantile_curve
 from enrichment.calibration.snapshot import Snapshot
-from enrichment.calibration.thresholds import newcomer_churn_risk, quintile_cuts
+from enrichment.calibration.thresholds import quintile_cuts
 from enrichment.model import METRICS, Model
 from enrichment.scoring.features import Features
 from enrichment.scoring.scores import Scored, score
@@ -165,7 +166,7 @@ def test_no_newcomer_is_at_risk(cdnow_year: tuple[Scales, Snapshot]) -> None:
     """From the day of the first order until `new` ends, by the rule as it is and made harder."""
     scales, _ = cdnow_year
     by = Model.model_validate(scales.document)
-    risk = newcomer_churn_risk(by, by.lifecycle.new_days)
+    risk = newcomers(by, by.lifecycle.new_days).churn_risk
     assert risk.max() < by.lifecycle.at_risk_churn_risk - by.hysteresis.churn_risk_margin
     assert by.lifecycle.lapsed_churn_risk - by.lifecycle.at_risk_churn_risk > by.hysteresis.churn_risk_margin
     partition = LocalStream(by)
@@ -189,7 +190,7 @@ def test_limits_of_risk_fit_any_rate_of_return(r: float, alpha: float) -> None:
     (snapshot,) = snapshots(shop(30), END)
     scales = fit_scales(document(lifetime_value=lifetime), snapshot)
     by = Model.model_validate(scales.document)
-    newcomer = newcomer_churn_risk(by, by.lifecycle.new_days).max()
+    newcomer = newcomers(by, by.lifecycle.new_days).churn_risk.max()
     limits = (newcomer, by.lifecycle.at_risk_churn_risk, by.lifecycle.lapsed_churn_risk, 1.0)
     assert (np.diff(limits) >= 2 * by.hysteresis.churn_risk_margin - 2e-6).all()
     assert by.hysteresis.churn_risk_margin > 0
