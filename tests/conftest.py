@@ -30,6 +30,9 @@ FIRST = ("faults", "simulation", "bench", "integration", "mutations")
 """Folders whose tests take longest: they begin first, so that no process is alone with one at the end."""
 OF_ONE_PROCESS = ("kafka_cluster", "own_kafka", "secured_kafka")
 """Fixtures that only one process makes, which runs all tests that use them."""
+ONE_AT_A_TIME, OF_CASES = "make_case", "kafka_cluster"
+"""A case of faults is a whole system that must keep its time limits, so one runs at a time: in the process of those on
+the cluster, which are most of the long ones."""
 _SEED = pytest.StashKey[int]()
 _SHARED_KAFKA = pytest.StashKey[SharedKafka]()
 
@@ -100,9 +103,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     here = Path(__file__).parent
     items.sort(key=lambda item: folders.get(item.path.relative_to(here).parts[0], len(FIRST)))
     for item in items:
-        for fixture in OF_ONE_PROCESS:
-            if fixture in getattr(item, "fixturenames", ()):
-                item.add_marker(pytest.mark.xdist_group(fixture))
+        fixtures = getattr(item, "fixturenames", ())
+        shared = [fixture for fixture in OF_ONE_PROCESS if fixture in fixtures]
+        if not shared and ONE_AT_A_TIME in fixtures:
+            shared = [OF_CASES]
+        for group in shared:
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 def pytest_report_header(config: pytest.Config) -> str:
