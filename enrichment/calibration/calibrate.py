@@ -73,10 +73,15 @@ class Days:
 
 @dataclass(frozen=True, slots=True)
 class Calibrated:
-    """A model document that is valid, and the report on it; both hold no NaN."""
+    """A model document that is valid, and the report on it; both hold no NaN.
+
+    `at_cut` is the model that the report judges, which knows nothing later than the cut; None where nothing could be
+    fitted up to it.
+    """
 
     document: Document
     report: Document
+    at_cut: Model | None
 
 
 def calibrate(
@@ -149,7 +154,7 @@ def calibrate(
         "warnings": [*lifetime.warnings, *fitted.warnings],
     }
     fitted_model = Model.model_validate(fitted.document)
-    return Calibrated(fitted_model.model_dump(mode="json", exclude_none=True), report)
+    return Calibrated(fitted_model.model_dump(mode="json", exclude_none=True), report, at_cut)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import yaml
 from enrichment.calibration.calibrate import CalibrationError, Days, calibrate
 from enrichment.calibration.data_quality import RecordCounts, data_quality
 from enrichment.calibration.engagement_weights import EngagementWeights, fit_engagement_weights
+from enrichment.calibration.lived import live_through, window_of
 from enrichment.calibration.silence import LEFT_TO_THE_HISTORY, SilenceWanted
 from enrichment.calibration.snapshot import Snapshot, take_snapshots
 from enrichment.customer.validation import Horizons
@@ -27,6 +28,7 @@ from schemas.topics import INPUT_TOPICS
 from streams.console.refusals import Refusals
 from streams.errors import EbbtideError, UsageError
 from streams.replay.log import Line, Refused, ReplayLog, ordered_log, refusals_of
+from streams.replay.replay import replay_ordered
 
 HOLDOUT_DAYS: Final = 90
 NOBODY: Final = Snapshot(0, (), (), 0, 0)
@@ -107,6 +109,7 @@ def fit(
     1. Look at the history at the ends of some days.
     2. Fit engagement weights beside the model's.
     3. Fit all else.
+    4. Replay the records with the model fitted to the cut: what the stream itself does after it.
 
     Raises:
         CalibrationError: Nothing can be fitted; its report says what was found in the records.
@@ -145,14 +148,34 @@ def fit(
         warnings.append(
             "fitted engagement weights are in the model; what is held against later purchases has the weights before"
         )
+    lived = None
+    if found.at_cut is None:
+        warnings.append("nothing is told as lived: no model could be fitted to the records up to the cut")
+    else:
+        lived = _as_lived(log, found.at_cut, looked[days.cut], looked[days.end], until_us, horizons)  # 4
     report = {
         "model": {"name": wanted.name, "version": version, "base_currency": base.base_currency},
         **found.report,
+        "lived": lived,
         "engagement_weights": _weights_report(weights, wanted),
         "data_quality": quality,
         "warnings": warnings,
     }
     return {**found.document, "name": wanted.name, "version": version}, report
+
+
+def _as_lived(
+    log: ReplayLog,
+    at_cut: Model,
+    cut: Snapshot,
+    end: Snapshot,
+    until_us: int | None,
+    horizons: Horizons | None,
+) -> Document:
+    """What the stream would have done with the model of the cut; the log, and what it counts, stay as they are."""
+    again = ReplayLog(records=log.records)
+    replayed = replay_ordered(again, at_cut, log.end_us(until_us), horizons, None)
+    return live_through(replayed.results.changes, at_cut, cut, end, window_of(at_cut, end.day - cut.day))
 
 
 def _days(log: ReplayLog, until_us: int | None, wanted: Wanted) -> Days:
@@ -265,4 +288,25 @@ def calibration_text(report: Document) -> str:
             f"holdout: {purchases['expected']:,.0f} purchases expected, {purchases['actual']:,} made by "
             f"{validation['customers']:,} customers"
         )
+    if report["lived"] is not None:
+        lines += _lived_lines(report["lived"])
     return "\n".join([*lines, *(f"warning: {warning}" for warning in warnings_of(report))])
+
+
+def _lived_lines(lived: Document) -> list[str]:
+    told = []
+    if lived["warned"] is not None:
+        warned = lived["warned"]["at_risk_or_lapsed"]
+        if warned["recall"] is not None:
+            told.append(
+                f"at_risk or lapsed named {warned['recall']:.0%} of those who then stayed away "
+                f"{lived['window_days']} days (silent longest, as many: {warned['recency']['recall']:.0%}; "
+                f"everyone silent for 45 days: {lived['panel']['recall_of_recency_45']:.0%})"
+            )
+    top = lived["capture"]["strategic"]
+    if top["customers"] and top["revenue_share"] is not None:
+        told.append(
+            f"strategic captured {top['revenue_share']:.0%} of revenue "
+            f"(last year's revenue: {top['by_last_years_revenue']['revenue_share']:.0%})"
+        )
+    return [f"as lived: {'; '.join(told)}"] if told else []

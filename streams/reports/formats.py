@@ -15,6 +15,7 @@ _NAMES: Final = {
     "auc_probability_active": "AUC of the probability of being active",
     "auc_churn_risk": "AUC of churn risk, reversed",
     "auc_recency": "AUC of recency, reversed",
+    "lived": "as lived",
 }
 DASH: Final = "–"
 """In place of what is not defined."""

@@ -1,7 +1,7 @@
 """The calibration report as one HTML page: nothing is loaded from elsewhere, nothing runs in it.
 
-Warnings come first. Sections that are known get plots and tables of their own; all else in the report is shown as it
-is, so that the page leaves nothing out.
+Warnings come first, then what the stream itself did; the statistics behind it are folded away. Sections that are known
+get plots and tables of their own; all else in the report is shown as it is, so that the page leaves nothing out.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from streams.reports.formats import percent, words
 from streams.reports.rendering import render
 
 NO_PLOTS: Final = "the plots are left out: matplotlib is not installed (pip install 'ebbtide[calibration]')"
-SECTIONS: Final = ("lifetime_value", "validation", "stability", "drift", "data_quality")
+SECTIONS: Final = ("lived", "lifetime_value", "validation", "stability", "drift", "data_quality")
 """Parts of the report that have a template of their own, in the order of the page."""
 
 
@@ -32,9 +32,12 @@ def write_html(report: Document, path: Path) -> None:
 
 def page_of(report: Document) -> str:
     """The whole page; the same report gives the same page."""
-    model = report.get("model") or {}
-    heading = f"Calibration of {model.get('name', 'a value model')} {model.get('version', '')}".strip()
-    return render("calibration.html.jinja", heading=heading, body=body_of(report))
+    return render("calibration.html.jinja", heading=_heading(report.get("model") or {}), body=body_of(report))
+
+
+def _heading(model: Document) -> str:
+    named = [str(model[key]) for key in ("name", "version") if model.get(key)]
+    return f"{' '.join(['Value model', ', '.join(named)]).strip()}: how good it is"
 
 
 def body_of(report: Document) -> Markup:
@@ -81,6 +84,14 @@ def _tiles(report: Document) -> Iterator[tuple[object, str]]:
     stable, drifted = report.get("stability") or {}, report.get("drift") or {}
     if fitted.get("chosen"):
         yield words(fitted["chosen"]), "model of purchases"
+    warned = ((report.get("lived") or {}).get("warned") or {}).get("at_risk_or_lapsed")
+    if warned and warned["recall"] is not None:
+        days = report["lived"]["window_days"]
+        yield (
+            percent(warned["recall"]),
+            f"of those who stayed away {days} days were at_risk or lapsed before; "
+            f"{percent(warned['recency']['recall'])} were among as many who were silent longest",
+        )
     purchases = validated.get("purchases")
     if purchases and purchases.get("total_bias") is not None:
         yield (

@@ -11,8 +11,11 @@ from typing import Any, NoReturn
 
 import pytest
 
+from enrichment.calibration.lived import live_through
 from enrichment.model import Model, load_model
+from schemas.documents import ChangeDocument
 from streams.cli.commands import main
+from streams.insight.calibrate import calibration_text
 from tests.once import Once
 
 CDNOW = Path(__file__).parents[1] / "data" / "cdnow" / "CDNOW_sample.txt"
@@ -65,12 +68,19 @@ CDNOW_OPTIONS = ("--until", "1998-06-30T23:59:59Z", "--holdout-days", "273", "--
 
 @pytest.fixture(scope="module")
 def of_cdnow(once: Once, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with what calibrate makes of CDNOW."""
+    """The folder with what calibrate makes of CDNOW, and with the changes that its replay made."""
 
     def calibrated() -> Path:
         folder = tmp_path_factory.mktemp("cdnow")
         purchases = write(folder / "purchases.jsonl", cdnow())
-        assert calibrate(folder, purchases, *CDNOW_OPTIONS, "--html", str(folder / "report.html")) == 0
+
+        def noting(changes: list[ChangeDocument], *others: Any) -> Document:
+            (folder / "changes.json").write_text(json.dumps(changes))
+            return live_through(changes, *others)
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr("streams.insight.calibrate.live_through", noting)
+            assert calibrate(folder, purchases, *CDNOW_OPTIONS, "--html", str(folder / "report.html")) == 0
         return folder
 
     return once("calibrated to CDNOW", calibrated)
@@ -119,6 +129,62 @@ def test_the_model_file_is_a_model_that_says_what_it_was_fitted_to(of_cdnow: Pat
         model.lifetime_value.purchases.r
         != report["lifetime_value"]["models"]["pareto_nbd"]["parameters"]["r"]
     )
+
+
+def test_the_report_tells_what_the_stream_did_after_the_cut(of_cdnow: Path) -> None:
+    """With finite figures, and their intervals around them."""
+    report = strictly(of_cdnow / "report.json")
+    lived = report["lived"]
+    assert (lived["window_days"], lived["reason"]) == (90, None)
+    assert lived["period"] == {"from": "1997-10-01", "until": "1998-06-30", "days": 273}
+    assert lived["panel"]["count"] == (273 - 90) // 7 + 1
+    both = lived["warned"]["at_risk_or_lapsed"]
+    assert 0 < both["alarms"] == sum(lived["warned"][name]["alarms"] for name in ("at_risk", "lapsed"))
+    for name in ("precision", "recall", "recall_ratio"):
+        low, high = both[f"{name}_interval"]
+        assert low <= both[name] <= high
+    assert 0 < lived["silences"]["lapsers"] < lived["silences"]["silences"]
+    assert 0 < lived["capture"]["high"]["revenue_share"] < 1
+    assert all(part["per_customer_year"] >= 0 for part in lived["there_and_back"].values())
+    assert "As lived" in (of_cdnow / "report.html").read_text("utf-8")
+
+
+def test_what_the_stream_did_is_what_its_changes_say(of_cdnow: Path) -> None:
+    """Oracle: the panels counted in plain Python, from the file of orders and from the replay's changes."""
+    report = strictly(of_cdnow / "report.json")
+    lived = report["lived"]
+    bought: dict[str, set[dt.date]] = {}
+    for line in CDNOW.read_text().splitlines():
+        _, customer, date, *_ = line.split()
+        bought.setdefault(customer, set()).add(dt.date.fromisoformat(date))
+    lifecycles: dict[str, list[tuple[str, str | None]]] = {}
+    for change in json.loads((of_cdnow / "changes.json").read_text()):
+        if change["dimension"] == "lifecycle":
+            lifecycles.setdefault(change["customer_id"], []).append((change["as_of"], change["current"]))
+    rows = alarms = stayed_away = hits = 0
+    cut, window = dt.date(1997, 9, 30), dt.timedelta(days=90)
+    for week in range(27):
+        on = cut + dt.timedelta(days=7 * week)
+        ends = f"{on + dt.timedelta(days=1)}T00:00:00Z"
+        for customer, days in bought.items():
+            last = max((day for day in days if day <= on), default=dt.date.min)
+            standing = [current for as_of, current in lifecycles[customer] if as_of < ends]
+            if on - last >= window or not standing or standing[-1] is None:
+                continue
+            away, alarm = (
+                not any(on < day <= on + window for day in days),
+                standing[-1] in ("at_risk", "lapsed"),
+            )
+            rows, stayed_away = rows + 1, stayed_away + away
+            alarms, hits = alarms + alarm, hits + (away and alarm)
+    assert (lived["panel"]["customer_days"], lived["panel"]["stayed_away"]) == (rows, stayed_away)
+    both = lived["warned"]["at_risk_or_lapsed"]
+    assert both["alarms"] == alarms
+    assert (both["recall"], both["precision"]) == pytest.approx((hits / stayed_away, hits / alarms), abs=1e-6)
+    named = (
+        f"as lived: at_risk or lapsed named {hits / stayed_away:.0%} of those who then stayed away 90 days ("
+    )
+    assert named in calibration_text(report)
 
 
 def test_the_page_needs_nothing_from_elsewhere(of_cdnow: Path) -> None:

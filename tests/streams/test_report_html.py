@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,11 +17,13 @@ from markupsafe import Markup
 from ebbtide.testing.records import order
 from enrichment.calibration.data_quality import RecordCounts, data_quality
 from enrichment.calibration.drift import drift
+from enrichment.calibration.lived import live_through
 from enrichment.calibration.snapshot import Snapshot
 from enrichment.calibration.stability import stability
 from enrichment.calibration.validation import validate
 from enrichment.model import METRICS, Calibration, Model, Reference, load_model
 from enrichment.scoring.scores import score
+from schemas.documents import ChangeDocument
 from streams.reports import plots as report_plots
 from streams.reports.formats import number
 from streams.reports.page import page_of, warnings_of, write_html
@@ -207,6 +209,60 @@ def test_warnings_come_first_each_once_with_its_section() -> None:
     page = Page(full_page())
     assert page.text.index("lifetime value: BG/NBD is degenerate") < page.text.index("model of purchases")
     assert "No warnings" in Page(page_of({})).text
+
+
+@pytest.mark.parametrize("window_days", [60, 400])
+def test_what_the_stream_did_is_told_once_and_unfolded(window_days: int) -> None:
+    """In three tables, two where the holdout is too short for warnings; its verdicts are among the warnings only."""
+    report = {**full_report(), "lived": lived(window_days)}
+    html = page_of(report)
+    section = html.partition('<section id="lived">')[2].partition("</section>")[0]
+    assert section.count("<table>") == (3 if window_days == 60 else 2)
+    assert "<details>" not in section
+    assert not re.search(r"\b(nan|inf|None)\b", Page(html).text)
+    page = Page(html)
+    assert page.elements["details"] == html.count("<details>") == 6
+    for verdict in report["lived"]["verdicts"]:
+        assert page.text.count(verdict) == 1
+        assert page.text.index(f"as lived: {verdict}") < page.text.index("What the stream does")
+    told = "Nothing can be told of warnings: the holdout of 273 days is shorter than the window of 400 days."
+    assert (told in page.text) == (window_days == 400)
+    assert ("of those who stayed away 60 days were at_risk or lapsed before" in page.text) == (
+        window_days == 60
+    )
+
+
+def lived(window_days: int) -> Document:
+    """The section on a stream that holds everyone for active, and warns of customer 1; all are strategic but them."""
+    cut, end = cdnow()
+    changes = [
+        {
+            "customer_id": customer_id,
+            "dimension": dimension,
+            "previous": None,
+            "current": standing,
+            "as_of": as_of,
+        }
+        for at, customer_id in enumerate(cut.customer_ids)
+        for dimension, standing, as_of in (
+            ("lifecycle", "at_risk" if at == 0 else "active", "1997-09-01T00:00:00Z"),
+            ("tier", "field" if at == 0 else "strategic", "1997-09-01T00:00:00Z"),
+        )
+    ]
+    return live_through(cast("list[ChangeDocument]", changes), load_model(), cut, end, window_days)
+
+
+def test_the_heading_says_what_the_page_is_about() -> None:
+    """By the model's name and version, as far as it has them."""
+    for model, heading in (
+        (
+            {"name": "calibrated", "version": "2018-01-01"},
+            "Value model calibrated, 2018-01-01: how good it is",
+        ),
+        ({"name": "shop"}, "Value model shop: how good it is"),
+        ({}, "Value model: how good it is"),
+    ):
+        assert f"<h1>{heading}</h1>" in page_of({"model": model})
 
 
 def test_fits_are_shown_with_units_status_and_naive_predictions() -> None:

@@ -1,0 +1,1 @@
+"""The parts of `enrichment.calibration.lived`: what a replay's changes came to, beside rules that need no model."""
