@@ -6,6 +6,7 @@ decile, by frequency, by rank, and by the standing that the rules gave them at t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from enrichment.calibration.bootstrap import interval, quotient, resampled
 from enrichment.calibration.holdout import area_under_curve
 from enrichment.calibration.snapshot import Histories, Later, Snapshot, between
 from enrichment.calibration.standing_outcomes import standing_outcomes
@@ -74,7 +76,8 @@ def validate(model: Model, cut: Snapshot, end: Snapshot) -> Document:
 
     Purchases are purchase days, money is in base units. Customers who are in `cut` and not in `end` (erased, or
     profiling denied meanwhile) are left out and counted: what they did is not known. Standings are those of the plain
-    rules, without hysteresis. What cannot be told is null, and `warnings` says why.
+    rules, without hysteresis. What cannot be told is null, and `warnings` says why. Keys that end in `_interval` are of
+    resampled customers (see `bootstrap`).
 
     Raises:
         ValueError: `end` is not after `cut`.
@@ -83,7 +86,7 @@ def validate(model: Model, cut: Snapshot, end: Snapshot) -> Document:
         raise ValueError(f"the end, {format_day(end.day)}, must be after the cut, {format_day(cut.day)}")
     seen = end.positions(cut.customer_ids) >= 0
     held = _holdout(model, cut, end, seen)
-    ranking: Document = {name: {"auc": None, "roc": []} for name in RANKINGS}
+    ranking: Document = {name: {"auc": None, "auc_interval": None, "roc": []} for name in RANKINGS}
     standings: dict[str, list[Document]] = {}
     standing_warnings: list[str] = []
     if len(cut):
@@ -137,9 +140,31 @@ def _in_all(held: HeldOut) -> Document:
         "total_bias": _rounded(expected / actual - 1) if actual else None,
         "mean_absolute_error": _rounded(float(errors.mean())) if len(held) else None,
         "correlation": correlation(held.expected, held.later.purchase_days.astype(np.float64)),
+        **_intervals_in_all(held),
         "buyers": int(np.count_nonzero(held.bought)),
         "revenue": _rounded(float(held.later.revenue.sum())),
     }
+
+
+def _intervals_in_all(held: HeldOut) -> Document:
+    names = ("total_bias_interval", "mean_absolute_error_interval", "correlation_interval")
+    if not len(held):
+        return dict.fromkeys(names)
+    expected, actual = held.expected, held.later.purchase_days.astype(np.float64)
+    errors = np.abs(expected - actual)
+
+    def figures(drawn: Floats) -> Floats:
+        customers = float(drawn.sum())
+        bias = quotient(float((drawn * expected).sum()), float((drawn * actual).sum())) - 1
+        off = expected - (drawn * expected).sum() / customers, actual - (drawn * actual).sum() / customers
+        covariance, *variances = (float((drawn * a * b).sum()) for a, b in (off, off[:1] * 2, off[1:] * 2))
+        related = quotient(covariance, float(np.sqrt(variances[0] * variances[1])))
+        return np.array([bias, float((drawn * errors).sum()) / customers, related])
+
+    found = resampled(len(held), figures)
+    if correlation(expected, actual) is None:
+        found[:, 2] = np.nan
+    return {name: interval(found[:, at]) for at, name in enumerate(names)}
 
 
 def correlation(left: Floats, right: Floats) -> float | None:
@@ -241,10 +266,33 @@ def _rankings(held: HeldOut, features: Features, scored: Scored) -> Document:
         -scored.recency_days[held.row].astype(np.float64),
         features.purchase_days[held.row].astype(np.float64),
     )
+    areas = [_area_of_draw(held.bought, by) for by in orders]
+    drawn = np.zeros((0, len(areas)))
+    if len(held):
+        drawn = resampled(len(held), lambda weights: np.array([area(weights) for area in areas]))
     return {
-        name: {"auc": auc(held.bought, by), "roc": roc(held.bought, by)}
-        for name, by in zip(RANKINGS, orders, strict=True)
+        name: {
+            "auc": auc(held.bought, by),
+            "auc_interval": interval(drawn[:, at]),
+            "roc": roc(held.bought, by),
+        }
+        for at, (name, by) in enumerate(zip(RANKINGS, orders, strict=True))
     }
+
+
+def _area_of_draw(positive: Bools, by: Floats) -> Callable[[Floats], float]:
+    """What `area_under_curve` is if each customer is there as often as drawn; NaN without positives or negatives."""
+    order = np.argsort(by, kind="stable")
+    firsts = np.flatnonzero(np.append(True, np.diff(by[order]) != 0))
+    is_positive = positive[order]
+
+    def area(drawn: Floats) -> float:
+        hits = np.add.reduceat(drawn[order] * is_positive, firsts)
+        misses = np.add.reduceat(drawn[order] * ~is_positive, firsts)
+        below = np.cumsum(misses) - misses
+        return quotient(float((hits * (below + misses / 2)).sum()), float(hits.sum() * misses.sum()))
+
+    return area
 
 
 def auc(positive: Bools, by: Floats) -> float | None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from ebbtide.testing.records import erasure, order, refund
+from enrichment.calibration.bootstrap import resampled
 from enrichment.calibration.data_quality import data_quality
+from enrichment.calibration.holdout import area_under_curve
+from enrichment.calibration.snapshot import Histories, between
 from enrichment.calibration.stability import stability
 from enrichment.calibration.validation import auc, roc, validate
+from enrichment.lifetime.lifetime_value import predict
 from enrichment.model import load_model
 from enrichment.scoring.scores import score
 from schemas.events import Event
@@ -225,3 +231,42 @@ def test_an_end_that_is_not_after_the_cut_is_refused() -> None:
     cut, end = snapshots([order("2025-01-05")], "2025-02-01", "2025-03-01")
     with pytest.raises(ValueError, match=r"the end, 2025-02-01, must be after the cut, 2025-03-01"):
         validate(load_model(), end, cut)
+
+
+def test_intervals_are_those_of_resampled_customers() -> None:
+    """Oracle: each draw of CDNOW's customers written out, and their figures taken as those of all are."""
+    model, (cut, end) = load_model(), cdnow()
+    found = validate(model, cut, end)
+    scored = score(cut.features(model), model)
+    actual = between(end, cut.customer_ids, cut.day).purchase_days.astype(np.float64)
+    histories = Histories.of(cut, 7.0)
+    _, _, expected = predict(
+        model.lifetime_value.purchase_model, histories.x, histories.t_x, histories.T, 273 / 7.0
+    )
+    rows: list[list[float]] = []
+
+    def note(drawn: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+        at = np.repeat(np.arange(len(cut)), drawn.astype(np.int64))
+        by_recency = area_under_curve(-scored.recency_days[at].astype(np.float64), actual[at] > 0)
+        assert by_recency is not None
+        rows.append(
+            [
+                expected[at].sum() / actual[at].sum() - 1,
+                np.abs(expected[at] - actual[at]).mean(),
+                np.corrcoef(expected[at], actual[at])[0, 1],
+                by_recency,
+            ]
+        )
+        return np.zeros(1)
+
+    resampled(len(cut), note)
+    bounds = np.quantile(rows, [0.025, 0.975], axis=0).T
+    told = [
+        *(
+            found["purchases"][f"{name}_interval"]
+            for name in ("total_bias", "mean_absolute_error", "correlation")
+        ),
+        found["ranking"]["recency_reversed"]["auc_interval"],
+    ]
+    for interval_told, expected_bounds in zip(told, bounds, strict=True):
+        assert interval_told == pytest.approx(expected_bounds, abs=2e-6)
