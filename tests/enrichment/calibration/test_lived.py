@@ -57,7 +57,7 @@ def history(purchases: dict[str, list[int]], cut: int, end: int) -> tuple[Snapsh
 
 WARNED_BUYERS = {
     "a": [95, 120],
-    "b": [99, 105, 112, 118],
+    "b": [99, 105, 112, 124],
     "c": [98],
     "d": [99, 113],
     "e": [116],
@@ -77,9 +77,10 @@ WARNED = changes(
 def warned() -> Document:
     """A window of 10 days on panels 100, 107 and 114.
 
-    Rows: a100 (at_risk, silent for 5 days, stays away), b100 (1 day), b107 (at_risk, 2 days), b114 (2 days), c100 (2
-    days, stays away), c107 (lapsed, 9 days, stays away) and d114 (1 day, stays away). A standing is that of the end of
-    a day. Left out are who has no standing, no order yet, or has been silent for 10 days already.
+    Rows: a100 (at_risk, silent for 5 days, stays away), b100 (1 day), b107 (at_risk, 2 days), b114 (2 days; buys on the
+    last day of the window), c100 (2 days, stays away), c107 (lapsed, 9 days, stays away) and d114 (1 day, stays away).
+    A standing is that of the end of a day. Left out are who has no standing, no order yet, or has been silent for 10
+    days already.
     """
     return live_through(WARNED, model(), *history(WARNED_BUYERS, 100, 124), 10)
 
@@ -211,11 +212,11 @@ SILENT_BUYERS = {
 }
 SILENT = changes(
     "lifecycle",
-    s1=[(80.5, "active"), (120.0, "at_risk"), (130.0, "lapsed")],
-    s2=[(85.5, "active"), (154.0, "at_risk")],
+    s1=[(80.5, "new"), (105.0, "active"), (120.0, "at_risk"), (130.0, "lapsed")],
+    s2=[(85.5, "active"), (112.1, "at_risk"), (112.2, "active"), (154.0, "at_risk")],
     s3=[(1.5, "active"), (175.0, "at_risk")],
-    s4=[(99.5, "active"), (125.0, "at_risk"), (140.5, "active")],
-    s5=[(100.5, "active"), (150.0, "at_risk"), (160.0, "lapsed"), (165.5, "at_risk")],
+    s4=[(99.5, "active"), (104.0, "lapsed"), (105.5, "at_risk"), (140.5, "active")],
+    s5=[(100.5, "active"), (150.0, "at_risk"), (165.0, "lapsed"), (165.5, "at_risk")],
     s6=[(97.5, "active"), (102.0, "at_risk")],
 )
 
@@ -224,9 +225,10 @@ SILENT = changes(
 def silences() -> Document:
     """A window of 60 days from day 100 to 200.
 
-    Silences after a third purchase day or a later one: s1 from 100 (lasts; warned on its day 20), s2 from 110 (lasts;
-    warned on day 44), s3 from 130 (lasts; warned on day 45), s4 from 105 (warned on day 20, ends on 35) and from 140
-    (ends on 59), s6 from 101 (ends on day 1, that of the warning) and from 102 (lasts; warned of from day 1 on).
+    Silences after a third purchase day or a later one: s1 from 100 (lasts; warned of on its day 20), s2 from 110
+    (lasts; warned of at the end of day 44), s3 from 130 (lasts; warned of on day 45), s4 from 105 (warned of from day 1
+    on, ends on 35) and from 140 (ends on 59), s6 from 101 (ends on day 1, that of the warning) and from 102 (lasts;
+    warned of from day 1 on).
     """
     found: Document = live_through(SILENT, model(), *history(SILENT_BUYERS, 100, 200), 60)["silences"]
     return found
@@ -243,8 +245,18 @@ def test_silences_that_last_are_counted_and_whether_they_were_warned_of_early(si
     assert low < 0.75 < high
 
 
+def test_purchase_days_before_those_known_in_detail_are_counted() -> None:
+    """Of days 0, 1 and 900 only the last is known in detail; it is the third."""
+    (snapshot,) = snapshots(orders({"c": [(0, 10.0), (1, 10.0), (900, 10.0)]}), 901)
+    found = PurchaseDays.of(snapshot)
+    assert (found.day.tolist(), found.number.tolist()) == ([FIRST_DAY + 900], [3])
+
+
 def test_warnings_in_silences_that_end_within_the_window_are_false_alarms(silences: Document) -> None:
-    """s4 on day 125 and s6 on day 102; those of s5 end too late. Six customers for 100 days."""
+    """Of s4 on day 104 and s6 on 102; those of s5 end too late, and to rise to `at_risk` warns of nothing.
+
+    Six customers for 100 days.
+    """
     assert silences["false_alarms"] == 2
     assert silences["customer_years"] == pytest.approx(600 / 365, abs=1e-6)
     assert silences["false_alarms_per_customer_year"] == pytest.approx(2 / (600 / 365), abs=1e-6)
@@ -328,6 +340,7 @@ def test_what_the_top_brings_stands_beside_as_many_by_plain_rules() -> None:
     values = dict(zip(cut.customer_ids, scored.customer_lifetime_value_365d.tolist(), strict=True))
     most = sorted(later, key=lambda customer_id: (-values[customer_id], customer_id))[:2]
     assert top["by_lifetime_value"]["revenue_share"] == sum(later[customer_id] for customer_id in most) / 100
+    assert capture["high"]["by_lifetime_value"]["revenue_share"] == later[most[0]] / 100
     assert top["ratio_to_last_years_revenue"] == 0.8
     assert capture["high"]["ratio_to_last_years_revenue"] == 5.0
     assert capture["high"]["revenue_share"] == capture["high"]["by_rfm"]["revenue_share"] == 0.5
