@@ -33,6 +33,8 @@ OF_ONE_PROCESS = ("kafka_cluster", "own_kafka", "secured_kafka")
 ONE_AT_A_TIME, OF_CASES = "make_case", "kafka_cluster"
 """A case of faults is a whole system that must keep its time limits, so one runs at a time: in the process of those on
 the cluster, which are most of the long ones."""
+DEEP_TIMEOUT_S = 1_200
+"""What ends a test that hangs. The whole demo takes minutes on a core that other tests use too."""
 _SEED = pytest.StashKey[int]()
 _SHARED_KAFKA = pytest.StashKey[SharedKafka]()
 
@@ -103,6 +105,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     here = Path(__file__).parent
     items.sort(key=lambda item: folders.get(item.path.relative_to(here).parts[0], len(FIRST)))
     for item in items:
+        if config.getoption("--deep") and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(DEEP_TIMEOUT_S))
         fixtures = getattr(item, "fixturenames", ())
         shared = [fixture for fixture in OF_ONE_PROCESS if fixture in fixtures]
         if not shared and ONE_AT_A_TIME in fixtures:

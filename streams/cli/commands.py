@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -34,6 +34,8 @@ from streams.extras import require
 
 if TYPE_CHECKING:
     from enrichment.model import Model
+    from schemas.topics import InputTopic
+    from streams.replay.log import Line
     from streams.settings import Settings
 
 INTERRUPTED: Final = 130
@@ -314,12 +316,14 @@ def calibrate(
     from enrichment.calibration.silence import SilenceWanted
     from streams.console.refusals import Refusals
     from streams.insight.calibrate import Outputs, Wanted, calibration_text, run_calibration
-    from streams.insight.kafka_history import lines_of_topics
-    from streams.replay.log import read_records
 
     refusals = Refusals(fail_over=fail_over)
-    files = {"purchases": purchases, "engagements": engagements, "consents": consents}
-    lines = lines_of_topics(settings) if from_kafka else read_records(files, settings.decompressed_max_bytes)
+    files: dict[InputTopic, tuple[Path, ...]] = {
+        "purchases": purchases,
+        "engagements": engagements,
+        "consents": consents,
+    }
+    lines = _of_topics(settings) if from_kafka else _of_files(files, settings)
     told = run_calibration(
         lines,
         loaded,
@@ -340,6 +344,18 @@ def calibrate(
     say(calibration_text(told), lines=True)
     say(f"the model is in {out}")
     conclude(refusals)
+
+
+def _of_topics(settings: Settings) -> Iterable[Line]:
+    from streams.insight.kafka_history import lines_of_topics
+
+    return lines_of_topics(settings)
+
+
+def _of_files(files: Mapping[InputTopic, Sequence[Path]], settings: Settings) -> Iterable[Line]:
+    from streams.replay.log import read_records
+
+    return read_records(files, settings.decompressed_max_bytes)
 
 
 @cli.command()

@@ -11,10 +11,10 @@ from typing import Any, Final
 
 import yaml
 
+from enrichment.calibration.as_lived.live_through import live_through, window_of
 from enrichment.calibration.calibrate import CalibrationError, Days, calibrate
 from enrichment.calibration.data_quality import RecordCounts, data_quality
 from enrichment.calibration.engagement_weights import EngagementWeights, fit_engagement_weights
-from enrichment.calibration.lived import live_through, window_of
 from enrichment.calibration.silence import LEFT_TO_THE_HISTORY, SilenceWanted
 from enrichment.calibration.snapshot import Snapshot, take_snapshots
 from enrichment.customer.validation import Horizons

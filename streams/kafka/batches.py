@@ -92,7 +92,8 @@ def examine(data: bytes, position: int, end: int, limit_bytes: int) -> Examined:
             following = batches[at + 1] if at + 1 < len(batches) else None
             if _ends_before(position, batch, following):
                 continue
-            if readable:
+            if readable or position > end:
+                # Another one may have claimed offsets that the log does not have yet.
                 break
             found.unreadable.append(_unreadable(batch, following, position, end, str(error)))
             position = found.unreadable[-1].next_offset

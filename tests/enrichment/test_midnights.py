@@ -77,7 +77,7 @@ class EveryMidnight(LocalStream):
         cause = Cause("consent" if leaves else "time")
         decider.decide(customer, decision, table, 0, midnight_us(today), cause, results)
         if decision.pending is not None and decision.pending.due_day <= today:
-            decider.fire(customer, table.features.snapshot(0), midnight_us(today), results)
+            decider.fire(customer, table, 0, midnight_us(today), results)
         results.touched[customer.id] = customer
 
     def _row(self, customer: Customer, today: int) -> Table:

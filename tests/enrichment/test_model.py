@@ -249,7 +249,7 @@ def test_declared_answers_become_points(answers: dict[str, Any], points: float) 
     assert load_model().declared[key].points(answer) == points
 
 
-WINDOW = {"window_days": 90, "at_risk_silence_risk": 0.2, "lapsed_silence_risk": 0.5}
+WINDOW: dict[str, Any] = {"window_days": 90, "at_risk_silence_risk": 0.2, "lapsed_silence_risk": 0.5}
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,12 @@ def test_a_model_without_a_window_is_the_model_that_it_was() -> None:
 
 def test_a_window_and_each_of_its_numbers_make_another_model() -> None:
     """They decide."""
-    numbers = [{}, {"window_days": 91}, {"at_risk_silence_risk": 0.21}, {"lapsed_silence_risk": 0.6}]
+    numbers: list[dict[str, Any]] = [
+        {},
+        {"window_days": 91},
+        {"at_risk_silence_risk": 0.21},
+        {"lapsed_silence_risk": 0.6},
+    ]
     models = [model(lifecycle={**WINDOW, **n}, hysteresis={"silence_risk_margin": 0.1}) for n in numbers]
     models.append(model(lifecycle=WINDOW, hysteresis={"silence_risk_margin": 0.2}))
     assert len({one.fingerprint for one in [*models, model()]}) == 6

@@ -17,6 +17,18 @@ from tests.integration.harness import make_topics, process_environment, produce
 from tests.integration.test_equivalence import PARTITIONS, demo_log, records_of
 
 
+def calibrate_from_kafka(settings: Settings, *options: str | Path) -> subprocess.CompletedProcess[str]:
+    """The command, with these settings."""
+    return subprocess.run(
+        [sys.executable, "-m", "streams", "calibrate", "--from-kafka", *options],
+        env=process_environment(settings),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
 async def test_the_topics_give_the_model_that_the_files_give(settings: Settings, tmp_path: Path) -> None:
     """Bytes of model and report are equal, however the records lie in partitions; oracle: the files."""
     log = demo_log(10)
@@ -28,15 +40,7 @@ async def test_the_topics_give_the_model_that_the_files_give(settings: Settings,
     await make_topics(settings, PARTITIONS)
     await produce(settings, records_of(log, *INPUT_TOPICS))
     model, report = tmp_path / "model.yaml", tmp_path / "report.json"
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-m", "streams", "calibrate", "--from-kafka", "--out", model, "--report", report],
-        env=process_environment(settings),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = await asyncio.to_thread(calibrate_from_kafka, settings, "--out", model, "--report", report)
     assert done.returncode == 0, done.stderr
     assert (model.read_bytes(), report.read_bytes()) == tuple(path.read_bytes() for path in of_files)
 

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from enrichment.calibration.lived import live_through
+from enrichment.calibration.as_lived.live_through import live_through
 from enrichment.model import Model, load_model
 from schemas.documents import ChangeDocument
 from streams.cli.commands import main
@@ -63,7 +63,10 @@ def calibrate(folder: Path, purchases: Path, *options: str) -> int:
     return main(["calibrate", "--purchases", str(purchases), *outputs, *options])
 
 
-CDNOW_OPTIONS = ("--until", "1998-06-30T23:59:59Z", "--holdout-days", "273", "--time-unit", "week")
+CDNOW_OPTIONS = (
+    *("--until", "1998-06-30T23:59:59Z", "--holdout-days", "273", "--time-unit", "week"),
+    *("--window-days", "90"),
+)
 
 
 @pytest.fixture(scope="module")

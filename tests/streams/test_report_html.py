@@ -15,9 +15,9 @@ import pytest
 from markupsafe import Markup
 
 from ebbtide.testing.records import order
+from enrichment.calibration.as_lived.live_through import live_through
 from enrichment.calibration.data_quality import RecordCounts, data_quality
 from enrichment.calibration.drift import drift
-from enrichment.calibration.lived import live_through
 from enrichment.calibration.snapshot import Snapshot
 from enrichment.calibration.stability import stability
 from enrichment.calibration.validation import validate

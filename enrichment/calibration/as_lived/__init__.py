@@ -1,1 +1,1 @@
-"""The parts of `enrichment.calibration.lived`: what a replay's changes came to, beside rules that need no model."""
+"""What a replay's changes came to after the cut, beside rules that need no model; `live_through` leads."""

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from ebbtide.testing.records import day, model, order
+from enrichment.calibration.as_lived.live_through import live_through, verdicts_on, window_of
 from enrichment.calibration.as_lived.panels import Panels, warnings_beside_recency
 from enrichment.calibration.as_lived.there_and_back import there_and_back
 from enrichment.calibration.as_lived.timelines import PurchaseDays, moves_of
 from enrichment.calibration.bootstrap import RESAMPLES, interval, resampled
-from enrichment.calibration.lived import live_through, verdicts_on, window_of
 from enrichment.calibration.snapshot import Snapshot
 from enrichment.scoring.scores import score
 from schemas.documents import ChangeDocument

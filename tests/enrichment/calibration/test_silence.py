@@ -49,6 +49,22 @@ def risks_within_the_window(found: SilenceFit, snapshot: Snapshot) -> np.ndarray
     return scored.silence_risk[scored.recency_days < by.lifecycle.window_days]
 
 
+def of_risks(
+    monkeypatch: pytest.MonkeyPatch, at_cut: Snapshot, risks: list[float], newcomer: float = 0.0
+) -> SilenceFit:
+    """What is fitted where the customers within the window have these risks, again and again, and newcomers this."""
+
+    def scored(features: Any, by: Model) -> Any:
+        found = score(features, by)
+        return replace(found, silence_risk=np.resize(risks, len(found.silence_risk)))
+
+    monkeypatch.setattr(silence, "score", scored)
+    monkeypatch.setattr(
+        silence, "newcomers", lambda by, days: SimpleNamespace(silence_risk=np.full(days + 1, newcomer))
+    )
+    return fitted(at_cut, SilenceWanted(120))
+
+
 def test_gaps_are_the_days_between_purchase_days_of_one_customer() -> None:
     """Two orders of one day are one purchase day; a customer with one has no gap."""
     events = [
@@ -85,7 +101,7 @@ def test_the_window_follows_the_gaps_of_the_history(at_cut: Snapshot) -> None:
 
 def test_a_window_that_is_asked_for_or_there_already_is_kept(at_cut: Snapshot) -> None:
     """What was asked for comes before what the model has, and that before the rhythm."""
-    has_window = {
+    has_window: dict[str, Any] = {
         "lifecycle": {"window_days": 77, "at_risk_silence_risk": 0.2, "lapsed_silence_risk": 0.5},
         "hysteresis": {"silence_risk_margin": 0.01},
     }
@@ -137,22 +153,20 @@ def test_a_newcomer_is_not_at_risk_where_most_come_back() -> None:
     by = Model.model_validate(found.document)
     risk = newcomers(by, by.lifecycle.new_days).silence_risk
     assert risk.max() < by.lifecycle.limits[0]
-    assert found.report["limits_reason"] == "at_risk: above the risk of a newcomer after 30 days of silence"
     assert not found.warnings
 
 
-def of_risks(monkeypatch: pytest.MonkeyPatch, at_cut: Snapshot, risks: list[float]) -> SilenceFit:
-    """What is fitted where the customers within the window have these risks, again and again, and newcomers none."""
-
-    def scored(features: Any, by: Model) -> Any:
-        found = score(features, by)
-        return replace(found, silence_risk=np.resize(risks, len(found.silence_risk)))
-
-    monkeypatch.setattr(silence, "score", scored)
-    monkeypatch.setattr(
-        silence, "newcomers", lambda by, days: SimpleNamespace(silence_risk=np.zeros(days + 1))
-    )
-    return fitted(at_cut, SilenceWanted(120))
+def test_the_limit_is_raised_above_a_newcomers_risk_where_enough_warnings_remain(
+    monkeypatch: pytest.MonkeyPatch, at_cut: Snapshot
+) -> None:
+    """5% are above it, where 6.3% are expected to stay away; the limit by precision alone would be .3."""
+    found = of_risks(monkeypatch, at_cut, [0.02] * 90 + [0.3] * 5 + [0.6] * 5, newcomer=0.4)
+    assert found.report["at_risk_silence_risk"] == pytest.approx(0.4, abs=2e-6)
+    assert found.report["limits_reason"] == "at_risk: above the risk of a newcomer after 30 days of silence"
+    assert not found.warnings
+    kept = of_risks(monkeypatch, at_cut, [0.02] * 90 + [0.3] * 9 + [0.6], newcomer=0.4)
+    assert kept.report["at_risk_silence_risk"] == 0.3
+    assert "from day 0 of their silence on" in kept.warnings[0]
 
 
 def test_equal_risks_are_on_the_same_side_of_a_limit(
@@ -187,7 +201,7 @@ def test_where_next_to_nobody_stays_away_no_window_is_fitted(
 
 def test_too_few_customers_within_the_window_leave_its_limits_as_they_were() -> None:
     """And it is said, since lifetime value was fitted anew."""
-    has_window = {
+    has_window: dict[str, Any] = {
         "lifecycle": {"window_days": 77, "at_risk_silence_risk": 0.2, "lapsed_silence_risk": 0.5},
         "hysteresis": {"silence_risk_margin": 0.01},
     }

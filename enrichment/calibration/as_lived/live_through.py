@@ -29,8 +29,7 @@ LONGEST_WINDOW_DAYS: Final = 90
 
 def window_of(model: Model, holdout_days: int) -> int:
     """The days without a purchase after which a customer has stayed away."""
-    of_model: int | None = getattr(model.lifecycle, "window_days", None)
-    return of_model or min(LONGEST_WINDOW_DAYS, holdout_days)
+    return model.lifecycle.window_days or min(LONGEST_WINDOW_DAYS, holdout_days)
 
 
 def live_through(
