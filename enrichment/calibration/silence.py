@@ -33,6 +33,8 @@ LEAST_RISK = 0.001
 LIFT, SHARE_OF_REST = 2.5, 1 / 3
 """At risk: those above the limit are expected to stay away this many times as often as all are. Where that would exceed
 so much of the way from the mean to certainty, that counts instead."""
+NEWCOMER_SHARE = 0.5
+"""A newcomer is not at risk in so much of `new_days`, unless too few warnings would remain."""
 LAPSED_SHARE_OF_REST = 0.5
 """Lapsed are those whose risk is this far from the mean of those at risk to certainty."""
 MARGIN_SHARE = 0.05
@@ -89,7 +91,7 @@ def fit_silence(document: Document, snapshot: Snapshot, wanted: SilenceWanted) -
         return _kept(document, f"only {len(risk)} customers have bought within {window_days} days", wanted)
     if risk.mean() < LEAST_RISK:
         return _kept(document, f"next to nobody is expected to buy nothing for {window_days} days", wanted)
-    newcomer = newcomers(model, int(document["lifecycle"]["new_days"])).silence_risk
+    newcomer = newcomers(model, int(document["lifecycle"]["new_days"] * NEWCOMER_SHARE)).silence_risk
     limits = _limits(risk, newcomer, wanted, window_days)  # 2
     room = min(limits.lapsed - limits.at_risk, 1.0 - limits.lapsed) * ROOM_SHARE
     margin = _rounded(min(limits.at_risk * MARGIN_SHARE, room))

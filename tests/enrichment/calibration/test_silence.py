@@ -146,12 +146,12 @@ def test_those_at_risk_are_expected_to_stay_away_more_often_than_all(at_cut: Sna
 
 
 def test_a_newcomer_is_not_at_risk_where_most_come_back() -> None:
-    """Silent for all of `new`, in a shop whose customers come often."""
+    """Silent for half of `new`, in a shop whose customers come often."""
     (snapshot,) = snapshots(shop(300), "2024-12-30")
     often = {"purchases": {"family": "pareto_nbd", "r": 1.5, "alpha": 8.0, "s": 0.1, "beta": 50.0}}
     found = fit_silence(document(lifetime_value=often), snapshot, SilenceWanted(90))
     by = Model.model_validate(found.document)
-    risk = newcomers(by, by.lifecycle.new_days).silence_risk
+    risk = newcomers(by, by.lifecycle.new_days // 2).silence_risk
     assert risk.max() < by.lifecycle.limits[0]
     assert not found.warnings
 
@@ -162,7 +162,7 @@ def test_the_limit_is_raised_above_a_newcomers_risk_where_enough_warnings_remain
     """5% are above it, where 6.3% are expected to stay away; the limit by precision alone would be .3."""
     found = of_risks(monkeypatch, at_cut, [0.02] * 90 + [0.3] * 5 + [0.6] * 5, newcomer=0.4)
     assert found.report["at_risk_silence_risk"] == pytest.approx(0.4, abs=2e-6)
-    assert found.report["limits_reason"] == "at_risk: above the risk of a newcomer after 30 days of silence"
+    assert found.report["limits_reason"] == "at_risk: above the risk of a newcomer after 15 days of silence"
     assert not found.warnings
     kept = of_risks(monkeypatch, at_cut, [0.02] * 90 + [0.3] * 9 + [0.6], newcomer=0.4)
     assert kept.report["at_risk_silence_risk"] == 0.3
