@@ -24,7 +24,7 @@ from streams.console.terminal import say
 from streams.garbage import expect_long_lives
 from streams.kafka.client_logs import throttle_client_logs
 from streams.kafka.connection import check_security
-from streams.operations.doctor import check_erasure_key, check_kafka, check_redis, require
+from streams.operations.doctor import check_erasure_key, check_kafka, check_model, check_redis, require
 from streams.operations.web_port import require_free
 from streams.settings import CONFIG_VARIABLE, SECRET_FILE_VARIABLES, Settings, load_settings
 from streams.worker.ending import EndingWorker
@@ -142,7 +142,9 @@ def run_worker(settings: Settings, workers: int) -> int:
 
 def _check(settings: Settings) -> None:
     """Raise `EbbtideError` where a worker could not run; print what is only doubtful."""
-    findings = check_kafka(settings) + check_redis(settings) + check_erasure_key(settings)
+    findings = (
+        check_model(settings) + check_kafka(settings) + check_redis(settings) + check_erasure_key(settings)
+    )
     for warning in require(findings):
         say(f"ebbtide: warning: {warning}", err=True)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -41,10 +41,17 @@ class Snapshot:
     def also_in(self, later: Snapshot) -> Snapshot:
         """Those of its customers who are in a later one too: of the others it is not known what they did since."""
         kept = [place for place, found in enumerate(later.positions(self.customer_ids)) if found >= 0]
+        return self._at(kept)
+
+    def only(self, customer_ids: Container[str]) -> Snapshot:
+        """Those of its customers whose ids are among these."""
+        return self._at([place for place, own in enumerate(self.customer_ids) if own in customer_ids])
+
+    def _at(self, places: Sequence[int]) -> Snapshot:
         return replace(
             self,
-            customer_ids=tuple(self.customer_ids[place] for place in kept),
-            views=tuple(self.views[place] for place in kept),
+            customer_ids=tuple(self.customer_ids[place] for place in places),
+            views=tuple(self.views[place] for place in places),
         )
 
     def features(self, model: Model) -> Features:

@@ -37,6 +37,10 @@ TRANSACTIONS_TIMEOUT_S: Final = 20.0
 _READS_STABLE_OFFSETS: Final = 7
 """The version of OffsetFetch from which a broker can be asked for stable offsets only (Kafka 2.5)."""
 _ASKED_AT_ONCE: Final = 1_024
+GUESSES: Final = (
+    "its numbers are guesses, fitted to nobody's customers; `ebbtide calibrate --from-kafka --out model.yaml` fits a "
+    "model to yours, and EBBTIDE_MODEL=model.yaml makes it the worker's"
+)
 _OLDEST_REDIS: Final = (6, 2)
 
 
@@ -76,8 +80,10 @@ def check_model(settings: Settings) -> list[Finding]:
         model = settings.load_model()
     except EbbtideError as error:
         return [Finding("model", "error", str(error))]
-    source = settings.model or "built in"
-    return [Finding("model", "ok", f"{model.name} {model.version} ({source}), in {model.base_currency}")]
+    told = f"{model.name} {model.version} ({settings.model or 'built in'}), in {model.base_currency}"
+    if settings.model is None:
+        return [Finding("model", "warning", f"{told}: {GUESSES}")]
+    return [Finding("model", "ok", told)]
 
 
 def check_kafka(settings: Settings) -> list[Finding]:

@@ -190,6 +190,18 @@ def test_what_the_stream_did_is_what_its_changes_say(of_cdnow: Path) -> None:
     assert named in calibration_text(report)
 
 
+def test_of_very_many_customers_a_part_is_replayed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as are looked at, of whom each lives on to the end."""
+    monkeypatch.setattr("streams.insight.calibrate.LIVED_CUSTOMERS", 100)
+    records = cdnow()[:600]
+    assert calibrate(tmp_path, write(tmp_path / "purchases.jsonl", records), *CDNOW_OPTIONS) == 0
+    lived = strictly(tmp_path / "report.json")["lived"]
+    everyone = {record["customer_id"] for record in records}
+    assert (lived["customers"], lived["customers_in_all"]) == (100, len(everyone))
+    assert 0 < lived["panel"]["customers"] <= 100
+    assert lived["there_and_back"]["segment"]["customer_years"] == pytest.approx(100 * 273 / 365, rel=1e-6)
+
+
 def test_the_page_needs_nothing_from_elsewhere(of_cdnow: Path) -> None:
     """One file, with its plots in it, that runs nothing."""
     page = (of_cdnow / "report.html").read_text("utf-8")

@@ -314,10 +314,12 @@ def test_the_doctor_prints_a_line_per_check_and_fails_on_an_error(
     embedded_broker: EmbeddedBroker,
     redis_url: str,
     unique_prefix: str,
+    model_file: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Exit code 1 with missing topics; 0 once they are there, with at_least_once."""
+    monkeypatch.setenv("EBBTIDE_MODEL", str(model_file))
     monkeypatch.setenv("EBBTIDE_KAFKA_BOOTSTRAP_SERVERS", embedded_broker.bootstrap_servers)
     monkeypatch.setenv("EBBTIDE_REDIS_URL", redis_url)
     monkeypatch.setenv("EBBTIDE_TOPIC_PREFIX", unique_prefix)

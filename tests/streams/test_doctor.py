@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 import redis
@@ -36,15 +37,16 @@ def errors(findings: list[Finding]) -> list[str]:
 
 @pytest.mark.real_kafka
 def test_a_healthy_installation_has_no_findings_but_ok(
-    kafka: KafkaService, redis_server: RedisService, unique_prefix: str
+    kafka: KafkaService, redis_server: RedisService, unique_prefix: str, model_file: Path
 ) -> None:
-    """Kafka with topics and transactions, Redis that never evicts, clocks that agree, a key of one's own."""
+    """Kafka with topics and transactions, Redis that never evicts, clocks that agree, key and model of one's own."""
     settings = Settings(
         kafka_bootstrap_servers=kafka.bootstrap_servers,
         redis_url=redis_server.url,
         topic_prefix=unique_prefix,
         erasure_key=OWN_KEY,
         web_port=lasting_port(),
+        model=model_file,
     )
     create_topics(settings, 2, 1)
     findings = run_checks(settings)
@@ -150,6 +152,15 @@ def test_a_clock_that_is_off_is_an_error_for_the_wall_clock_only(
     assert [finding.status for finding in check_clock(by_event, skewed_s)] == ["warning"]
     patient = settings.model_copy(update={"max_clock_skew_s": 60.0})
     assert [finding.status for finding in check_clock(patient, skewed_s)] == ["ok"]
+
+
+def test_the_built_in_model_is_warned_of_with_the_command_that_fits_another(model_file: Path) -> None:
+    """It scores by guesses; a file of one's own is fine, also where it holds the same numbers."""
+    (found,) = check_model(Settings())
+    assert found.status == "warning"
+    assert found.message.startswith("default 1 (built in), in USD: its numbers are guesses")
+    assert "ebbtide calibrate --from-kafka --out model.yaml" in found.message
+    assert [finding.status for finding in check_model(Settings(model=model_file))] == ["ok"]
 
 
 def test_a_model_that_cannot_be_loaded_is_an_error() -> None:
