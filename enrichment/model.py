@@ -336,18 +336,51 @@ Capacity = Annotated[str, BeforeValidator(_capacity)]
 
 
 class Tiers(_Part):
-    """Thresholds on value, and on potential for customers without an order.
+    """Thresholds on points of what customers bring, and on potential for customers without an order.
 
-    `capacities` are what `by_value` was made from, where it was: how many customers with an order each tier has room
-    for. Nothing is decided by them.
+    By `value` the points are the value score, and `by_value` holds their thresholds. By `expected_margin` they are
+    those of next year's expected margin (lifetime value less cost to serve, base units), on the line through
+    `breakpoints`; `by_expected_margin` holds their thresholds, and `by_value` decides nothing.
+
+    `capacities` are what the thresholds were made from, where they were: how many customers with an order each tier has
+    room for. Nothing is decided by them.
     """
 
+    by: Literal["value", "expected_margin"] = "value"
     by_value: TierThresholds
     by_potential: TierThresholds
+    breakpoints: tuple[Breakpoint, ...] = ()
+    by_expected_margin: TierThresholds | None = None
     capacities: Annotated[
         dict[Literal["strategic", "named", "field"], Capacity],
         _keys_among(("strategic", "named", "field")),
     ] = {}
+
+    @field_validator("breakpoints")
+    @classmethod
+    def _ascending(cls, value: tuple[Breakpoint, ...]) -> tuple[Breakpoint, ...]:
+        if any(right[0] <= left[0] for left, right in pairwise(value)):
+            raise ValueError("breakpoints must ascend")
+        return value
+
+    @model_validator(mode="after")
+    def _complete(self) -> Tiers:
+        is_given = bool(self.breakpoints), self.by_expected_margin is not None
+        if self.by == "expected_margin" and is_given != (True, True):
+            raise ValueError("by expected_margin needs breakpoints and by_expected_margin")
+        if self.by == "value" and is_given != (False, False):
+            raise ValueError("breakpoints and by_expected_margin need by: expected_margin")
+        return self
+
+    @property
+    def thresholds(self) -> TierThresholds:
+        """The thresholds that decide for customers with an order."""
+        return self.by_value if self.by_expected_margin is None else self.by_expected_margin
+
+    @cached_property
+    def curve(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """The breakpoints as two arrays: expected margin, and how many points there."""
+        return np.array([at for at, _ in self.breakpoints]), np.array([p for _, p in self.breakpoints])
 
 
 class Lifecycle(_Part):
@@ -568,6 +601,8 @@ class Model(_Part):
         # What a file does not name is left out, so that an older file keeps its fingerprint.
         if self.lifetime_value.discount_rate_per_year == 0.0:
             exclude["lifetime_value"] = {"discount_rate_per_year"}
+        if self.tiers.by == "value":
+            exclude["tiers"] |= {"by", "breakpoints", "by_expected_margin"}
         if self.lifecycle.window_days is None:
             exclude["lifecycle"] = {"window_days", "at_risk_silence_risk", "lapsed_silence_risk"}
             exclude["hysteresis"] = {"silence_risk_margin"}
@@ -587,7 +622,9 @@ class Model(_Part):
                 f"base currency {currency} does not fit model {self.name!r}: "
                 f"its rates are in {self.base_currency}"
             )
-        return _validated({**self.model_dump(), "base_currency": currency, "rates": {}}, self.name)
+        return _validated(
+            {**self.model_dump(exclude_unset=True), "base_currency": currency, "rates": {}}, self.name
+        )
 
 
 def load_model(path: str | Path | None = None) -> Model:

@@ -10,8 +10,9 @@ from enrichment.calibration.drift import drift
 from enrichment.calibration.engagement_weights import reweighted, with_weights
 from enrichment.calibration.lifetime import fit_lifetime_value
 from enrichment.calibration.potential import validate_potential
-from enrichment.calibration.scales import fit_scales
-from enrichment.calibration.silence import LEFT_TO_THE_HISTORY, SilenceWanted, fit_silence
+from enrichment.calibration.rules.scales import fit_scales
+from enrichment.calibration.rules.silence import LEFT_TO_THE_HISTORY, SilenceWanted, fit_silence
+from enrichment.calibration.rules.tier_points import fit_tier_points
 from enrichment.calibration.snapshot import Snapshot
 from enrichment.calibration.stability import stability
 from enrichment.calibration.validation import validate
@@ -127,6 +128,7 @@ def calibrate(
     if lifetime.at_end is None:
         raise CalibrationError(str(lifetime.report["reason"]), report)
     document = base.model_dump(mode="json")
+    by_margin = base.tiers.by == "expected_margin" or "by" not in base.tiers.model_fields_set
     room: dict[str, str] = {str(tier): size for tier, size in base.tiers.capacities.items()} | dict(
         capacities
     )
@@ -135,11 +137,15 @@ def calibrate(
         return snapshot if weights is None else reweighted(snapshot, reweighting)
 
     reweighting = base if weights is None else Model.model_validate(with_weights(document, dict(weights)))
-    fitted = _fitted(reweighting.model_dump(mode="json"), lifetime.at_end, weighted(end), room, silence)  # 2
+    fitted = _fitted(
+        reweighting.model_dump(mode="json"), lifetime.at_end, weighted(end), room, silence, by_margin
+    )  # 2
     model = Model.model_validate(fitted.document)
     at_cut = None  # 3
     if lifetime.at_cut is not None and len(cut):
-        at_cut = Model.model_validate(_fitted(document, lifetime.at_cut, cut, room, silence).document)
+        at_cut = Model.model_validate(
+            _fitted(document, lifetime.at_cut, cut, room, silence, by_margin).document
+        )
     validation = None if at_cut is None else validate(at_cut, cut, end)
     if validation is not None:
         fitted.document["calibration"]["segments"] = _worth(validation)
@@ -174,27 +180,33 @@ def _fitted(
     snapshot: Snapshot,
     capacities: Mapping[str, str],
     wanted: SilenceWanted,
+    by_margin: bool,
 ) -> _Fitted:
     """Put lifetime value into a document, then scales, the window of silence, and tiers.
 
-    A discount rate, which is nobody's to fit, stays.
+    Tiers go by expected margin, unless the model to begin with says that they go by value. A discount rate, which is
+    nobody's to fit, stays.
     """
     document = {**document, "lifetime_value": {**document["lifetime_value"], **lifetime_value}}
     scales = fit_scales(document, snapshot)
     silence = fit_silence(scales.document, snapshot, wanted)
+    fitted, of_scales = silence.document, scales.report
     warnings = [*scales.warnings, *silence.warnings]
+    if by_margin:
+        tiers = fit_tier_points(fitted, snapshot)
+        fitted, of_scales = tiers.document, {**of_scales, "tiers": tiers.report}
+        warnings += tiers.warnings
     if not capacities:
-        return _Fitted(silence.document, scales.report, None, silence.report, warnings)
-    fitted = silence.document
+        return _Fitted(fitted, of_scales, None, silence.report, warnings)
     model = Model.model_validate(fitted)
     features = snapshot.features(model)
-    values = score(features, model).value[features.order_count > 0]
-    found = fit_tiers(values, capacities, model.tiers.by_value)
+    points = score(features, model).tier_points[features.order_count > 0]
+    found = fit_tiers(points, capacities, model.tiers.thresholds)
     fitted["tiers"] |= {
-        "by_value": found.by_value.model_dump(mode="json"),
+        f"by_{model.tiers.by}": found.thresholds.model_dump(mode="json"),
         "capacities": dict(capacities),
     }
-    report = {**scales.report, "tiers": {"action": "sized", "reason": "by capacities: see `tiers`"}}
+    report = {**of_scales, "tiers": {"action": "sized", "reason": "by capacities: see `tiers`"}}
     rooms = {"rooms": [asdict(room) for room in found.rooms]}
     return _Fitted(fitted, report, rooms, silence.report, [*warnings, *found.warnings])
 

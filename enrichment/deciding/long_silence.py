@@ -102,14 +102,34 @@ def _bounds(seen: Scored, ends: Scored, model: Model) -> Scored:
     churn_risk, silence_risk = (
         np.array([risk.min() - MARGIN, risk.max() + MARGIN]) for risk in (seen.churn_risk, seen.silence_risk)
     )
-    return replace(ends, points=points, scores=scores, churn_risk=churn_risk, silence_risk=silence_risk)
+    return replace(
+        ends,
+        points=points,
+        scores=scores,
+        churn_risk=churn_risk,
+        silence_risk=silence_risk,
+        tier_points=_tier_bounds(seen, scores, model),
+    )
+
+
+def _tier_bounds(seen: Scored, scores: Floats, model: Model) -> Floats:
+    """The most and the fewest points that tiers can go by; `scores` are bounds already."""
+    if model.tiers.by == "value":
+        return scores[:, _VALUE]
+    margin = seen.expected_margin
+    worst, best = (0.0, 0.0) if np.isnan(margin).any() else _range_on(model.tiers.curve, margin)
+    return np.array([best + MARGIN, worst - MARGIN])
 
 
 def _range_of_points(metric: Floats, rules: Metric) -> tuple[float, float]:
     """The fewest and the most points that a metric has between its least and its largest value."""
     if np.isnan(metric).any():
         return rules.missing, rules.missing
-    least, largest = float(metric.min()), float(metric.max())
-    at, points = rules.curve
+    return _range_on(rules.curve, metric)
+
+
+def _range_on(curve: tuple[Floats, Floats], values: Floats) -> tuple[float, float]:
+    least, largest = float(values.min()), float(values.max())
+    at, points = curve
     found = [*np.interp((least, largest), at, points), *points[(at > least) & (at < largest)]]
     return float(min(found)), float(max(found))

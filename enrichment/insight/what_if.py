@@ -73,9 +73,10 @@ def what_if(model: Model, population: Population, asked: Mapping[str, str]) -> W
         raise CapacityError(
             f"model {model.name!r} keeps no capacities to compare with: say some, such as --tier strategic=50"
         )
-    fitted = fit_tiers(population.value[population.has_order], capacities, model.tiers.by_value)
-    then, held = _next_tiers(population, model, fitted.by_value)
-    present, _ = _next_tiers(population, model, model.tiers.by_value)
+    present_thresholds = model.tiers.thresholds
+    fitted = fit_tiers(population.tier_points[population.has_order], capacities, present_thresholds)
+    then, held = _next_tiers(population, model, fitted.thresholds)
+    present, _ = _next_tiers(population, model, present_thresholds)
     return WhatIf(
         model,
         population,
@@ -83,7 +84,7 @@ def what_if(model: Model, population: Population, asked: Mapping[str, str]) -> W
         capacities,
         frozenset(asked),
         then,
-        _ruled(population, model, fitted.by_value, 0.0),
+        _ruled(population, model, fitted.thresholds, 0.0),
         np.asarray(present != population.tier, dtype=np.bool_),
         held,
     )
@@ -100,9 +101,10 @@ def what_if_document(found: WhatIf) -> Document:
             "without_standing": population.without_standing,
         },
         "tiers": [_tier(found, rank) for rank in range(len(TIERS))],
+        "thresholds_on": model.tiers.by,
         "thresholds": {
-            "now": model.tiers.by_value.model_dump(),
-            "then": found.fitted.by_value.model_dump(),
+            "now": model.tiers.thresholds.model_dump(),
+            "then": found.fitted.thresholds.model_dump(),
         },
         "moves": _moves(found),
         "moved": _moved(found),
@@ -131,10 +133,12 @@ def drift_document(drift: tuple[TierDrift, ...]) -> list[Document]:
     ]
 
 
-def _next_tiers(population: Population, model: Model, by_value: TierThresholds) -> tuple[Ints, Bools]:
+def _next_tiers(population: Population, model: Model, thresholds: TierThresholds) -> tuple[Ints, Bools]:
     """Everyone's tier at their next evaluation, and whom dwell alone holds; see `WhatIf.then`."""
     margin = model.hysteresis.score_margin
-    plain, hard, easy = (_ruled(population, model, by_value, add).tolist() for add in (0.0, margin, -margin))
+    plain, hard, easy = (
+        _ruled(population, model, thresholds, add).tolist() for add in (0.0, margin, -margin)
+    )
     ages, sides = population.tier_age_days.tolist(), population.changed_sides.tolist()
     then = np.empty(len(population), dtype=np.int64)
     held = np.zeros(len(population), dtype=np.bool_)
@@ -153,11 +157,11 @@ def _next_tier(tier: int, plain: int, hard: int, easy: int, changed_sides: bool)
     return ruled[TIER]
 
 
-def _ruled(population: Population, model: Model, by_value: TierThresholds, margin: float) -> Ints:
-    """Ranks by value for customers with an order, by potential for all others."""
+def _ruled(population: Population, model: Model, thresholds: TierThresholds, margin: float) -> Ints:
+    """Ranks by what tiers go by for customers with an order, by potential for all others."""
     return np.where(
         population.has_order,
-        tier_ranks(population.value, by_value, margin),
+        tier_ranks(population.tier_points, thresholds, margin),
         tier_ranks(population.potential, model.tiers.by_potential, margin),
     )
 

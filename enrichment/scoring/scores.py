@@ -36,6 +36,8 @@ class Scored:
     `contributions` are a metric's points times its share of value (cost inverted): a row of them adds up to
     value. `silence_risk` is NaN in a model without `lifecycle.window_days`.
     `value_at_stake`, in base units, is what lifetime value would be above what it is if the last purchase were today.
+    `expected_margin`, in base units, is lifetime value less the cost to serve of 365 days; NaN without a counted order.
+    `tier_points` (0–100) are what tiers of customers with an order go by.
     """
 
     metrics: Floats
@@ -50,6 +52,8 @@ class Scored:
     churn_risk: Floats
     silence_risk: Floats
     value_at_stake: Floats
+    expected_margin: Floats
+    tier_points: Floats
     rfm: Ints
 
     @property
@@ -93,11 +97,13 @@ def score(features: Features, model: Model) -> Scored:
     contributions = signed * model.value_weights
     columns = [_weighted_sum(points, model.group_weights[group]) for group in GROUPS]
     columns.append(_weighted_sum(signed, model.value_weights))
+    scores = round6(np.stack(columns, axis=1))
+    margin = round6(lifetime - features.cost_to_serve_365d_micros / 1e6)
     return Scored(
         metrics=metrics,
         points=points,
         contributions=contributions,
-        scores=round6(np.stack(columns, axis=1)),
+        scores=scores,
         recency_days=recency,
         tenure_days=tenure,
         probability_active=purchasing.active,
@@ -106,8 +112,17 @@ def score(features: Features, model: Model) -> Scored:
         churn_risk=purchasing.silent,
         silence_risk=purchasing.silent_in_window,
         value_at_stake=round6(np.maximum(if_back - lifetime, 0.0)),
+        expected_margin=margin,
+        tier_points=tier_points(scores[:, SCORES.index("value")], margin, model),
         rfm=_rfm(features, has_order, recency, model),
     )
+
+
+def tier_points(value: Floats, expected_margin: Floats, model: Model) -> Floats:
+    """What tiers of customers with an order go by: the value score, or points of the expected margin (base units)."""
+    if model.tiers.by == "value":
+        return value
+    return round6(np.interp(expected_margin, *model.tiers.curve))
 
 
 def _weighted_sum(points: Floats, weights: Floats) -> Floats:

@@ -101,7 +101,7 @@ def _ranks(features: Features, scored: Scored, model: Model, harder: int) -> Ran
             _segment(scored, has_order, model, score_margin, harder * model.hysteresis.churn_risk_margin),
             np.where(
                 has_order,
-                tier_ranks(scored.value, model.tiers.by_value, score_margin),
+                tier_ranks(scored.tier_points, model.tiers.thresholds, score_margin),
                 tier_ranks(scored.potential, model.tiers.by_potential, score_margin),
             ),
             _lifecycle(scored, has_order, model, harder * model.lifecycle_margin),

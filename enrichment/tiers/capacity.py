@@ -1,4 +1,4 @@
-"""Capacities of tiers as thresholds of value, and how far a stream has drifted from them.
+"""Capacities of tiers as thresholds of points, and how far a stream has drifted from them.
 
 The stream never ranks: a capacity becomes a threshold once, over the customers of one day, and from then on the
 threshold decides. How many are above it changes with the customers, which `capacity_drift` tells.
@@ -54,7 +54,7 @@ class TierRoom:
 class FittedTiers:
     """Thresholds made from capacities; `rooms` from the top, `warnings` for people."""
 
-    by_value: TierThresholds
+    thresholds: TierThresholds
     rooms: tuple[TierRoom, ...]
     warnings: tuple[str, ...]
 
@@ -68,7 +68,7 @@ class TierDrift:
         places: The capacity as a number of today's customers with an order.
         customers: Those with an order who stand in the tier now.
         by_thresholds: Those whom the model's thresholds alone let in today; the difference is hysteresis and dwell.
-        threshold: The model's, in points of value.
+        threshold: The model's, in the points that its tiers go by.
         threshold_today: What the capacity would come to today.
     """
 
@@ -108,8 +108,8 @@ def places(capacity: str, customers: int) -> int:
     return int(capacity)
 
 
-def fit_tiers(values: Floats, capacities: Mapping[str, str], present: TierThresholds) -> FittedTiers:
-    """Thresholds of value that let no more customers into a tier than it has places.
+def fit_tiers(points: Floats, capacities: Mapping[str, str], present: TierThresholds) -> FittedTiers:
+    """Thresholds that let no more customers into a tier than it has places.
 
     From the top, each tier takes as many as it has places of those whom the tiers above left. Customers with the same
     points stay together: where a tier's last places would divide them, none of them is let in, so that a capacity is
@@ -118,7 +118,7 @@ def fit_tiers(values: Floats, capacities: Mapping[str, str], present: TierThresh
     higher. Margins of hysteresis are not looked at: thresholds are those of the plain rule.
 
     Args:
-        values: Value scores (0–100) of the customers with a counted order, in any order.
+        points: Those that tiers go by (0–100), of the customers with a counted order, in any order.
         capacities: Per tier a count (`50`) or a share of these customers (`5%`), as `Tiers.capacities` holds them.
         present: The thresholds of tiers without a capacity.
 
@@ -128,21 +128,21 @@ def fit_tiers(values: Floats, capacities: Mapping[str, str], present: TierThresh
     """
     for tier, capacity in capacities.items():
         capacity_of(tier, capacity)
-    if not len(values):
+    if not len(points):
         raise CapacityError("no customer has an order: there is nothing to make thresholds of")
-    points = np.sort(np.rint(values * _POINT).astype(np.int64))[::-1]
+    ranked = np.sort(np.rint(points * _POINT).astype(np.int64))[::-1]
     rooms: list[TierRoom] = []
     warnings: list[str] = []
     taken, above = 0, 100.0
     for name in SIZED_TIERS:
         if name in capacities:
-            room = _sized(name, capacities[name], points, above, taken, warnings)
+            room = _sized(name, capacities[name], ranked, above, taken, warnings)
         else:
-            room = _kept(name, points, getattr(present, name), above, taken, warnings)
+            room = _kept(name, ranked, getattr(present, name), above, taken, warnings)
         taken, above = taken + room.customers, room.threshold
         rooms.append(room)
-    by_value = TierThresholds(**{room.tier: room.threshold for room in rooms})
-    return FittedTiers(by_value, tuple(rooms), tuple(warnings))
+    thresholds = TierThresholds(**{room.tier: room.threshold for room in rooms})
+    return FittedTiers(thresholds, tuple(rooms), tuple(warnings))
 
 
 def capacity_drift(model: Model, population: Population) -> tuple[TierDrift, ...]:
@@ -158,11 +158,10 @@ def capacity_drift(model: Model, population: Population) -> tuple[TierDrift, ...
         raise CapacityError(
             f"model {model.name!r} keeps no capacities: its thresholds were not made from any"
         )
-    values, standing = population.value[population.has_order], population.tier[population.has_order]
-    ruled = tier_ranks(values, model.tiers.by_value)
-    today = fit_tiers(
-        values, {str(tier): capacity for tier, capacity in capacities.items()}, model.tiers.by_value
-    )
+    points, standing = population.tier_points[population.has_order], population.tier[population.has_order]
+    thresholds = model.tiers.thresholds
+    ruled = tier_ranks(points, thresholds)
+    today = fit_tiers(points, {str(tier): capacity for tier, capacity in capacities.items()}, thresholds)
     return tuple(
         TierDrift(
             room.tier,
@@ -170,7 +169,7 @@ def capacity_drift(model: Model, population: Population) -> tuple[TierDrift, ...
             room.places,
             int(np.count_nonzero(standing == rank)),
             int(np.count_nonzero(ruled == rank)),
-            getattr(model.tiers.by_value, room.tier),
+            getattr(thresholds, room.tier),
             room.threshold,
         )
         for rank, room in enumerate(today.rooms)
@@ -202,7 +201,7 @@ def _sized(
     if tied:
         equal = int(np.count_nonzero(points == first_out))
         warnings.append(
-            f"{tier}: {equal:,} customers have the same {first_out / _POINT:g} points of value, with places for "
+            f"{tier}: {equal:,} customers have the same {first_out / _POINT:g} points, with places for "
             f"{tied:,} of them: none of them gets in"
         )
     return TierRoom(tier, capacity, room, _shortest(first_out, highest), max(last_in - taken, 0), tied)

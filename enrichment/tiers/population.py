@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from enrichment.model import Model
 from enrichment.money import MICROS_PER_UNIT
+from enrichment.scoring.scores import tier_points
 from enrichment.scoring.standing import LIFECYCLE, LIFECYCLE_PROSPECT, STANDINGS, TIER
 
 Ints = npt.NDArray[np.int64]
@@ -29,8 +31,9 @@ class Population:
 
     `tier` is a rank, 0 the top; `tier_age_days` the UTC days since its last change (`UNKNOWN_AGE` where that is not
     known). `changed_sides` tells of customers whose first counted order has come, or whose last has gone, since their
-    standing was decided. `money_micros` (customers, 3) has the columns of `MONEY` in micro-units of the base currency;
-    where a lifetime value is not defined it is 0.
+    standing was decided. `tier_points` are what the model's tiers of customers with an order go by. `money_micros`
+    (customers, 3) has the columns of `MONEY` in micro-units of the base currency; where a lifetime value is not defined
+    it is 0.
     """
 
     customer_ids: tuple[str, ...]
@@ -38,6 +41,7 @@ class Population:
     changed_sides: Bools
     value: Floats
     potential: Floats
+    tier_points: Floats
     tier: Ints
     tier_age_days: Ints
     money_micros: Ints
@@ -49,9 +53,10 @@ class Population:
 
 
 class PopulationBuilder:
-    """A population in the making, of which a customer takes about 150 bytes."""
+    """A population in the making, of which a customer takes about 150 bytes; `model` says what tiers go by."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: Model) -> None:
+        self._model = model
         self._ids: list[str] = []
         self._rows = array("q")
         self._points = array("d")
@@ -80,15 +85,18 @@ class PopulationBuilder:
         size = len(self._ids)
         numbers = np.array(self._rows, dtype=np.int64).reshape(size, 4)
         points = np.array(self._points, dtype=np.float64).reshape(size, 2)
+        money = np.array(self._money, dtype=np.int64).reshape(size, len(MONEY))
+        cost, lifetime = (money[:, MONEY.index(name)] for name in MONEY[1:])
         return Population(
             tuple(self._ids),
             has_order=numbers[:, 0].astype(np.bool_),
             changed_sides=numbers[:, 1].astype(np.bool_),
             value=points[:, 0],
             potential=points[:, 1],
+            tier_points=tier_points(points[:, 0], (lifetime - cost) / MICROS_PER_UNIT, self._model),
             tier=numbers[:, 2],
             tier_age_days=numbers[:, 3],
-            money_micros=np.array(self._money, dtype=np.int64).reshape(size, len(MONEY)),
+            money_micros=money,
             without_standing=self._without_standing,
         )
 

@@ -313,7 +313,7 @@ def calibrate(
         raise click.UsageError("--lapsed-share needs an --at-risk-share that is not below it")
     settings = options.settings()
     loaded = _model_of(settings, model)
-    from enrichment.calibration.silence import SilenceWanted
+    from enrichment.calibration.rules.silence import SilenceWanted
     from streams.console.refusals import Refusals
     from streams.insight.calibrate import Outputs, Wanted, calibration_text, run_calibration
 

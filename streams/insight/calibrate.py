@@ -16,7 +16,7 @@ from enrichment.calibration.as_lived.live_through import live_through, window_of
 from enrichment.calibration.calibrate import CalibrationError, Days, calibrate
 from enrichment.calibration.data_quality import RecordCounts, data_quality
 from enrichment.calibration.engagement_weights import EngagementWeights, fit_engagement_weights
-from enrichment.calibration.silence import LEFT_TO_THE_HISTORY, SilenceWanted
+from enrichment.calibration.rules.silence import LEFT_TO_THE_HISTORY, SilenceWanted
 from enrichment.calibration.snapshot import Snapshot, take_snapshots
 from enrichment.customer.validation import Horizons
 from enrichment.days import day_of, format_day

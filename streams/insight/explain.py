@@ -237,13 +237,20 @@ def _measured(at: int, table: Table, model: Model, allowed: bool) -> dict[str, f
             "churn_risk": scored.churn_risk[0],
             "potential": scored.potential[0],
         },
-        "tier": {"value": scored.value[0]} if has_order else {"potential": scored.potential[0]},
+        "tier": _tier_measures(scored, model) if has_order else {"potential": scored.potential[0]},
         "lifecycle": {
             **_lifecycle_risk(scored, model),
             "tenure_days": scored.tenure_days[0] if has_order else math.nan,
         },
     }[DIMENSIONS[at]]
     return {name: _number(value) if allowed else None for name, value in measures.items()}
+
+
+def _tier_measures(scored: Scored, model: Model) -> dict[str, float]:
+    """What tiers of customers with an order go by: value, or the points of the expected margin, which is told too."""
+    if model.tiers.by == "value":
+        return {"value": scored.value[0]}
+    return {"expected_margin": scored.expected_margin[0], "points": scored.tier_points[0]}
 
 
 def _lifecycle_risk(scored: Scored, model: Model) -> dict[str, float]:
@@ -255,7 +262,7 @@ def _lifecycle_risk(scored: Scored, model: Model) -> dict[str, float]:
 def _thresholds(at: int, table: Table, model: Model) -> Document:
     """The model's numbers for a dimension, before the margins of hysteresis."""
     has_order = bool(table.features.order_count[0] > 0)
-    tiers = model.tiers.by_value if has_order else model.tiers.by_potential
+    tiers = model.tiers.thresholds if has_order else model.tiers.by_potential
     thresholds: dict[str, Document] = {
         "segment": model.segments.model_dump(),
         "tier": tiers.model_dump(),

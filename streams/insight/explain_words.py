@@ -94,9 +94,16 @@ def _segment_rule(plain: str, measured: dict[str, Any], limits: dict[str, Any]) 
 
 
 def _tier_rule(plain: str, measured: dict[str, Any], limits: dict[str, Any]) -> str:
-    ((name, points),) = measured.items()
     names = list(limits)
-    told = f"the {name} of {_points(points)} is"
+    if "expected_margin" in measured:
+        margin, points = measured["expected_margin"], measured["points"]
+        told = (
+            f"the margin expected of the next 365 days, less cost to serve, is {_money(margin)}, which has "
+            f"{_points(points)} points,"
+        )
+    else:
+        ((name, points),) = measured.items()
+        told = f"the {name} of {_points(points)} is"
     if plain not in limits:
         return f"{told} below {_limit(limits['field'])}"
     above = names.index(plain) - 1

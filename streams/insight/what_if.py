@@ -49,7 +49,7 @@ def what_if(
         raise UsageError(
             f"model {model.name!r} keeps no capacities to compare with: say some, such as --tier strategic=50"
         )
-    tried = _Tried()
+    tried = _Tried(model)
     refusals = refusals or Refusals("profiles")
     if profiles is None:
         asyncio.run(_read_held(settings, model, tried, refusals))
@@ -65,7 +65,7 @@ def what_if(
         "model": model_document(model),
         "as_of": {"from": tried.earliest, "to": tried.latest},
         "dwell_known": profiles is None,
-        "hysteresis": model.hysteresis.model_dump(),
+        "hysteresis": model.hysteresis.model_dump(exclude_none=True),
         **document,
     }
     document["warnings"] = [*tried.other_models(model), *document["warnings"]]
@@ -77,8 +77,8 @@ def what_if(
 class _Tried:
     """Whom the what-if is tried on: what it needs of their profiles, which times they are of, and which models."""
 
-    def __init__(self) -> None:
-        self.builder = PopulationBuilder()
+    def __init__(self, model: Model) -> None:
+        self.builder = PopulationBuilder(model)
         self.earliest: str | None = None
         self.latest: str | None = None
         self.decided_by_another_model = False

@@ -156,7 +156,7 @@ def _model_lines(document: dict[str, Any]) -> list[str]:
     return [
         "In the model file, under a version of its own, beside by_potential:",
         "  tiers:",
-        f"    by_value: {{{then}}}",
+        f"    by_{document['thresholds_on']}: {{{then}}}",
         f"    capacities: {{{rooms}}}",
     ]
 

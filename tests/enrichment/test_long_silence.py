@@ -29,11 +29,20 @@ WINDOW: dict[str, Any] = {
     "lifecycle": {"window_days": 90, "at_risk_silence_risk": 0.95, "lapsed_silence_risk": 0.997},
     "hysteresis": {"score_margin": 0.001, "churn_risk_margin": 0.0001, "silence_risk_margin": 0.0001},
 }
+BY_MARGIN: dict[str, Any] = {
+    **SLOW,
+    "tiers": {
+        "by": "expected_margin",
+        "breakpoints": [[0, 0], [0.5, 50], [20, 100]],
+        "by_expected_margin": {"strategic": 60, "named": 12, "field": 3},
+    },
+}
 MODELS: dict[str, dict[str, Any]] = {
     "as it is": {},
     "slow": SLOW,
     "slow, with a dwell time of years": {**SLOW, "hysteresis": {"dwell_days": 3_000}},
     "with a window of silence, slow": WINDOW,
+    "tiers by expected margin, slow": BY_MARGIN,
     "BG/NBD": {"lifetime_value": BG_NBD},
     "BG/NBD, slow": {**SLOW, "lifetime_value": BG_NBD},
     "opt in": {"profiling": "opt_in"},
@@ -70,7 +79,9 @@ def test_what_happens_is_what_happens_day_by_day(
     assert standings[0] == standings[1]
 
 
-@pytest.mark.parametrize("by", [SLOW, WINDOW], ids=["churn risk", "silence risk"])
+@pytest.mark.parametrize(
+    "by", [SLOW, WINDOW, BY_MARGIN], ids=["churn risk", "silence risk", "expected margin"]
+)
 def test_slow_models_move_customers_years_after_their_last_record(by: dict[str, Any]) -> None:
     """So the test above has something to miss."""
     changes = [change for seed in (1, 2, 3) for change in silent(by, seed, "2043-06-01").changes]

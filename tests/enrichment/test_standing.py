@@ -156,6 +156,8 @@ def scored_rows(
         churn_risk=np.array(churn_risk),
         silence_risk=np.array(silence_risk or [np.nan] * rows),
         value_at_stake=nothing,
+        expected_margin=nothing,
+        tier_points=np.array(lifetime_points),
         rfm=days,
     )
 

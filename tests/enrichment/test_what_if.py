@@ -27,15 +27,17 @@ def with_capacities(model: Model, fitted: FittedTiers, capacities: Mapping[str, 
     # Validated anew rather than copied: a copy would keep what has been derived from the old thresholds.
     tiers = {
         **model.tiers.model_dump(),
-        "by_value": fitted.by_value.model_dump(),
+        f"by_{model.tiers.by}": fitted.thresholds.model_dump(),
         "capacities": dict(capacities),
     }
     return Model.model_validate({**model.model_dump(), "tiers": tiers})
 
 
-def population_of(profiles: Iterable[tuple[Mapping[str, Any], int | None]]) -> Population:
+def population_of(
+    profiles: Iterable[tuple[Mapping[str, Any], int | None]], by: Model | None = None
+) -> Population:
     """The population of these profiles; see `PopulationBuilder.add`."""
-    builder = PopulationBuilder()
+    builder = PopulationBuilder(by or model())
     for profile, tier_age_days in profiles:
         builder.add(profile, tier_age_days)
     return builder.population()
@@ -69,10 +71,13 @@ def population(partition: LocalStream, dwell_known: bool = True) -> Population:
     today = partition.midnight_day
     return population_of(
         (
-            partition.profile(name),
-            today - customer.decision.changed_days[TIER] if dwell_known else None,
-        )
-        for name, customer in sorted(partition.customers.items())
+            (
+                partition.profile(name),
+                today - customer.decision.changed_days[TIER] if dwell_known else None,
+            )
+            for name, customer in sorted(partition.customers.items())
+        ),
+        partition.model,
     )
 
 

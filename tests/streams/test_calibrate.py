@@ -230,7 +230,28 @@ def test_capacities_become_thresholds(tmp_path: Path) -> None:
     assert rooms["named"]["customers"] <= 0.05 * len({line["customer_id"] for line in some})
     model = load_model(tmp_path / "model.yaml")
     assert model.tiers.capacities == {"strategic": "20", "named": "5%"}
-    assert model.tiers.by_value.strategic == rooms["strategic"]["threshold"]
+    assert model.tiers.by == "expected_margin"
+    assert model.tiers.thresholds.strategic == rooms["strategic"]["threshold"]
+
+
+def test_tiers_go_by_value_where_the_model_to_begin_with_says_so(tmp_path: Path) -> None:
+    """Else by expected margin; the report tells from which margin on."""
+    purchases = write(tmp_path / "purchases.jsonl", cdnow()[:2_000])
+    by_value = {**load_model().model_dump(mode="json", exclude_none=True)}
+    (tmp_path / "by value.yaml").write_text(json.dumps(by_value))
+    found = {}
+    for name, options in (("margin", ()), ("value", ("--model", str(tmp_path / "by value.yaml")))):
+        assert calibrate(tmp_path, purchases, *options) == 0
+        found[name] = (
+            load_model(tmp_path / "model.yaml"),
+            strictly(tmp_path / "report.json")["scales"]["tiers"],
+        )
+    assert {name: model.tiers.by for name, (model, _) in found.items()} == {
+        "margin": "expected_margin",
+        "value": "value",
+    }
+    margins = found["margin"][1]["expected_margin_from"]
+    assert margins["strategic"] > margins["named"] > margins["field"] >= 0
 
 
 FIRST = dt.date(2024, 1, 1)
@@ -492,7 +513,7 @@ def test_a_model_calibrated_again_keeps_to_its_capacities(tmp_path: Path) -> Non
     assert calibrate(tmp_path, write(tmp_path / "many.jsonl", many), *options) == 0
     old, new = load_model(before), load_model(tmp_path / "model.yaml")
     assert new.tiers.capacities == {"strategic": "20", "named": "10%"}
-    assert new.tiers.by_value.strategic != old.tiers.by_value.strategic
+    assert new.tiers.thresholds.strategic != old.tiers.thresholds.strategic
     rooms = {room["tier"]: room for room in strictly(tmp_path / "report.json")["tiers"]["rooms"]}
     assert 0 < rooms["strategic"]["customers"] <= 20
 

@@ -35,7 +35,7 @@ def test_counts_and_shares_are_met_exactly_where_nobody_ties() -> None:
     """Oracle: the rule of the stream, over 2,000 different values; 5% of them are 100."""
     fitted = fit_tiers(RANDOM, {"strategic": "50", "named": "5%", "field": "30%"}, PRESENT)
     assert len(np.unique(RANDOM)) == 2_000
-    assert sizes(RANDOM, fitted.by_value) == [50, 100, 600, 1_250]
+    assert sizes(RANDOM, fitted.thresholds) == [50, 100, 600, 1_250]
     assert [room.customers for room in fitted.rooms] == [50, 100, 600]
     assert fitted.warnings == ()
 
@@ -44,10 +44,10 @@ def test_customers_with_the_same_points_stay_together_and_out_of_a_tier_too_smal
     """Two places and three customers with 80 points: one gets in, and it is said why."""
     values = np.array([90.0, 80.0, 80.0, 80.0, 10.0])
     fitted = fit_tiers(values, {"strategic": "2", "named": "3"}, PRESENT)
-    assert sizes(values, fitted.by_value)[:2] == [1, 3]
+    assert sizes(values, fitted.thresholds)[:2] == [1, 3]
     assert fitted.rooms[0].tied == 1
     assert fitted.warnings == (
-        "strategic: 3 customers have the same 80 points of value, with places for 1 of them: none of them gets in",
+        "strategic: 3 customers have the same 80 points, with places for 1 of them: none of them gets in",
     )
 
 
@@ -55,41 +55,41 @@ def test_a_tier_that_ties_leave_empty_does_not_move_the_next_one() -> None:
     """All four have 60 points: nobody is strategic, and all of them fit into named."""
     values = np.full(4, 60.0)
     fitted = fit_tiers(values, {"strategic": "3", "named": "4"}, PRESENT)
-    assert sizes(values, fitted.by_value) == [0, 4, 0, 0]
+    assert sizes(values, fitted.thresholds) == [0, 4, 0, 0]
     assert fitted.rooms[0].customers == 0
 
 
 def test_a_threshold_has_no_more_decimals_than_it_takes_to_divide_two_customers() -> None:
     """Between 61.7 and 63.2 it is 63, between 63 and 63.28 it is 63.2, between 0.100001 and 0.100002 the latter."""
-    assert fit_tiers(np.array([63.28, 63.0]), {"strategic": "1"}, PRESENT).by_value.strategic == 63.2
-    assert fit_tiers(np.array([63.2, 61.7]), {"strategic": "1"}, PRESENT).by_value.strategic == 63.0
+    assert fit_tiers(np.array([63.28, 63.0]), {"strategic": "1"}, PRESENT).thresholds.strategic == 63.2
+    assert fit_tiers(np.array([63.2, 61.7]), {"strategic": "1"}, PRESENT).thresholds.strategic == 63.0
     close = fit_tiers(np.array([0.100002, 0.100001]), {"strategic": "1"}, PRESENT)
-    assert close.by_value.strategic == 0.100002
+    assert close.thresholds.strategic == 0.100002
 
 
 def test_a_tier_without_a_capacity_keeps_its_threshold() -> None:
     """The tiers below count from where it ends."""
     values = np.array([95.0, 75.0, 72.0, 60.0, 50.0, 45.0, 30.0])
     fitted = fit_tiers(values, {"named": "1"}, PRESENT)
-    assert (fitted.by_value.strategic, fitted.by_value.field) == (70.0, 40.0)
-    assert sizes(values, fitted.by_value) == [3, 1, 2, 1]
+    assert (fitted.thresholds.strategic, fitted.thresholds.field) == (70.0, 40.0)
+    assert sizes(values, fitted.thresholds) == [3, 1, 2, 1]
 
 
 def test_a_kept_threshold_above_that_of_a_higher_tier_is_lowered_to_it() -> None:
     """Strategic takes everyone from 30 up; named and field, kept at 55 and 40, could not be higher."""
     values = np.array([60.0, 50.0, 30.5, 20.0])
     fitted = fit_tiers(values, {"strategic": "3"}, PRESENT)
-    assert fitted.by_value == TierThresholds(strategic=30, named=30, field=30)
-    assert sizes(values, fitted.by_value) == [3, 0, 0, 1]
+    assert fitted.thresholds == TierThresholds(strategic=30, named=30, field=30)
+    assert sizes(values, fitted.thresholds) == [3, 0, 0, 1]
     assert [warning.partition(":")[0] for warning in fitted.warnings] == ["named", "field"]
 
 
 def test_more_places_than_customers_let_everyone_in() -> None:
     """Newcomers of any value too; with a warning, unless all were asked for."""
-    assert fit_tiers(np.array([50.0, 40.0]), {"strategic": "5"}, PRESENT).by_value.strategic == 0.0
+    assert fit_tiers(np.array([50.0, 40.0]), {"strategic": "5"}, PRESENT).thresholds.strategic == 0.0
     assert "only 2 are left" in fit_tiers(np.array([50.0, 40.0]), {"strategic": "5"}, PRESENT).warnings[0]
     everyone = fit_tiers(np.array([90.0, 40.0]), {"strategic": "1", "named": "100%"}, PRESENT)
-    assert everyone.by_value.named == 0.0
+    assert everyone.thresholds.named == 0.0
     assert not any("only" in warning for warning in everyone.warnings)
 
 
@@ -108,8 +108,8 @@ def test_a_tier_that_too_few_are_left_for_is_warned_of(capacities: dict[str, str
 def test_no_places_let_nobody_in() -> None:
     """Below a kept threshold too: the order of the tiers is kept."""
     values = np.array([90.0, 50.0])
-    assert sizes(values, fit_tiers(values, {"strategic": "0"}, PRESENT).by_value)[0] == 0
-    assert sizes(values, fit_tiers(values, {"named": "0"}, PRESENT).by_value) == [1, 0, 1, 0]
+    assert sizes(values, fit_tiers(values, {"strategic": "0"}, PRESENT).thresholds)[0] == 0
+    assert sizes(values, fit_tiers(values, {"named": "0"}, PRESENT).thresholds) == [1, 0, 1, 0]
 
 
 @pytest.mark.parametrize(
@@ -144,12 +144,12 @@ def test_a_capacity_is_never_exceeded(values: list[float], counts: dict[str, int
     """Whatever ties there are; and no tier with a capacity leaves out a group of equals that would fit."""
     points = np.array(values)
     fitted = fit_tiers(points, {tier: str(count) for tier, count in counts.items()}, PRESENT)
-    found = sizes(points, fitted.by_value)
+    found = sizes(points, fitted.thresholds)
     for rank, room in enumerate(fitted.rooms):
         assert room.customers == found[rank]
         if room.places is not None:
             assert found[rank] <= room.places
-            below = points[tier_ranks(points, fitted.by_value) > rank]
+            below = points[tier_ranks(points, fitted.thresholds) > rank]
             if len(below):
                 assert found[rank] + np.count_nonzero(below == below.max()) > room.places
 
@@ -163,6 +163,7 @@ def population(values: list[float], tiers: list[int]) -> Population:
         changed_sides=np.zeros(size, dtype=np.bool_),
         value=np.array(values),
         potential=np.zeros(size),
+        tier_points=np.array(values),
         tier=np.array(tiers, dtype=np.int64),
         tier_age_days=np.full(size, 100),
         money_micros=np.zeros((size, 3), dtype=np.int64),

@@ -11,7 +11,7 @@ from scipy import stats
 from ebbtide.testing.local_stream import LocalStream
 from ebbtide.testing.records import engagement, model, order
 from enrichment.calibration.potential import compare_means, validate_potential
-from enrichment.calibration.scales import fit_scales
+from enrichment.calibration.rules.scales import fit_scales
 from enrichment.model import Model
 from schemas.events import Event
 from tests.enrichment.calibration.population import Document, cdnow, document, shop, snapshots

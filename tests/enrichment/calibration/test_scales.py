@@ -12,10 +12,11 @@ from scipy import stats
 
 from ebbtide.testing.local_stream import LocalStream
 from ebbtide.testing.records import consent, day, engagement, model, order, refund
-from enrichment.calibration.newcomers import newcomers
-from enrichment.calibration.scales import Scales, fit_scales, quantile_curve
+from enrichment.calibration.rules.newcomers import newcomers
+from enrichment.calibration.rules.quantile_curve import quantile_curve
+from enrichment.calibration.rules.scales import Scales, fit_scales
+from enrichment.calibration.rules.thresholds import quintile_cuts
 from enrichment.calibration.snapshot import Snapshot
-from enrichment.calibration.thresholds import quintile_cuts
 from enrichment.model import METRICS, Model
 from enrichment.scoring.features import Features
 from enrichment.scoring.scores import Scored, score

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from ebbtide.testing.records import day, model, order
-from enrichment.calibration import silence
-from enrichment.calibration.newcomers import newcomers
-from enrichment.calibration.silence import (
+from enrichment.calibration.rules import silence
+from enrichment.calibration.rules.newcomers import newcomers
+from enrichment.calibration.rules.silence import (
     LEFT_TO_THE_HISTORY,
     SilenceFit,
     SilenceWanted,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from enrichment.calibration.newcomers import newcomers
+from enrichment.calibration.rules.newcomers import newcomers
 from enrichment.calibration.snapshot import Snapshot
 from enrichment.model import Model
 from enrichment.scoring.scores import score

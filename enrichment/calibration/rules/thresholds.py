@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from enrichment.calibration.newcomers import newcomers
+from enrichment.calibration.rules.newcomers import newcomers
 from enrichment.model import Model
 from enrichment.scoring.features import Features
 from enrichment.scoring.scores import Scored
@@ -134,8 +134,8 @@ def _fit_segments(document: Document, scored: Scored, has_order: Bools) -> Docum
     value = np.maximum(scored.customer_lifetime_value_365d[has_order], 0.0)
     risk, potential = scored.churn_risk[has_order], scored.potential[has_order]
     most = max(100.0 - 2 * margin, 0.0)  # nearer to the top nobody could rise
-    high = min(_down_to(points, _share_that_holds(value, HIGH_HOLD, HIGH_SHARES)), most)
-    medium = min(_down_to(points, _share_that_holds(value, MEDIUM_HOLD, MEDIUM_SHARES)), high)
+    high = min(down_to(points, _share_that_holds(value, HIGH_HOLD, HIGH_SHARES)), most)
+    medium = min(down_to(points, _share_that_holds(value, MEDIUM_HOLD, MEDIUM_SHARES)), high)
     at_risk = float(document["lifecycle"]["at_risk_churn_risk"])
     reliable = float(np.quantile(risk[points >= high], RELIABLE_SHARE))
     rules.update(
@@ -162,7 +162,7 @@ def _fit_segments(document: Document, scored: Scored, has_order: Bools) -> Docum
 def _fit_tiers(document: Document, value: Floats) -> Document:
     if document["tiers"].get("capacities"):
         return {"action": "kept", "reason": "the model has capacities: left to them"}
-    document["tiers"]["by_value"] = {tier: _down_to(value, share) for tier, share in TIER_SHARES.items()}
+    document["tiers"]["by_value"] = {tier: down_to(value, share) for tier, share in TIER_SHARES.items()}
     shares = ", ".join(f"{tier} {share:.0%}" for tier, share in TIER_SHARES.items())
     return {
         "action": "fitted",
@@ -180,7 +180,7 @@ def _share_that_holds(value: Floats, held: float, bounds: tuple[float, float]) -
     return min(max(needed / len(value), bounds[0]), bounds[1])
 
 
-def _down_to(points: Floats, share: float) -> float:
+def down_to(points: Floats, share: float) -> float:
     """The threshold from which on there is this share of points, at least one, cut to two decimals."""
     rank = max(math.ceil(share * len(points)), 1)
     return max(math.floor(float(np.sort(points)[-rank]) * 100) / 100, 0.0)
@@ -195,7 +195,7 @@ def _emerging_from(below_medium: Floats, without_order: Floats) -> float | None:
     if not told:
         return None
     lowest, highest = EMERGING_POINTS
-    return min(max(lowest, *(_down_to(group, EMERGING_SHARE) for group in told)), highest)
+    return min(max(lowest, *(down_to(group, EMERGING_SHARE) for group in told)), highest)
 
 
 def _why_emerging(fitted: float | None) -> str:
