@@ -132,10 +132,10 @@ MUTATIONS = [
         "refunds=1,",
     ),
     Mutation(
-        "silence: churn risk stays as it is at the beginning",
+        "silence: risks stay as they are at the beginning",
         "enrichment/deciding/long_silence.py",
-        "seen.churn_risk.min() - MARGIN, seen.churn_risk.max() + MARGIN",
-        "seen.churn_risk.min() - MARGIN, seen.churn_risk.min() + MARGIN",
+        "np.array([risk.min() - MARGIN, risk.max() + MARGIN])",
+        "np.array([risk.min() - MARGIN, risk.min() + MARGIN])",
     ),
     Mutation(
         "first load: dwell begins by it",

@@ -63,6 +63,12 @@ def calibrate(folder: Path, purchases: Path, *options: str) -> int:
     return main(["calibrate", "--purchases", str(purchases), *outputs, *options])
 
 
+@pytest.fixture
+def few_lived(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replay few customers as lived, for a test that asks for something else."""
+    monkeypatch.setattr("streams.insight.calibrate.LIVED_CUSTOMERS", 100)
+
+
 CDNOW_OPTIONS = (
     *("--until", "1998-06-30T23:59:59Z", "--holdout-days", "273", "--time-unit", "week"),
     *("--window-days", "90"),
@@ -219,6 +225,7 @@ def test_the_order_of_the_lines_changes_no_byte(of_cdnow: Path, tmp_path: Path) 
         assert (tmp_path / name).read_bytes() == (of_cdnow / name).read_bytes()
 
 
+@pytest.mark.usefixtures("few_lived")
 def test_capacities_become_thresholds(tmp_path: Path) -> None:
     """No more customers than there is room for, and the file keeps what its thresholds were made from."""
     some = cdnow()[:2_000]
@@ -234,6 +241,7 @@ def test_capacities_become_thresholds(tmp_path: Path) -> None:
     assert model.tiers.thresholds.strategic == rooms["strategic"]["threshold"]
 
 
+@pytest.mark.usefixtures("few_lived")
 def test_tiers_go_by_value_where_the_model_to_begin_with_says_so(tmp_path: Path) -> None:
     """Else by expected margin; the report tells from which margin on."""
     purchases = write(tmp_path / "purchases.jsonl", cdnow()[:2_000])
@@ -458,6 +466,7 @@ def test_who_denies_profiling_is_named_where_nobody_else_is_there(
     assert "no customer to fit anything to: 5 do not allow profiling" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("few_lived")
 def test_one_record_of_1970_is_no_reason_against_all_others(tmp_path: Path) -> None:
     """The model is that of the others, and none of them is from the future."""
     records = one_whale()
@@ -466,6 +475,7 @@ def test_one_record_of_1970_is_no_reason_against_all_others(tmp_path: Path) -> N
     assert strictly(tmp_path / "report.json")["data_quality"]["records"]["dead_letters"] == 0
 
 
+@pytest.mark.usefixtures("few_lived")
 def test_no_model_is_written_where_too_much_was_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -499,6 +509,7 @@ def test_warnings_of_all_sections_are_printed(tmp_path: Path, capsys: pytest.Cap
     assert "warning: data quality: " in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("few_lived")
 def test_a_model_calibrated_again_keeps_to_its_capacities(tmp_path: Path) -> None:
     """On twice the customers the same room gives other thresholds; a new capacity leaves the other one as it was."""
     few, many = cdnow()[:1_000], cdnow()[:2_000]
@@ -518,6 +529,7 @@ def test_a_model_calibrated_again_keeps_to_its_capacities(tmp_path: Path) -> Non
     assert 0 < rooms["strategic"]["customers"] <= 20
 
 
+@pytest.mark.usefixtures("few_lived")
 def test_fitted_engagement_weights_are_not_judged_by_what_they_were_fitted_to(tmp_path: Path) -> None:
     """What is held against later purchases, and drift, is the same with them and without; the model is not."""
     rng = random.Random(4)

@@ -134,6 +134,19 @@ def test_a_tier_is_told_with_its_thresholds(tier: str, measured: Document, sente
     assert words(document)[1] == sentence
 
 
+def test_a_tier_by_expected_margin_is_told_with_the_amount_and_its_points() -> None:
+    """The amount is what people know; the points are what the thresholds are in."""
+    measured = {"expected_margin": 1234.5, "points": 91.25}
+    thresholds = {"strategic": 95.0, "named": 80.0, "field": 50.0}
+    document = with_standing(
+        tier={"current": "named", "plain": "named", "measured": measured, "thresholds": thresholds}
+    )
+    assert words(document)[1] == (
+        "Tier named: the margin expected of the next 365 days, less cost to serve, is 1,234.50, which has 91.25 "
+        "points, at least 80, and below the 95 of strategic."
+    )
+
+
 @pytest.mark.parametrize(
     ("lifecycle", "measured", "sentence"),
     [
