@@ -249,6 +249,11 @@ def test_a_process_that_fails_ends_the_replay(
     assert list(out.iterdir()) == []
 
 
+def _hear_interrupts() -> None:
+    """What a shell starts in the background ignores them, and so would what the tests start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_no_process_outlives_a_replay_that_is_ended(tmp_path: Path, number: signal.Signals) -> None:
     """An interrupt, as a terminal sends it to all, ends it quietly; one killed leaves its folder, and no process.
@@ -260,7 +265,9 @@ def test_no_process_outlives_a_replay_that_is_ended(tmp_path: Path, number: sign
     options = [option for topic in TOPICS for option in (f"--{topic}", str(tmp_path / f"{topic}.jsonl"))]
     command = [sys.executable, "-m", "streams", "replay", *options]
     command += ["--out", str(tmp_path / "out"), "--processes", "2"]
-    replaying = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE)
+    replaying = subprocess.Popen(
+        command, start_new_session=True, stderr=subprocess.PIPE, preexec_fn=_hear_interrupts
+    )
     deadline_s = time.monotonic() + 60
     while len(shares := list(tmp_path.glob("out/.replay-*/*/share"))) < 2:
         assert time.monotonic() < deadline_s
