@@ -136,7 +136,6 @@ def _downgrades(changes: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _slipping(profiles: pd.DataFrame, model: Model) -> list[dict[str, Any]]:
     """Those at risk of whom most is at stake, with the risk that the model's lifecycle goes by."""
-    risk = "churn_risk" if model.lifecycle.window_days is None else "silence_risk"
     at_risk = profiles[profiles["lifecycle"] == "at_risk"]
     own = at_risk.sort_values("value_at_stake", ascending=False, kind="stable").head(ROWS)
     return [
@@ -144,7 +143,7 @@ def _slipping(profiles: pd.DataFrame, model: Model) -> list[dict[str, Any]]:
             "customer_id": row["customer_id"],
             "segment": row["segment"],
             "tier": row["tier"],
-            "risk": float(row[risk]),
+            "risk": float(row[model.lifecycle.risk]),
             "recency_days": int(row["recency_days"]),
             "revenue_365d": float(row["revenue_365d"]),
             "value_at_stake": float(row["value_at_stake"]),

@@ -22,6 +22,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import numpy.typing as npt
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -90,6 +91,21 @@ ExactDecimal = Annotated[Decimal, BeforeValidator(_exact_decimal)]
 Points = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Breakpoint = tuple[Finite, Points]
+Curve = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+"""Breakpoints as two arrays: where, and how many points there."""
+
+
+def _ascending(breakpoints: tuple[Breakpoint, ...]) -> tuple[Breakpoint, ...]:
+    if any(right[0] <= left[0] for left, right in pairwise(breakpoints)):
+        raise ValueError("breakpoints must ascend strictly")
+    return breakpoints
+
+
+def _curve(breakpoints: tuple[Breakpoint, ...]) -> Curve:
+    return np.array([at for at, _ in breakpoints]), np.array([points for _, points in breakpoints])
+
+
+Breakpoints = Annotated[tuple[Breakpoint, ...], AfterValidator(_ascending)]
 
 
 _UNKNOWN_KEY = "unknown_key"
@@ -151,20 +167,13 @@ class Metric(_Part):
     """How one metric becomes 0–100 points: straight lines between breakpoints, flat outside them."""
 
     weight: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    breakpoints: Annotated[tuple[Breakpoint, ...], Field(min_length=1)]
+    breakpoints: Annotated[Breakpoints, Field(min_length=1)]
     missing: Points
 
-    @field_validator("breakpoints")
-    @classmethod
-    def _ascending(cls, value: tuple[Breakpoint, ...]) -> tuple[Breakpoint, ...]:
-        if any(right[0] <= left[0] for left, right in pairwise(value)):
-            raise ValueError("breakpoints must ascend strictly")
-        return value
-
     @cached_property
-    def curve(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    def curve(self) -> Curve:
         """The breakpoints as two arrays: where, and how many points there."""
-        return np.array([at for at, _ in self.breakpoints]), np.array([p for _, p in self.breakpoints])
+        return _curve(self.breakpoints)
 
 
 class DeclaredIntent(_Part):
@@ -349,19 +358,12 @@ class Tiers(_Part):
     by: Literal["value", "expected_margin"] = "value"
     by_value: TierThresholds
     by_potential: TierThresholds
-    breakpoints: tuple[Breakpoint, ...] = ()
+    breakpoints: Breakpoints = ()
     by_expected_margin: TierThresholds | None = None
     capacities: Annotated[
         dict[Literal["strategic", "named", "field"], Capacity],
         _keys_among(("strategic", "named", "field")),
     ] = {}
-
-    @field_validator("breakpoints")
-    @classmethod
-    def _ascending(cls, value: tuple[Breakpoint, ...]) -> tuple[Breakpoint, ...]:
-        if any(right[0] <= left[0] for left, right in pairwise(value)):
-            raise ValueError("breakpoints must ascend")
-        return value
 
     @model_validator(mode="after")
     def _complete(self) -> Tiers:
@@ -378,9 +380,9 @@ class Tiers(_Part):
         return self.by_value if self.by_expected_margin is None else self.by_expected_margin
 
     @cached_property
-    def curve(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    def curve(self) -> Curve:
         """The breakpoints as two arrays: expected margin, and how many points there."""
-        return np.array([at for at, _ in self.breakpoints]), np.array([p for _, p in self.breakpoints])
+        return _curve(self.breakpoints)
 
 
 class Lifecycle(_Part):
@@ -412,6 +414,11 @@ class Lifecycle(_Part):
         if lapsed < at_risk:
             raise ValueError("lapsed_silence_risk must not be below at_risk_silence_risk")
         return self
+
+    @property
+    def risk(self) -> Literal["churn_risk", "silence_risk"]:
+        """The trait that `at_risk` and `lapsed` go by."""
+        return "churn_risk" if self.window_days is None else "silence_risk"
 
     @property
     def limits(self) -> tuple[float, float]:

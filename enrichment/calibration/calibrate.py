@@ -194,8 +194,9 @@ def _fitted(
     warnings = [*scales.warnings, *silence.warnings]
     if by_margin:
         tiers = fit_tier_points(fitted, snapshot)
-        fitted, of_scales = tiers.document, {**of_scales, "tiers": tiers.report}
-        warnings += tiers.warnings
+        fitted, warnings = tiers.document, [*warnings, *tiers.warnings]
+        if tiers.report is not None:
+            of_scales = {**of_scales, "tiers": tiers.report}
     if not capacities:
         return _Fitted(fitted, of_scales, None, silence.report, warnings)
     model = Model.model_validate(fitted)

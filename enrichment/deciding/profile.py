@@ -72,16 +72,13 @@ def traits_document(features: Features, scored: Scored, row: int, model: Model) 
     """Traits of a row whose profiling is allowed."""
     snapshot, day = features.snapshot(row), features.day.item(row)
     has_order = features.order_count.item(row) > 0
-    lifetime = scored.customer_lifetime_value_365d.item(row)
     return {
         "recency_days": scored.recency_days.item(row) if has_order else None,
         "tenure_days": scored.tenure_days.item(row) if has_order else None,
         "rfm": str(scored.rfm.item(row)) if has_order else None,
         "probability_active": _number(scored.probability_active.item(row)),
         "expected_orders_365d": _number(scored.expected_orders_365d.item(row)),
-        "customer_lifetime_value_365d": (
-            format_micros(round(lifetime * 1e6), model.minor_unit_digits) if has_order else None
-        ),
+        "customer_lifetime_value_365d": _money(scored.customer_lifetime_value_365d.item(row), model),
         "churn_risk": _number(scored.churn_risk.item(row)),
         "silence_risk": _number(scored.silence_risk.item(row)),
         "value_at_stake": value_at_stake(scored, row, model),
@@ -94,8 +91,7 @@ def traits_document(features: Features, scored: Scored, row: int, model: Model) 
 
 def value_at_stake(scored: Scored, row: int, model: Model) -> str | None:
     """A row's `value_at_stake`, rounded half-even to the base currency's minor unit; None without a counted order."""
-    at_stake = scored.value_at_stake.item(row)
-    return None if math.isnan(at_stake) else format_micros(round(at_stake * 1e6), model.minor_unit_digits)
+    return _money(scored.value_at_stake.item(row), model)
 
 
 def scores_and_traits_of(features: Features, scored: Scored, row: int, model: Model) -> ScoresAndTraits:
@@ -180,6 +176,11 @@ def profile_document(
         "consents": features.snapshot(row).permissions.on_day(features.day.item(row)),
         "model": model_document(model),
     }
+
+
+def _money(amount: float, model: Model) -> str | None:
+    """Base units, which are NaN where not defined, as a decimal string."""
+    return None if math.isnan(amount) else format_micros(round(amount * 1e6), model.minor_unit_digits)
 
 
 def _number(value: float) -> float | None:

@@ -143,13 +143,8 @@ def tier_ranks(points: Floats, thresholds: TierThresholds, margin: float = 0.0) 
     )
 
 
-def lifecycle_risk(scored: Scored, model: Model) -> Floats:
-    """The risk that `at_risk` and `lapsed` go by: of silence for the model's window, if it has one, else of churn."""
-    return scored.churn_risk if model.lifecycle.window_days is None else scored.silence_risk
-
-
 def _lifecycle(scored: Scored, has_order: Bools, model: Model, margin: float) -> Ranks:
-    risk = lifecycle_risk(scored, model)
+    risk: Floats = getattr(scored, model.lifecycle.risk)
     at_risk, lapsed = model.lifecycle.limits
     return np.select(
         [

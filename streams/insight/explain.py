@@ -29,11 +29,6 @@ from streams.insight.explain_text import explanation_text
 from streams.settings import Settings
 from streams.state.held_state import HeldPartition, held_partitions
 
-_LIFECYCLE_LIMITS: Final = (
-    {"new_days", "window_days", "at_risk_silence_risk", "lapsed_silence_risk"},
-    {"new_days", "at_risk_churn_risk", "lapsed_churn_risk"},
-)
-"""The limits that decide: with a window, and without one."""
 MOST_PEERS: Final = 2_000
 """Customers read to compare segments by: enough for a mean, few enough to wait for."""
 IN_SHORT: Final = 3
@@ -263,12 +258,12 @@ def _thresholds(at: int, table: Table, model: Model) -> Document:
     """The model's numbers for a dimension, before the margins of hysteresis."""
     has_order = bool(table.features.order_count[0] > 0)
     tiers = model.tiers.thresholds if has_order else model.tiers.by_potential
+    risk = model.lifecycle.risk
+    limits = {"new_days", "window_days", f"at_risk_{risk}", f"lapsed_{risk}"}
     thresholds: dict[str, Document] = {
         "segment": model.segments.model_dump(),
         "tier": tiers.model_dump(),
-        "lifecycle": model.lifecycle.model_dump(
-            include=_LIFECYCLE_LIMITS[model.lifecycle.window_days is None]
-        ),
+        "lifecycle": model.lifecycle.model_dump(include=limits, exclude_none=True),
     }
     return thresholds[DIMENSIONS[at]]
 

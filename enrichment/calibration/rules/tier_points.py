@@ -21,10 +21,10 @@ from schemas.documents import Document
 
 @dataclass(frozen=True, slots=True)
 class TierPoints:
-    """A document whose tiers go by expected margin, or as it was where the history says too little; and why."""
+    """A document whose tiers go by expected margin, and a report; as it was, and a warning, if too little is known."""
 
     document: Document
-    report: Document
+    report: Document | None
     warnings: list[str]
 
 
@@ -40,8 +40,8 @@ def fit_tier_points(document: Document, snapshot: Snapshot) -> TierPoints:
     used = margin[margin > 0]
     if len(used) < MIN_CUSTOMERS or used.min() == used.max():
         reason = f"{len(used)} of {len(margin)} customers with an order are expected to bring a margin: too few to rank"
-        kept = f"{reason}: tiers go by {model.tiers.by.replace('_', ' ')} as before"
-        return TierPoints(document, {"action": "kept", "reason": kept}, [f"tiers: {kept}"])
+        kept = f"tiers: {reason}: they go by {model.tiers.by.replace('_', ' ')} as before"
+        return TierPoints(document, None, [kept])
     curve = quantile_curve(used, "more_is_better")
     at, of = (np.array(column) for column in zip(*curve, strict=True))
     points = np.asarray(np.round(np.interp(margin, at, of), 6), dtype=np.float64)
