@@ -9,8 +9,8 @@ from enrichment.customer.validation import check_against_model, check_time
 from enrichment.deciding.results import Results
 from enrichment.enricher import Enricher
 from schemas import decode as wire
-from schemas.dead_letters import Rejection
 from schemas.events import Event
+from schemas.rejection import Rejection
 from schemas.topics import InputTopic
 from streams.outbox import OutputRecord
 from streams.settings import Settings

@@ -20,9 +20,9 @@ import orjson
 import pandas as pd
 
 from schemas.amounts import MICROS_DIGITS
-from schemas.dead_letters import MALFORMED, Rejection
 from schemas.decode import decode
 from schemas.events import Purchase
+from schemas.rejection import MALFORMED, Rejection
 from schemas.topics import InputTopic
 from streams.errors import UsageError
 from streams.replay.log import Line

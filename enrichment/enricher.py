@@ -23,9 +23,9 @@ from enrichment.deciding.results import Results
 from enrichment.deciding.timers import MAX_ROWS, is_due, run_timers
 from enrichment.model import Model
 from enrichment.scoring.evaluate import evaluate
-from schemas.dead_letters import Rejection
 from schemas.documents import ProfileDocument
 from schemas.events import Consent, Event
+from schemas.rejection import Rejection
 
 UNDECIDED_DAY = -1
 """The due day of everyone whom a first load has made known and who has not been decided on: before any midnight."""

@@ -428,13 +428,43 @@ class Lifecycle(_Part):
         return self.at_risk_silence_risk, self.lapsed_silence_risk
 
 
+class DimensionHysteresis(_Part):
+    """What one dimension has instead of what all have: a margin on its scores, and its dwell."""
+
+    score_margin: Annotated[float, Field(ge=0, le=100)]
+    dwell_days: Annotated[int, Field(ge=0)]
+
+
 class Hysteresis(_Part):
-    """How much a threshold must be passed by before a standing moves, and for how long it then stays."""
+    """How much a threshold must be passed by before a standing moves, and for how long it then stays.
+
+    What `segment` and `tier` give holds for that dimension, in place of `score_margin` and `dwell_days`.
+    """
 
     score_margin: Annotated[float, Field(ge=0, le=100)]
     churn_risk_margin: Annotated[float, Field(ge=0, le=1)]
     dwell_days: Annotated[int, Field(ge=0)]
     silence_risk_margin: Annotated[float, Field(ge=0, le=1)] | None = None
+    segment: DimensionHysteresis | None = None
+    tier: DimensionHysteresis | None = None
+
+    @property
+    def segment_margin(self) -> float:
+        """The margin, in points, of the thresholds of segments."""
+        return self.score_margin if self.segment is None else self.segment.score_margin
+
+    @property
+    def tier_margin(self) -> float:
+        """The margin, in points, of the thresholds of tiers."""
+        return self.score_margin if self.tier is None else self.tier.score_margin
+
+    @property
+    def dwell_by_dimension(self) -> tuple[int, int, int]:
+        """Days that a segment, a tier and a lifecycle stage last at least."""
+        segment, tier = (
+            self.dwell_days if own is None else own.dwell_days for own in (self.segment, self.tier)
+        )
+        return segment, tier, self.dwell_days
 
 
 class Reactivation(_Part):
@@ -612,7 +642,9 @@ class Model(_Part):
             exclude["tiers"] |= {"by", "breakpoints", "by_expected_margin"}
         if self.lifecycle.window_days is None:
             exclude["lifecycle"] = {"window_days", "at_risk_silence_risk", "lapsed_silence_risk"}
-            exclude["hysteresis"] = {"silence_risk_margin"}
+        unnamed = {name for name, value in self.hysteresis.model_dump().items() if value is None}
+        if unnamed:
+            exclude["hysteresis"] = unnamed
         told = self.model_dump_json(exclude=exclude)
         return hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from schemas.dead_letters import OUT_OF_RANGE, RefusedError
+from schemas.rejection import OUT_OF_RANGE, RefusedError
 
 MICROS_DIGITS: Final = 6
 MAX_WHOLE_DIGITS: Final = 15

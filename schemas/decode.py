@@ -10,7 +10,10 @@ import orjson
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from schemas.dead_letters import (
+from schemas.events import Event
+from schemas.fast_path import EVENT_OF, NOT_PLAIN
+from schemas.input_models import RECORD_TYPES
+from schemas.rejection import (
     KEY_MISMATCH,
     MALFORMED,
     OUT_OF_RANGE,
@@ -19,9 +22,6 @@ from schemas.dead_letters import (
     Rejection,
     rejection,
 )
-from schemas.events import Event
-from schemas.fast_path import EVENT_OF, NOT_PLAIN
-from schemas.input_models import RECORD_TYPES
 from schemas.topics import InputTopic
 
 MAX_VALUE_BYTES: Final = 1_048_576

@@ -14,11 +14,12 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from schemas import cloudevents, dead_letters
 from schemas.changes import SegmentChange
-from schemas.dead_letters import REASONS, DeadLetterLine
+from schemas.dead_letters import DeadLetterLine
 from schemas.decode import MAX_VALUE_BYTES
 from schemas.events import MAX_NAME_CHARACTERS, OF_AN_ERASURE
 from schemas.input_models import Consent, Engagement, Purchase
 from schemas.profiles import CustomerProfile
+from schemas.rejection import MAX_MESSAGE_CHARACTERS, REASONS
 from schemas.triggers import ReactivationTrigger
 
 VERSION: Final = "1.0.0"
@@ -309,7 +310,7 @@ def _dead_letter_headers() -> dict[str, Any]:
         dead_letters.EXCEPTION_HEADER: {"type": "string", "enum": list(REASONS)},
         dead_letters.MESSAGE_HEADER: {
             "type": "string",
-            "maxLength": dead_letters.MAX_MESSAGE_CHARACTERS,
+            "maxLength": MAX_MESSAGE_CHARACTERS,
             "description": "One line: the field's path or `$`, a colon, and what is wrong.",
         },
         dead_letters.TOPIC_HEADER: {"type": "string", "description": "Where the record was read."},

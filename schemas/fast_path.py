@@ -12,7 +12,6 @@ from typing import Annotated, Final
 from msgspec import Meta, Struct, ValidationError, convert
 
 from schemas.amounts import parse_amount
-from schemas.dead_letters import RefusedError
 from schemas.events import (
     MAX_NAME_CHARACTERS,
     MAX_QUANTITY,
@@ -27,6 +26,7 @@ from schemas.events import (
     PurchaseKind,
     Scalar,
 )
+from schemas.rejection import RefusedError
 from schemas.timestamps import parse_timestamp
 from schemas.topics import InputTopic
 

@@ -32,7 +32,6 @@ from pydantic_core import CoreSchema, core_schema
 
 from schemas import events
 from schemas.amounts import AMOUNT_PATTERN, parse_amount
-from schemas.dead_letters import UNKNOWN_KIND, RefusedError, quoted
 from schemas.events import (
     MAX_NAME_CHARACTERS,
     MAX_QUANTITY,
@@ -42,6 +41,7 @@ from schemas.events import (
     PurchaseKind,
     Scalar,
 )
+from schemas.rejection import UNKNOWN_KIND, RefusedError, quoted
 from schemas.timestamps import TIME_PATTERN, parse_timestamp
 from schemas.topics import InputTopic
 

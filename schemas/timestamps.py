@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
 
-from schemas.dead_letters import OUT_OF_RANGE, RefusedError
+from schemas.rejection import OUT_OF_RANGE, RefusedError
 
 MIN_TIME_US: Final = 0
 """1970-01-01T00:00:00Z."""

@@ -27,8 +27,8 @@ from enrichment.days import day_of
 from enrichment.deciding.results import Results
 from enrichment.enricher import Enricher
 from enrichment.model import load_model
-from schemas.dead_letters import Rejection
 from schemas.decode import decode
+from schemas.rejection import Rejection
 from schemas.topics import InputTopic
 from streams.state.codec import packed
 

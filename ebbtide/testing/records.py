@@ -11,9 +11,9 @@ import yaml
 
 from enrichment.days import day_of
 from enrichment.model import Model
-from schemas.dead_letters import Rejection
 from schemas.decode import decode
 from schemas.events import Event
+from schemas.rejection import Rejection
 from schemas.timestamps import parse_timestamp
 from schemas.topics import InputTopic
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final
 
@@ -10,6 +10,7 @@ from enrichment.calibration.drift import drift
 from enrichment.calibration.engagement_weights import reweighted, with_weights
 from enrichment.calibration.lifetime import fit_lifetime_value
 from enrichment.calibration.potential import validate_potential
+from enrichment.calibration.rules.hysteresis import fit_hysteresis, weeks_before
 from enrichment.calibration.rules.scales import fit_scales
 from enrichment.calibration.rules.silence import LEFT_TO_THE_HISTORY, SilenceWanted, fit_silence
 from enrichment.calibration.rules.tier_points import fit_tier_points
@@ -48,13 +49,15 @@ class Days:
     cut: int
     end: int
     months: tuple[int, ...]
+    weeks_to_cut: tuple[int, ...] = ()
+    weeks_to_end: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, first_day: int, end_day: int, holdout_days: int) -> Days:
         """The days for a history whose first record is of `first_day`.
 
         The choice is made by `holdout_days` too, or by a third of what is before the cut where that is less. `months`
-        are 30 days long, at most 12 of them.
+        are 30 days long, at most 12 of them; of the weeks before the cut and the end only some customers are looked at.
         """
         cut = end_day - holdout_days
         choice_days = min(holdout_days, (cut - first_day) // 3)
@@ -64,12 +67,19 @@ class Days:
             cut,
             end_day,
             tuple(day for day in months if day >= first_day),
+            tuple(weeks_before(cut, first_day)),
+            tuple(weeks_before(end_day, first_day)),
         )
 
     @property
     def all(self) -> list[int]:
-        """Every day of which a snapshot is needed, ascending."""
+        """Every day of which a snapshot of everyone is needed, ascending."""
         return sorted({*self.months, self.cut, self.end, self.cut if self.choice is None else self.choice})
+
+    @property
+    def weeks(self) -> list[int]:
+        """Every day of which a snapshot of some customers is needed, ascending."""
+        return sorted({*self.weeks_to_cut, *self.weeks_to_end})
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,16 +103,18 @@ def calibrate(
     capacities: Mapping[str, str],
     weights: Mapping[str, float] | None = None,
     silence: SilenceWanted = LEFT_TO_THE_HISTORY,
+    weeks: Mapping[int, Snapshot] | None = None,
 ) -> Calibrated:
     """Fit what a history can tell; what it says too little about stays as it is in `base`, and the report says so.
 
     1. Lifetime value, to the cut for the report and to the end for the model.
     2. Scales, segments and limits, to the end, with the engagement `weights` that were asked for; the window of silence
-       and the limits of its risk, by `silence`; and the tiers, by `capacities` and those that `base` keeps.
+       and the limits of its risk, by `silence`; the tiers, by `capacities` and those that `base` keeps; and hysteresis.
     3. The same to the cut, held against what came after it; engagement weights, which were fitted to that, are left out
        there. Drift is told since the calibration of `base`.
 
-    `snapshots` are those of `days.all`, taken with `base`.
+    `snapshots` are those of `days.all`, taken with `base`; `weeks` those of `days.weeks`, of some customers, without
+    which hysteresis stays as it is.
 
     Raises:
         CapacityError: No threshold meets the capacities.
@@ -138,13 +150,20 @@ def calibrate(
 
     reweighting = base if weights is None else Model.model_validate(with_weights(document, dict(weights)))
     fitted = _fitted(
-        reweighting.model_dump(mode="json"), lifetime.at_end, weighted(end), room, silence, by_margin
+        reweighting.model_dump(mode="json"),
+        lifetime.at_end,
+        weighted(end),
+        room,
+        silence,
+        by_margin,
+        [] if weeks is None else [weighted(weeks[day]) for day in days.weeks_to_end],
     )  # 2
     model = Model.model_validate(fitted.document)
     at_cut = None  # 3
     if lifetime.at_cut is not None and len(cut):
+        weeks_to_cut = [] if weeks is None else [weeks[day] for day in days.weeks_to_cut]
         at_cut = Model.model_validate(
-            _fitted(document, lifetime.at_cut, cut, room, silence, by_margin).document
+            _fitted(document, lifetime.at_cut, cut, room, silence, by_margin, weeks_to_cut).document
         )
     validation = None if at_cut is None else validate(at_cut, cut, end)
     if validation is not None:
@@ -153,6 +172,7 @@ def calibrate(
         "scales": fitted.scales,
         "tiers": fitted.tiers,
         "silence": fitted.silence,
+        "hysteresis": fitted.hysteresis,
         "validation": validation,
         "potential": None if at_cut is None else validate_potential(at_cut, cut, end),
         "stability": stability((weighted(snapshots[day]) for day in days.months), model),
@@ -171,6 +191,7 @@ class _Fitted:
     scales: Document
     tiers: Document | None
     silence: Document
+    hysteresis: Document
     warnings: list[str]
 
 
@@ -181,8 +202,9 @@ def _fitted(
     capacities: Mapping[str, str],
     wanted: SilenceWanted,
     by_margin: bool,
+    weeks: Sequence[Snapshot],
 ) -> _Fitted:
-    """Put lifetime value into a document, then scales, the window of silence, and tiers.
+    """Put lifetime value into a document, then scales, the window of silence, tiers, and hysteresis.
 
     Tiers go by expected margin, unless the model to begin with says that they go by value. A discount rate, which is
     nobody's to fit, stays.
@@ -197,19 +219,29 @@ def _fitted(
         fitted, warnings = tiers.document, [*warnings, *tiers.warnings]
         if tiers.report is not None:
             of_scales = {**of_scales, "tiers": tiers.report}
-    if not capacities:
-        return _Fitted(fitted, of_scales, None, silence.report, warnings)
+    rooms = None
+    if capacities:
+        fitted, rooms, of_capacities = _sized(fitted, snapshot, capacities)
+        of_scales = {**of_scales, "tiers": {"action": "sized", "reason": "by capacities: see `tiers`"}}
+        warnings += of_capacities
+    calm = fit_hysteresis(fitted, weeks)
+    return _Fitted(calm.document, of_scales, rooms, silence.report, calm.report, [*warnings, *calm.warnings])
+
+
+def _sized(
+    fitted: Document, snapshot: Snapshot, capacities: Mapping[str, str]
+) -> tuple[Document, Document, list[str]]:
+    """The document with thresholds of tiers by their capacities, what room each has, and warnings."""
     model = Model.model_validate(fitted)
     features = snapshot.features(model)
     points = score(features, model).tier_points[features.order_count > 0]
     found = fit_tiers(points, capacities, model.tiers.thresholds)
-    fitted["tiers"] |= {
+    tiers = {
+        **fitted["tiers"],
         f"by_{model.tiers.by}": found.thresholds.model_dump(mode="json"),
         "capacities": dict(capacities),
     }
-    report = {**of_scales, "tiers": {"action": "sized", "reason": "by capacities: see `tiers`"}}
-    rooms = {"rooms": [asdict(room) for room in found.rooms]}
-    return _Fitted(fitted, report, rooms, silence.report, [*warnings, *found.warnings])
+    return {**fitted, "tiers": tiers}, {"rooms": [asdict(room) for room in found.rooms]}, list(found.warnings)
 
 
 def _worth(validation: Document) -> Document:

@@ -14,8 +14,8 @@ from enrichment.customer.validation import Horizons, topic_of
 from enrichment.days import day_of
 from enrichment.model import Model
 from enrichment.scoring.features import Features, build_features
-from schemas.dead_letters import Rejection
 from schemas.events import Event
+from schemas.rejection import Rejection
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

@@ -92,7 +92,7 @@ def _moved(
         found.hard[row].tolist(),
         found.easy[row].tolist(),
         bool(found.past_new[row]),
-        model.hysteresis.dwell_days,
+        model.hysteresis.dwell_by_dimension,
     )
     days = [day if rank != was else old for rank, was, old in zip(ranks, held, since.tolist(), strict=True)]
     return list(ranks), days

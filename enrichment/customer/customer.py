@@ -51,8 +51,8 @@ from enrichment.customer.validation import (
 from enrichment.days import day_of
 from enrichment.model import Model
 from enrichment.money import convert_micros
-from schemas.dead_letters import OUT_OF_RANGE, Rejection, rejection
 from schemas.events import Consent, Engagement, Event, Purchase
+from schemas.rejection import OUT_OF_RANGE, Rejection, rejection
 from schemas.topics import InputTopic
 
 Outcome = Literal["accepted", "duplicate", "erased"]

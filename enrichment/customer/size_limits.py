@@ -9,8 +9,8 @@ import orjson
 from enrichment.customer.consent import PROFILING, ConsentState
 from enrichment.customer.engagement import COUNT_WINDOW_DAYS, EngagementState, Latest, count_key, with_latest
 from enrichment.customer.validation import topic_of
-from schemas.dead_letters import OUT_OF_RANGE, Rejection, rejection
 from schemas.events import MAX_NAME_CHARACTERS, Consent, Engagement, Event
+from schemas.rejection import OUT_OF_RANGE, Rejection, rejection
 from schemas.topics import InputTopic
 
 MAX_HELD_BYTES = 65_536

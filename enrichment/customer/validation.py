@@ -9,7 +9,8 @@ import msgspec
 
 from enrichment.days import DAY_US, HOUR_US, day_of, format_time
 from enrichment.model import Model
-from schemas.dead_letters import (
+from schemas.events import Consent, Engagement, Event, Purchase
+from schemas.rejection import (
     FROM_THE_FUTURE,
     OUT_OF_RANGE,
     TOO_LATE,
@@ -18,7 +19,6 @@ from schemas.dead_letters import (
     Rejection,
     rejection,
 )
-from schemas.events import Consent, Engagement, Event, Purchase
 from schemas.topics import InputTopic
 
 MAX_GROSS_MICROS = 2**61

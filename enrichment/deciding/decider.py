@@ -41,7 +41,7 @@ class Decider:
             changed_days[of_row],
             features.day,
             table.candidates,
-            self.model.hysteresis.dwell_days,
+            self.model.hysteresis.dwell_by_dimension,
         )
         is_nowhere = standing[of_row, SEGMENT] < 0
         stays = np.where(features.profiling_allowed, keeps & ~is_nowhere, is_nowhere)
@@ -60,7 +60,7 @@ class Decider:
             found.hard[row].tolist(),
             found.easy[row].tolist(),
             bool(found.past_new[row]),
-            self.model.hysteresis.dwell_days,
+            self.model.hysteresis.dwell_by_dimension,
         )
 
     def decide(

@@ -11,8 +11,8 @@ from enrichment.customer.decision import Decision
 from enrichment.deciding.profile import ScoresAndTraits, profile_document
 from enrichment.model import Model
 from enrichment.scoring.evaluate import Table
-from schemas.dead_letters import Rejection
 from schemas.documents import ChangeDocument, ProfileDocument, TriggerDocument
+from schemas.rejection import Rejection
 
 
 class _ProfileVersion(NamedTuple):

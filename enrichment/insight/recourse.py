@@ -70,7 +70,7 @@ def _next(now: Ranks, table: Table, row: int) -> Ranks:
         found.hard[row].tolist(),
         found.easy[row].tolist(),
         bool(found.past_new[row]),
-        dwell_days=0,
+        dwell_days=(0, 0, 0),
     )
 
 

@@ -135,16 +135,17 @@ def drift_document(drift: tuple[TierDrift, ...]) -> list[Document]:
 
 def _next_tiers(population: Population, model: Model, thresholds: TierThresholds) -> tuple[Ints, Bools]:
     """Everyone's tier at their next evaluation, and whom dwell alone holds; see `WhatIf.then`."""
-    margin = model.hysteresis.score_margin
+    margin = model.hysteresis.tier_margin
     plain, hard, easy = (
         _ruled(population, model, thresholds, add).tolist() for add in (0.0, margin, -margin)
     )
+    dwell_days = model.hysteresis.dwell_by_dimension[TIER]
     ages, sides = population.tier_age_days.tolist(), population.changed_sides.tolist()
     then = np.empty(len(population), dtype=np.int64)
     held = np.zeros(len(population), dtype=np.bool_)
     for row, tier in enumerate(population.tier.tolist()):
         moves = _next_tier(tier, plain[row], hard[row], easy[row], sides[row])
-        dwells = 0 <= ages[row] < model.hysteresis.dwell_days and not sides[row]
+        dwells = 0 <= ages[row] < dwell_days and not sides[row]
         then[row] = tier if dwells else moves
         held[row] = dwells and moves != tier
     return then, held
@@ -153,7 +154,7 @@ def _next_tiers(population: Population, model: Model, thresholds: TierThresholds
 def _next_tier(tier: int, plain: int, hard: int, easy: int, changed_sides: bool) -> int:
     """The tier that `next_standing` gives once dwell is over."""
     current = None if changed_sides else (0, tier, 0)
-    ruled = next_standing(current, (0, 0, 0), 0, [0, plain, 0], [0, hard, 0], [0, easy, 0], False, 0)
+    ruled = next_standing(current, (0, 0, 0), 0, [0, plain, 0], [0, hard, 0], [0, easy, 0], False, (0, 0, 0))
     return ruled[TIER]
 
 

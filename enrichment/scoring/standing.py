@@ -60,9 +60,9 @@ def next_standing(
     hard: list[int],
     easy: list[int],
     past_new: bool,
-    dwell_days: int,
+    dwell_days: tuple[int, int, int],
 ) -> tuple[int, int, int]:
-    """Where a customer stands after an evaluation on `day`.
+    """Where a customer stands after an evaluation on `day`; `dwell_days` are those of each dimension.
 
     Entering, the first and the last counted order, and the end of `new` follow the plain rule at once.
     """
@@ -75,16 +75,16 @@ def next_standing(
         rank = current[dimension]
         if dimension == LIFECYCLE and rank == NEW and past_new:
             ranks[dimension] = plain[dimension]
-        elif day - changed_days[dimension] >= dwell_days:
+        elif day - changed_days[dimension] >= dwell_days[dimension]:
             ranks[dimension] = min(max(rank, easy[dimension]), hard[dimension])
     return ranks[0], ranks[1], ranks[2]
 
 
 def keeps_standing(
-    current: Ranks, changed_days: Ranks, day: Ints, found: Candidates, dwell_days: int
+    current: Ranks, changed_days: Ranks, day: Ints, found: Candidates, dwell_days: tuple[int, int, int]
 ) -> Bools:
     """Rows that `next_standing` leaves where they stand, which is not None; (rows, 3) of ranks and of days."""
-    lasts = day[:, None] - changed_days < dwell_days
+    lasts = day[:, None] - changed_days < np.array(dwell_days)
     keeps = (((current >= found.easy) & (current <= found.hard)) | lasts).all(axis=1)
     lifecycle = current[:, LIFECYCLE]
     keeps &= ~((lifecycle == NEW) & found.past_new)
@@ -95,14 +95,17 @@ def keeps_standing(
 def _ranks(features: Features, scored: Scored, model: Model, harder: int) -> Ranks:
     """Ranks with every threshold moved by its margin: 1 makes it harder, -1 easier, 0 leaves it."""
     has_order = features.order_count > 0
-    score_margin = harder * model.hysteresis.score_margin
+    rules = model.hysteresis
+    tier_margin = harder * rules.tier_margin
     return np.stack(
         [
-            _segment(scored, has_order, model, score_margin, harder * model.hysteresis.churn_risk_margin),
+            _segment(
+                scored, has_order, model, harder * rules.segment_margin, harder * rules.churn_risk_margin
+            ),
             np.where(
                 has_order,
-                tier_ranks(scored.tier_points, model.tiers.thresholds, score_margin),
-                tier_ranks(scored.potential, model.tiers.by_potential, score_margin),
+                tier_ranks(scored.tier_points, model.tiers.thresholds, tier_margin),
+                tier_ranks(scored.potential, model.tiers.by_potential, tier_margin),
             ),
             _lifecycle(scored, has_order, model, harder * model.lifecycle_margin),
         ],

@@ -46,7 +46,7 @@ class Time(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Microseconds of an RFC 3339 time or a date."""
-        from schemas.dead_letters import RefusedError
+        from schemas.rejection import RefusedError
         from schemas.timestamps import parse_timestamp
 
         if isinstance(value, int):
@@ -115,7 +115,7 @@ class Reason(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The reason, if it is one."""
-        from schemas.dead_letters import REASONS
+        from schemas.rejection import REASONS
 
         return str(click.Choice(REASONS).convert(value, param, ctx))
 

@@ -22,9 +22,9 @@ from enrichment.customer.validation import Horizons
 from enrichment.days import day_of, format_day
 from enrichment.model import Model, TimeUnit
 from enrichment.tiers.capacity import CapacityError
-from schemas.dead_letters import Rejection
 from schemas.documents import Document
 from schemas.events import Purchase
+from schemas.rejection import Rejection
 from schemas.topics import INPUT_TOPICS
 from streams.console.refusals import Refusals
 from streams.errors import EbbtideError, UsageError
@@ -34,6 +34,8 @@ from streams.replay.replay import replay_ordered
 HOLDOUT_DAYS: Final = 90
 LIVED_CUSTOMERS: Final = 5_000
 """So many customers are replayed at most, to tell what the stream does: more would take long, and tell little more."""
+WEEKLY_CUSTOMERS: Final = 3_000
+"""So many customers are looked at week by week at most, to fit hysteresis."""
 NOBODY: Final = Snapshot(0, (), (), 0, 0)
 HEADER: Final = """\
 # A value model fitted by `ebbtide calibrate` to the records up to {until}; docs/scores.md explains every number.
@@ -109,7 +111,7 @@ def fit(
 ) -> tuple[Document, Document]:
     """The model document and the report; records that were refused are counted in `refusals`.
 
-    1. Look at the history at the ends of some days.
+    1. Look at the history at the ends of some days, and of weeks.
     2. Fit engagement weights beside the model's.
     3. Fit all else.
     4. Replay the records with the model fitted to the cut: what the stream itself does after it.
@@ -136,12 +138,13 @@ def fit(
         taken.day: taken for taken in take_snapshots(events, days.all, base, horizons, outcomes, refuse)
     }
     refusals_of(dead_letters, outcomes, refusals)
+    weeks = _weekly(log, looked[days.end], days, base, horizons)
     quality = data_quality(looked[days.end], base, _counts(outcomes, refusals))
     weights = fit_engagement_weights(looked[days.cut], looked[days.end], base)  # 2
     used = weights.weights if wanted.fits_engagement_weights else None
     try:
         found = calibrate(  # 3
-            base, looked, days, wanted.time_unit, wanted.capacities or {}, used, wanted.silence
+            base, looked, days, wanted.time_unit, wanted.capacities or {}, used, wanted.silence, weeks
         )
     except CalibrationError as error:
         raise CalibrationError(str(error), {**error.report, "data_quality": quality}) from None
@@ -165,6 +168,15 @@ def fit(
         "warnings": warnings,
     }
     return {**found.document, "name": wanted.name, "version": version}, report
+
+
+def _weekly(
+    log: ReplayLog, end: Snapshot, days: Days, base: Model, horizons: Horizons | None
+) -> dict[int, Snapshot]:
+    """Snapshots of some customers at the ends of weeks."""
+    chosen = set(_drawn(end.customer_ids, WEEKLY_CUSTOMERS))
+    events = (record.event for record in log.records if record.customer_id in chosen)
+    return {taken.day: taken for taken in take_snapshots(events, days.weeks, base, horizons)}
 
 
 def _as_lived(
@@ -298,6 +310,7 @@ def calibration_text(report: Document) -> str:
             f"{silence['customers']:,} who bought within {silence['window_days']} days, "
             f"{silence['at_risk_share']:.0%} are one or the other"
         )
+    lines += _hysteresis_lines(report["hysteresis"])
     validation = report["validation"]
     if validation is not None:
         purchases = validation["purchases"]
@@ -308,6 +321,19 @@ def calibration_text(report: Document) -> str:
     if report["lived"] is not None:
         lines += _lived_lines(report["lived"])
     return "\n".join([*lines, *(f"warning: {warning}" for warning in warnings_of(report))])
+
+
+def _hysteresis_lines(hysteresis: Document) -> list[str]:
+    if hysteresis["action"] != "fitted":
+        return []
+    parts = [
+        f"a {name} moves when a threshold is passed by {own['score_margin']:g} points, and lasts {own['dwell_days']} "
+        f"days at least (there and back {own['there_and_back_per_customer_year']:.2f} times per customer and year, "
+        f"without {own['without']:.2f})"
+        for name, own in hysteresis.items()
+        if isinstance(own, dict)
+    ]
+    return [f"hysteresis: {'; '.join(parts)}"]
 
 
 def _lived_lines(lived: Document) -> list[str]:

@@ -194,8 +194,12 @@ def _held_by(at: int, table: Table, decision: Decision, model: Model) -> str | N
         return None
     if found.easy[0, at] <= rank <= found.hard[0, at]:
         return "hysteresis"
-    is_dwelling = int(table.features.day[0]) - decision.changed_days[at] < model.hysteresis.dwell_days
+    is_dwelling = int(table.features.day[0]) - decision.changed_days[at] < _dwell_days(at, model)
     return "dwell" if is_dwelling else None
+
+
+def _dwell_days(at: int, model: Model) -> int:
+    return model.hysteresis.dwell_by_dimension[at]
 
 
 def _standing(at: int, table: Table, decision: Decision, model: Model, allowed: bool) -> Document:
@@ -214,7 +218,7 @@ def _standing(at: int, table: Table, decision: Decision, model: Model, allowed: 
         "current": None if current is None else names[current[at]],
         "changed_on": None if changed_day is None else format_day(changed_day),
         "may_change_from": (
-            None if changed_day is None else format_day(changed_day + model.hysteresis.dwell_days)
+            None if changed_day is None else format_day(changed_day + _dwell_days(at, model))
         ),
         **ruled,
         "held_by": _held_by(at, table, decision, model) if current is not None and allowed else None,

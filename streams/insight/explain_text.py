@@ -68,6 +68,11 @@ def _standing(document: dict[str, Any]) -> list[str]:
         f"  A threshold must be passed by {score_margin:g} points, or {risks}, and a standing lasts "
         f"{hysteresis['dwell_days']} days at least.",
     ]
+    lines += [
+        f"  A {dimension} by {own['score_margin']:g} points, and it lasts {own['dwell_days']} days at least."
+        for dimension, own in hysteresis.items()
+        if isinstance(own, dict)
+    ]
     for dimension, standing in document["standing"].items():
         if standing["current"] is None:
             lines.append(f"  {dimension:<10} none")

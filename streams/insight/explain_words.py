@@ -51,7 +51,8 @@ def _why(dimension: str, document: dict[str, Any]) -> str:
     rule = _RULES[dimension](plain, standing["measured"], standing["thresholds"])
     if current == plain:
         return f"{dimension.capitalize()} {current}: {rule}."
-    points = f"{hysteresis['score_margin']:g} points"
+    own = hysteresis.get(dimension, hysteresis)
+    points = f"{own['score_margin']:g} points"
     risk, of_lifecycle = (
         f"{_percent(margin)} of risk"
         for margin in (
@@ -62,7 +63,7 @@ def _why(dimension: str, document: dict[str, Any]) -> str:
     margin = {"segment": f"{points}, or {risk},", "tier": points, "lifecycle": of_lifecycle}[dimension]
     kept = {
         "hysteresis": f"a threshold must be passed by {margin} before anyone moves",
-        "dwell": f"a standing lasts {hysteresis['dwell_days']} days, this one until {standing['may_change_from']}",
+        "dwell": f"a standing lasts {own['dwell_days']} days, this one until {standing['may_change_from']}",
         None: "they have not been looked at since",
     }[standing["held_by"]]
     return f"{dimension.capitalize()} {current}, though today's numbers alone would say {plain}, since {rule}; {kept}."

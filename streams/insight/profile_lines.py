@@ -13,8 +13,8 @@ from pydantic_core import ErrorDetails
 
 from enrichment.money import MICROS_PER_UNIT
 from enrichment.tiers.population import MONEY
-from schemas.dead_letters import MALFORMED, rejection
 from schemas.profiles import ADDED_TRAITS, CustomerProfile
+from schemas.rejection import MALFORMED, rejection
 from streams.console.refusals import Example, Refusals
 from streams.errors import EbbtideError
 from streams.replay.log import read_lines

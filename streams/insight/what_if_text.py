@@ -65,15 +65,16 @@ def _sizes(document: dict[str, Any]) -> list[str]:
             )
         )
     hysteresis, kept = document["hysteresis"], document["held_by_hysteresis"]
+    own = hysteresis.get("tier", hysteresis)
     note = (
         "Customers with an order. By threshold: the plain rule, which capacities are counted by. At once: where the "
         f"stream puts them when it gets the thresholds; {kept:,} {'stays' if kept == 1 else 'stay'} within "
-        f"{hysteresis['score_margin']:g} points of a threshold (hysteresis), "
+        f"{own['score_margin']:g} points of a threshold (hysteresis), "
     )
     note += (
-        f"{document['held_by_dwell']:,} until {hysteresis['dwell_days']} days after their last change (dwell)."
+        f"{document['held_by_dwell']:,} until {own['dwell_days']} days after their last change (dwell)."
         if document["dwell_known"]
-        else f"and the {hysteresis['dwell_days']} days of dwell, which profiles do not tell of, are taken for over."
+        else f"and the {own['dwell_days']} days of dwell, which profiles do not tell of, are taken for over."
     )
     if document["would_move_anyway"]:
         note += f" {document['would_move_anyway']:,} would move also without new thresholds."

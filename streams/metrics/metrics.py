@@ -17,9 +17,9 @@ import prometheus_client as prometheus
 
 from enrichment.deciding.results import Results
 from schemas.changes import DIRECTIONS, TRIGGERS
-from schemas.dead_letters import REASONS
 from schemas.documents import ChangeDocument
 from schemas.profiles import DIMENSIONS
+from schemas.rejection import REASONS
 from schemas.topics import INPUT_TOPICS, OutputTopic
 from schemas.triggers import GROUPS
 from streams.metrics.renamed import RenamedMetrics

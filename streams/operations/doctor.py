@@ -20,6 +20,7 @@ import redis
 from streams.errors import EbbtideError, one_line
 from streams.kafka.admin import admin_client
 from streams.kafka.topics import check_topics
+from streams.kafka.transactional_ids import transactional_ids_prefix
 from streams.operations.kafka_rights import missing_rights
 from streams.operations.open_transactions import open_transactions
 from streams.operations.partition_survey import survey
@@ -30,7 +31,6 @@ from streams.state.keys import PartitionKeys
 from streams.state.partition_facts import Facts, wrong_erasure_key
 from streams.state.redis_check import refusals, role_problems
 from streams.state.redis_client import connect_blocking
-from streams.worker.publisher import transactional_ids_prefix
 
 REDIS_TIMEOUT_S: Final = 5.0
 TRANSACTIONS_TIMEOUT_S: Final = 20.0

@@ -10,8 +10,8 @@ import orjson
 
 from enrichment.days import format_time
 from enrichment.model import Model
-from schemas.dead_letters import Rejection
 from schemas.decode import decode
+from schemas.rejection import Rejection
 from schemas.topics import CONSENTS
 from streams.errors import EbbtideError, UsageError, one_line
 from streams.kafka.log_writer import InputRecord, log_writer

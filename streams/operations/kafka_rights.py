@@ -16,8 +16,8 @@ from streams.errors import EbbtideError
 from streams.kafka.access import questions
 from streams.kafka.admin import admin_client
 from streams.kafka.topics import TOPIC_REFUSED, TOPICS, TopicDefinition
+from streams.kafka.transactional_ids import transactional_id, transactional_ids_prefix
 from streams.settings import Settings
-from streams.worker.publisher import transactional_id, transactional_ids_prefix
 
 _NAMES: Final = {"READ": "Read", "WRITE": "Write", "DESCRIBE_CONFIGS": "DescribeConfigs"}
 _GROUP_REFUSED: Final = 30

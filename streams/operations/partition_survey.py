@@ -18,6 +18,7 @@ from schemas.topics import INPUT_TOPICS, InputTopic
 from streams.checkpoint import Checkpoint
 from streams.errors import EbbtideError, one_line
 from streams.kafka.clients import Consumer
+from streams.kafka.committed_checkpoint import checkpoint_of
 from streams.kafka.size_limits import StoppedError
 from streams.kafka.topic_identity import check_inputs, lost_changelog
 from streams.settings import Settings
@@ -25,9 +26,9 @@ from streams.state.keys import PartitionKeys
 from streams.state.partition_facts import facts_after
 from streams.state.store import StateStore, StoredCheckpoint
 from streams.timeouts import STOP_TIMEOUT_S, stop_within
-from streams.worker.arrived import offsets_gone
 from streams.worker.clients import Clients, RealClients
-from streams.worker.recovery import RecoveryCase, check_first_start, check_resumable, checkpoint_of, compare
+from streams.worker.reading.errors import offsets_gone
+from streams.worker.recovery import RecoveryCase, check_first_start, check_resumable, compare
 from streams.worker.restore import LogTooShortError, check_reach, read_changelog
 
 AT_ONCE: Final = 8

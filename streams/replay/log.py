@@ -14,9 +14,9 @@ from typing import NamedTuple
 from enrichment.customer.validation import check_against_model
 from enrichment.days import DAY_US, format_time
 from enrichment.model import Model
-from schemas.dead_letters import FROM_THE_FUTURE, Rejection, rejection
 from schemas.decode import NO_KEY, NoKey, decode
 from schemas.events import Event
+from schemas.rejection import FROM_THE_FUTURE, Rejection, rejection
 from schemas.topics import INPUT_TOPICS, InputTopic
 from streams.console.refusals import Example, Refusals
 from streams.errors import EbbtideError

@@ -18,8 +18,8 @@ from typing import Any, Final, NamedTuple
 
 from enrichment.customer.validation import Horizons
 from enrichment.model import Model
-from schemas.dead_letters import Rejection
 from schemas.decode import decode
+from schemas.rejection import Rejection
 from schemas.topics import INPUT_TOPICS
 from streams.console.progress import Report
 from streams.errors import EbbtideError

@@ -28,11 +28,17 @@ class RedisClient(Protocol):
     def zcount(self, name: str, min: float | str, max: float | str) -> Awaitable[Any]: ...
 
 
+ANSWER_TIMEOUT_S = 5.0
+"""How long a worker waits for a connection, and for an answer. A Redis that sleeps must become an error: what waits for
+it would hold up its partition, and a script does little enough to end long before."""
+
+
 def connect(settings: Settings, timeout_s: float | None = None) -> Redis:
     """A client of the Redis that is set, which connects when it is first asked.
 
-    With `timeout_s`, connecting and each answer take no longer; the worker, which has limits of its own, goes without.
+    Connecting, and each answer, take no longer than `timeout_s`; None stands for ANSWER_TIMEOUT_S.
     """
+    timeout_s = ANSWER_TIMEOUT_S if timeout_s is None else timeout_s
     return Redis.from_url(settings.redis_url, socket_connect_timeout=timeout_s, socket_timeout=timeout_s)
 
 

@@ -23,14 +23,15 @@ from streams.state.cache import CustomerCache
 from streams.state.store import StateStore
 from streams.state.stuck import Stuck
 from streams.timeouts import within
-from streams.worker.arrived import Arrived, RecordError, StuckError
 from streams.worker.batch_processor import BatchProcessor
 from streams.worker.clock import Clock
 from streams.worker.first_load import next_records
-from streams.worker.inputs import Inputs
 from streams.worker.outputs import OutputWriter
 from streams.worker.partition_state import PartitionState, Status
 from streams.worker.publisher import Publisher
+from streams.worker.reading.arrived import Arrived
+from streams.worker.reading.errors import RecordError, StuckError
+from streams.worker.reading.inputs import Inputs
 from streams.worker.runtime import Runtime
 
 log = logging.getLogger(__name__)

@@ -10,17 +10,17 @@ from typing import cast
 from enrichment.customer.customer import Customer
 from enrichment.deciding.results import Results
 from enrichment.enricher import UNDECIDED_DAY, Enricher
-from schemas.dead_letters import SKIPPED, Rejection
 from schemas.events import Event
+from schemas.rejection import SKIPPED, Rejection
 from streams.checkpoint import Checkpoint, Skipped
 from streams.micro_batch import MicroBatch
 from streams.outbox import OutputRecord
 from streams.state.cache import CustomerCache
 from streams.state.changelog import changelog_records, skip_records
 from streams.state.store import StateStore, stored_state
-from streams.worker.arrived import Arrived
 from streams.worker.clock import TimeSlice
 from streams.worker.outputs import OFFSETS_HEADER, OutputWriter, dead_letter
+from streams.worker.reading.arrived import Arrived
 from streams.worker.runtime import Runtime
 
 PROFILE_BYTES = 2_500

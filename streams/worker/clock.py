@@ -14,11 +14,11 @@ from operator import attrgetter
 from typing import Protocol
 
 from enrichment.days import day_of, midnight_us
-from schemas.dead_letters import Rejection
+from schemas.rejection import Rejection
 from schemas.timestamps import END_TIME_US, MIN_TIME_US
 from schemas.topics import INPUT_TOPICS, InputTopic
-from streams.worker.arrived import Arrived
-from streams.worker.inputs import Inputs
+from streams.worker.reading.arrived import Arrived
+from streams.worker.reading.inputs import Inputs
 
 TIME_SLICE_BYTES = 1_048_576
 """Values taken at once: what comes of them must fit into a micro-batch."""

@@ -12,8 +12,8 @@ import logging
 
 from schemas.topics import INPUT_TOPICS
 from streams.checkpoint import Checkpoint, FirstLoad
-from streams.worker.arrived import Arrived
-from streams.worker.inputs import Inputs
+from streams.worker.reading.arrived import Arrived
+from streams.worker.reading.inputs import Inputs
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,9 @@ from enrichment.days import format_time
 from enrichment.deciding.results import Results
 from enrichment.identity import identifier
 from schemas.cloudevents import CloudEventHeaders
-from schemas.dead_letters import Rejection, headers
+from schemas.dead_letters import headers
 from schemas.documents import ChangeDocument, ProfileDocument, PublishedDocument, TriggerDocument
+from schemas.rejection import Rejection
 from streams.outbox import OutputRecord
 
 OFFSETS_HEADER: Final = "ebbtide_offsets"

@@ -18,13 +18,13 @@ from streams.kafka.size_limits import StoppedError
 from streams.state.keys import PartitionKeys
 from streams.state.store import FencedError, StateStore, Stop
 from streams.state.stuck import LOOK_AGAIN_S, Stuck, Suspects
-from streams.worker.arrived import OpenTransaction, StuckError, UnreadableInputError, offsets_gone
 from streams.worker.batch_loop import EXPECTED_ERRORS, BatchLoop
 from streams.worker.clock import Clock
 from streams.worker.first_load import LoadProgress
-from streams.worker.inputs import Inputs
 from streams.worker.partition_state import PartitionState, Status
 from streams.worker.publisher import make_publisher
+from streams.worker.reading.errors import StuckError, UnreadableInputError, offsets_gone
+from streams.worker.reading.inputs import Inputs, OpenTransaction
 from streams.worker.recovery import Recovery
 from streams.worker.restore import LogTooShortError
 from streams.worker.runtime import Runtime

@@ -13,20 +13,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-from aiokafka import TopicPartition
 from aiokafka.errors import TransactionalIdAuthorizationFailed
-from aiokafka.structs import OffsetAndMetadata
 
-from schemas.topics import INPUT_TOPICS
 from streams.checkpoint import Checkpoint
 from streams.kafka.clients import Producer
+from streams.kafka.committed_checkpoint import offsets_with_checkpoint
+from streams.kafka.transactional_ids import transactional_id, transactional_id_0_1
 from streams.outbox import OutputRecord
 from streams.settings import Settings
 from streams.state.changelog import TOPIC as DECISIONS
 from streams.timeouts import stop_within, within
-from streams.worker.arrived import LOG_APPEND_TIME
 from streams.worker.clients import Clients
+from streams.worker.reading.arrived import LOG_APPEND_TIME
 
 log = logging.getLogger(__name__)
 
@@ -141,16 +139,12 @@ class TransactionalPublisher(Publisher):
         """
         if self.settings.joined_by_0_1 == self.settings.joined:
             return
-        transactional_id = f"ebbtide-{self.settings.joined_by_0_1}-{self.partition}"
-        producer = self._clients.producer(
-            **{**self._producer_settings(), "transactional_id": transactional_id}
-        )
+        id_0_1 = transactional_id_0_1(self.settings, self.partition)
+        producer = self._clients.producer(**{**self._producer_settings(), "transactional_id": id_0_1})
         try:
             await self._settle(producer)
         except TransactionalIdAuthorizationFailed:
-            log.info(
-                "partition %d: no right on %s, so nothing to fence there", self.partition, transactional_id
-            )
+            log.info("partition %d: no right on %s, so nothing to fence there", self.partition, id_0_1)
         finally:
             await stop_within(self.timeout_s, producer)
 
@@ -223,33 +217,3 @@ def make_publisher(settings: Settings, clients: Clients, partition: int, timeout
     if settings.processing_guarantee == "exactly_once":
         return TransactionalPublisher(settings, clients, partition, timeout_s)
     return AtLeastOncePublisher(settings, clients, partition, timeout_s)
-
-
-def transactional_id(settings: Settings, partition: int) -> str:
-    """The same id for every owner of a partition, so that Kafka fences the earlier one."""
-    return f"{transactional_ids_prefix(settings)}{partition}"
-
-
-def transactional_ids_prefix(settings: Settings) -> str:
-    """What the transactional ids of all partitions begin with."""
-    return f"ebbtide-{settings.joined}-"
-
-
-def offsets_with_checkpoint(
-    settings: Settings, partition: int, checkpoint: Checkpoint
-) -> dict[TopicPartition, OffsetAndMetadata]:
-    """All three offsets, those that did not move too, each with the batch, its token, the midnight, the first load."""
-    said: dict[str, object] = {
-        "step": checkpoint.batch_id,
-        "token": checkpoint.token,
-        "midnight_day": checkpoint.midnight_day,
-    }
-    if checkpoint.load is not None:
-        said["load"] = checkpoint.load
-    metadata = msgspec.json.encode(said).decode()
-    return {
-        TopicPartition(settings.topic(topic), partition): OffsetAndMetadata(
-            checkpoint.offsets[topic], metadata
-        )
-        for topic in INPUT_TOPICS
-    }

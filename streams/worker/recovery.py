@@ -22,13 +22,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
 
-import msgspec
-
 from enrichment.days import format_day
-from schemas.topics import INPUT_TOPICS, InputTopic
+from schemas.topics import InputTopic
 from streams.checkpoint import Checkpoint, FirstLoad
 from streams.errors import EbbtideError
-from streams.kafka.clients import CommittedOffsets
+from streams.kafka.committed_checkpoint import checkpoint_of
 from streams.kafka.size_limits import StoppedError
 from streams.kafka.topic_identity import check_inputs, lost_changelog
 from streams.micro_batch import MicroBatch
@@ -39,8 +37,8 @@ from streams.state.changelog import facts_record
 from streams.state.partition_facts import Facts, facts_after
 from streams.state.store import StateStore, StoredCheckpoint
 from streams.worker.clients import Clients
-from streams.worker.inputs import Inputs
 from streams.worker.publisher import Publisher
+from streams.worker.reading.inputs import Inputs
 from streams.worker.restore import read_changelog, restore
 from streams.worker.runtime import Runtime
 
@@ -57,13 +55,6 @@ class RecoveryCase(Enum):
     UNPUBLISHED = "a micro-batch was persisted but not published"
     LOST_WRITES = "Redis has lost writes"
     FIRST_START = "neither Redis nor Kafka knows this partition"
-
-
-class _Metadata(msgspec.Struct):
-    batch_id: int = msgspec.field(name="step")
-    token: str
-    midnight_day: int
-    load: FirstLoad | None = None
 
 
 @dataclass(slots=True)
@@ -305,30 +296,6 @@ def compare(stored: StoredCheckpoint | None, committed: Checkpoint | None, parti
             "this Redis is another's"
         )
     return RecoveryCase.LOST_WRITES
-
-
-def checkpoint_of(found: CommittedOffsets, group_id: str, partition: int) -> Checkpoint | None:
-    """The checkpoint that offsets carry; None if there are none, `StoppedError` for offsets that are not ours."""
-    committed = {topic: offset for topic, offset in found.items() if offset is not None}
-    if not committed:
-        return None
-    try:
-        said = {
-            topic: msgspec.json.decode(offset.metadata or b"", type=_Metadata)
-            for topic, offset in committed.items()
-        }
-    except msgspec.DecodeError:
-        said = {}
-    if len(said) != len(INPUT_TOPICS) or len({metadata.token for metadata in said.values()}) != 1:
-        raise StoppedError(
-            f"partition {partition}: stopped: the committed offsets of group {group_id!r} are not those of "
-            "one micro-batch: something else commits under this EBBTIDE_GROUP_ID"
-        )
-    checkpoint = said[INPUT_TOPICS[0]]
-    offsets = {topic: int(offset.offset) for topic, offset in committed.items()}
-    return Checkpoint(
-        checkpoint.batch_id, checkpoint.token, checkpoint.midnight_day, offsets, checkpoint.load
-    )
 
 
 def _told(checkpoint: Checkpoint | None) -> str:

@@ -18,8 +18,8 @@ from enrichment.days import day_of, midnight_us
 from enrichment.deciding.results import Results
 from enrichment.enricher import UNDECIDED_DAY, Enricher
 from enrichment.model import Model
-from schemas.dead_letters import Rejection
 from schemas.events import Consent, Event
+from schemas.rejection import Rejection
 from schemas.topics import INPUT_TOPICS, InputTopic
 from streams.checkpoint import Checkpoint, FirstLoad, Skipped
 from streams.errors import EbbtideError
@@ -30,8 +30,8 @@ from streams.state.changelog import DecisionTable, Remembered
 from streams.state.partition_facts import Facts, facts_after
 from streams.state.store import CHUNK_CUSTOMERS, StateStore, stored_state
 from streams.timeouts import STOP_TIMEOUT_S, stop_within
-from streams.worker.arrived import LOG_APPEND_TIME, arrived_of
 from streams.worker.clients import Clients
+from streams.worker.reading.arrived import LOG_APPEND_TIME, arrived_of
 from streams.worker.runtime import Runtime
 
 log = logging.getLogger(__name__)

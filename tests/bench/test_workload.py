@@ -12,8 +12,8 @@ from bench.workload import DUPLICATE_SHARE, SHARES, Shape, make_workload, spread
 from enrichment.customer.validation import check_against_model
 from enrichment.days import midnight_us
 from enrichment.model import load_model
-from schemas.dead_letters import Rejection
 from schemas.decode import decode
+from schemas.rejection import Rejection
 from schemas.timestamps import parse_timestamp
 from tests.integration.harness import partition_of
 

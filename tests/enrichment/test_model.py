@@ -197,6 +197,10 @@ def test_any_other_number_is_another_model() -> None:
         tried += 1
         fingerprints.add(other.fingerprint)
     assert tried > 0.8 * len(numbers)
+    for own in ("segment", "tier"):
+        as_before = {name: DEFAULT_MODEL["hysteresis"][name] for name in ("score_margin", "dwell_days")}
+        fingerprints.add(model(hysteresis={own: as_before}).fingerprint)
+        tried += 1
     assert len(fingerprints) == tried + 1
 
 

@@ -18,9 +18,14 @@ from enrichment.scoring.scores import SCORES, Scored
 from enrichment.scoring.standing import (
     ACTIVE,
     AT_RISK,
+    HIGH,
     LAPSED,
+    LIFECYCLE,
     LIFECYCLE_PROSPECT,
+    MEDIUM,
     NEW,
+    SEGMENT,
+    TIER,
     Candidates,
     candidates,
     keeps_standing,
@@ -50,7 +55,7 @@ def stand(
         list(hard or plain),
         list(easy or plain),
         past_new,
-        dwell_days,
+        (dwell_days, dwell_days, dwell_days),
     )
 
 
@@ -70,11 +75,18 @@ def test_a_standing_is_clamped_between_harder_and_easier(
 
 
 anywhere = st.tuples(st.integers(0, 4), st.integers(0, 3), st.integers(0, 4))
-days = st.tuples(*[st.sampled_from([0, 93, 94, 100])] * 3)
+days = st.tuples(*[st.sampled_from([0, 86, 87, 93, 94, 100])] * 3)
+dwells = st.permutations((0, 7, 14)).map(lambda order: (order[0], order[1], order[2]))
 
 
 @given(
-    current=anywhere, changed_days=days, plain=anywhere, one=anywhere, other=anywhere, past_new=st.booleans()
+    current=anywhere,
+    changed_days=days,
+    plain=anywhere,
+    one=anywhere,
+    other=anywhere,
+    past_new=st.booleans(),
+    dwell_days=dwells,
 )
 def test_rows_are_told_apart_at_once_by_whether_they_move(
     current: tuple[int, int, int],
@@ -83,14 +95,15 @@ def test_rows_are_told_apart_at_once_by_whether_they_move(
     one: tuple[int, int, int],
     other: tuple[int, int, int],
     past_new: bool,
+    dwell_days: tuple[int, int, int],
 ) -> None:
     """The oracle is `next_standing`, row by row; where `new` is past, the plain rule does not give it."""
     assume(not (past_new and plain[2] == NEW))
     easy, hard = np.minimum(one, other), np.maximum(one, other)
     found = Candidates(np.array([plain]), hard[None], easy[None], np.array([past_new]))
-    keeps = keeps_standing(np.array([current]), np.array([changed_days]), np.array([100]), found, 7)
+    keeps = keeps_standing(np.array([current]), np.array([changed_days]), np.array([100]), found, dwell_days)
     moved_to = next_standing(
-        current, changed_days, 100, list(plain), hard.tolist(), easy.tolist(), past_new, 7
+        current, changed_days, 100, list(plain), hard.tolist(), easy.tolist(), past_new, dwell_days
     )
     assert keeps.tolist() == [moved_to == current]
 
@@ -102,6 +115,33 @@ def test_rows_are_told_apart_at_once_by_whether_they_move(
 def test_a_margin_moves_a_threshold_by_what_is_written(threshold: float, margin: float, limit: float) -> None:
     """Who has exactly the limit has reached it: sums of binary fractions alone would lie beside it."""
     assert moved(threshold, margin) == limit
+
+
+OWN = {"score_margin": 0, "segment": {"score_margin": 5, "dwell_days": 14}}
+
+
+def test_a_dimension_may_have_a_margin_of_its_own() -> None:
+    """Of segments here; tiers keep that of all."""
+    rules = model(hysteresis=OWN)
+    assert (rules.hysteresis.segment_margin, rules.hysteresis.tier_margin) == (5, 0)
+    high = rules.segments.high
+    rows = scored_rows([high, high + 5, high - 5], [0.0] * 3, [0.0] * 3)
+    features = cast(Features, SimpleNamespace(order_count=np.ones(3)))
+    found = candidates(features, rows, rules)
+    assert found.plain[:, SEGMENT].tolist() == [HIGH, HIGH, MEDIUM]
+    assert found.hard[:, SEGMENT].tolist() == [MEDIUM, HIGH, MEDIUM]
+    assert found.easy[:, SEGMENT].tolist() == [HIGH, HIGH, HIGH]
+    assert (found.hard[:, TIER] == found.easy[:, TIER]).all()
+
+
+@pytest.mark.parametrize(("at", "days"), [(SEGMENT, 14), (TIER, 7), (LIFECYCLE, 7)])
+def test_a_dimension_may_have_a_dwell_of_its_own(at: int, days: int) -> None:
+    """It lasts so many days from its last change on, the others as long as before."""
+    dwell_days = model(hysteresis=OWN).hysteresis.dwell_by_dimension
+    for age, moves in ((days - 1, False), (days, True)):
+        changed_days = (100 - age, 100 - age, 100 - age)
+        moved_to = next_standing((1, 1, 0), changed_days, 100, [2] * 3, [2] * 3, [2] * 3, True, dwell_days)
+        assert (moved_to[at] != (1, 1, 0)[at]) == moves
 
 
 def test_entering_follows_the_plain_rule() -> None:

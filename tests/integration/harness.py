@@ -34,11 +34,11 @@ from schemas.topics import INPUT_TOPICS, InputTopic
 from streams.checkpoint import Checkpoint
 from streams.insight.profiles import export_profiles
 from streams.kafka.clients import read_committed_offsets
+from streams.kafka.committed_checkpoint import checkpoint_of
 from streams.kafka.fetching import ExaminingConsumer
 from streams.kafka.topics import create_topics
 from streams.settings import Settings
 from streams.worker.clients import RealClients
-from streams.worker.recovery import checkpoint_of
 from streams.worker.worker import Worker
 
 Document = dict[str, Any]

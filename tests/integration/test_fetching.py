@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from streams.settings import Settings
-from streams.worker import inputs
-from streams.worker.inputs import Inputs
+from streams.worker.reading import inputs
+from streams.worker.reading.inputs import Inputs
 from tests.integration.harness import Record, make_topics, produce, real_clients, records_of
 from tests.oracles.seeded_log import make_log
 

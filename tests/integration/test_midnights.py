@@ -21,8 +21,8 @@ from streams.settings import Settings
 from streams.state.keys import PartitionKeys
 from streams.state.redis_client import RedisClient
 from streams.worker.clock_check import ClockCheck
-from streams.worker.inputs import Inputs
 from streams.worker.publisher import Publisher
+from streams.worker.reading.inputs import Inputs
 from streams.worker.worker import Worker
 from tests.integration.harness import (
     Document,

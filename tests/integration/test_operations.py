@@ -15,7 +15,8 @@ from aiokafka.partitioner import DefaultPartitioner
 from kafka import KafkaAdminClient
 
 from ebbtide.testing.records import DEFAULT_MODEL
-from schemas.dead_letters import Rejection, headers
+from schemas.dead_letters import headers
+from schemas.rejection import Rejection
 from streams.cli.commands import main
 from streams.kafka.size_limits import TRUNCATED_HEADER
 from streams.kafka.topics import INPUT_MAX_MESSAGE_BYTES

@@ -16,6 +16,7 @@ from redis import Redis
 from enrichment.model import Model
 from schemas.topics import INPUT_TOPICS, InputTopic
 from streams.app import readiness
+from streams.kafka.transactional_ids import transactional_id
 from streams.replay.replay import Replayed, replay
 from streams.settings import Settings
 from streams.state.keys import PartitionKeys
@@ -23,7 +24,7 @@ from streams.state.store import StateStore
 from streams.worker.clock import EventClock
 from streams.worker.partition_state import Status
 from streams.worker.partition_task import PartitionTask
-from streams.worker.publisher import TransactionalPublisher, transactional_id
+from streams.worker.publisher import TransactionalPublisher
 from streams.worker.runtime import Runtime
 from tests.integration.damage import (
     PowerCutError,

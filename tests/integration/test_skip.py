@@ -17,8 +17,8 @@ from streams.settings import Settings
 from streams.state import stuck
 from streams.state.keys import PartitionKeys
 from streams.state.stuck import SkipRequest
-from streams.worker import inputs as inputs_module
 from streams.worker import partition_task
+from streams.worker.reading import silence
 from streams.worker.worker import Worker
 from tests.integration.damage import empty
 from tests.integration.harness import (
@@ -154,8 +154,8 @@ async def test_an_offset_behind_which_nothing_comes_can_be_skipped(
     settings: Settings, redis_client: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As of a broker that cannot read its own log there; the records before and after it are taken."""
-    monkeypatch.setattr(inputs_module, "DOUBTFUL_AFTER_S", 0.3)
-    monkeypatch.setattr(inputs_module, "STALLED_AFTER_S", 0.6)
+    monkeypatch.setattr(silence, "DOUBTFUL_AFTER_S", 0.3)
+    monkeypatch.setattr(silence, "STALLED_AFTER_S", 0.6)
     examined = fetching._ExaminingClient._examined
 
     async def silent_at_two(

@@ -13,19 +13,22 @@ from typing import Any
 import pytest
 from aiokafka.errors import NodeNotReadyError
 from aiokafka.protocol.fetch import FetchRequest
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from streams.checkpoint import Checkpoint
 from streams.settings import Settings
+from streams.state import redis_client
 from streams.worker import batch_loop
-from streams.worker import inputs as inputs_module
 from streams.worker.batch_loop import BatchLoop
 from streams.worker.clients import RealClients
-from streams.worker.inputs import Inputs
+from streams.worker.reading import silence
+from streams.worker.reading.inputs import Inputs
 from streams.worker.recovery import Recovery
 from streams.worker.worker import Worker
 from tests.integration.harness import (
     Record,
     make_topics,
+    paused,
     produce,
     real_clients,
     records_of,
@@ -34,6 +37,7 @@ from tests.integration.harness import (
     until_idle,
 )
 from tests.oracles.seeded_log import SeededLog, make_log
+from tests.services import OwnRedis
 
 pytestmark = pytest.mark.real_kafka
 
@@ -150,8 +154,8 @@ async def test_an_input_that_is_fetched_no_more_is_read_through_other_connection
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Nothing is raised then by aiokafka: its fetches have ended, or one never does and holds up all others."""
-    monkeypatch.setattr(inputs_module, "DOUBTFUL_AFTER_S", 0.5)
-    monkeypatch.setattr(inputs_module, "STALLED_AFTER_S", 1.0)
+    monkeypatch.setattr(silence, "DOUBTFUL_AFTER_S", 0.5)
+    monkeypatch.setattr(silence, "STALLED_AFTER_S", 1.0)
     await make_topics(settings)
     async with running(settings) as worker:
         await produce(settings, records[: len(records) // 2])
@@ -168,6 +172,18 @@ async def test_an_input_that_is_fetched_no_more_is_read_through_other_connection
     assert "StalledError" in caplog.text
 
 
+async def test_a_redis_that_sleeps_becomes_an_error(
+    own_redis: OwnRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is asked of it: nothing waits for it, for it may never wake."""
+    monkeypatch.setattr(redis_client, "ANSWER_TIMEOUT_S", 0.05)
+    async with redis_client.connect(Settings(redis_url=own_redis.url)) as redis:
+        assert await redis.set("key", "value")
+        with paused(own_redis.pid), pytest.raises(RedisTimeoutError):
+            async with asyncio.timeout(60):
+                await redis.get("key")
+
+
 async def test_an_input_at_its_end_is_no_stall(
     settings: Settings,
     records: list[Record],
@@ -180,8 +196,8 @@ async def test_an_input_at_its_end_is_no_stall(
     async with running(settings) as worker:
         await until_idle(settings, worker)
         fetcher = fetcher_of(worker)
-        monkeypatch.setattr(inputs_module, "DOUBTFUL_AFTER_S", 0.1)
-        monkeypatch.setattr(inputs_module, "STALLED_AFTER_S", 0.2)
+        monkeypatch.setattr(silence, "DOUBTFUL_AFTER_S", 0.1)
+        monkeypatch.setattr(silence, "STALLED_AFTER_S", 0.2)
         await asyncio.sleep(2.0)
         assert fetcher_of(worker) is fetcher
     assert "StalledError" not in caplog.text

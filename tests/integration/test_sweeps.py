@@ -12,11 +12,12 @@ from ebbtide.testing.records import DEFAULT_MODEL
 from enrichment.customer.decision import Decision
 from streams.settings import Settings
 from streams.state.changelog import DECISION, KIND_HEADER
-from streams.worker import batch_loop, inputs
+from streams.worker import batch_loop
 from streams.worker.batch_loop import FETCH_TIMEOUT_MS
 from streams.worker.batch_processor import BatchProcessor
 from streams.worker.clock import TimeSlice
-from streams.worker.inputs import Inputs
+from streams.worker.reading import inputs
+from streams.worker.reading.inputs import Inputs
 from streams.worker.sweep_pace import SweepPace
 from tests.integration.harness import (
     Document,

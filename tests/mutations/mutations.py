@@ -92,8 +92,8 @@ MUTATIONS = [
     Mutation(
         "standing: dwell takes a day longer",
         "enrichment/scoring/standing.py",
-        "elif day - changed_days[dimension] >= dwell_days:",
-        "elif day - changed_days[dimension] > dwell_days:",
+        "elif day - changed_days[dimension] >= dwell_days[dimension]:",
+        "elif day - changed_days[dimension] > dwell_days[dimension]:",
     ),
     Mutation(
         "standing: no hysteresis",

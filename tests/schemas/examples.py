@@ -6,9 +6,9 @@ from typing import Any
 
 import orjson
 
-from schemas.dead_letters import Rejection
 from schemas.decode import NO_KEY, NoKey, decode
 from schemas.events import Event
+from schemas.rejection import Rejection
 from schemas.topics import InputTopic
 
 PURCHASE: dict[str, Any] = {

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.amounts import parse_amount
-from schemas.dead_letters import RefusedError
+from schemas.rejection import RefusedError
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import msgspec
 import orjson
 import pytest
 
-from schemas.dead_letters import Rejection
 from schemas.decode import MAX_VALUE_BYTES, decode
 from schemas.events import Consent, Engagement, Item, Purchase
+from schemas.rejection import Rejection
 from schemas.topics import InputTopic
 from tests.schemas.examples import (
     CONSENT,

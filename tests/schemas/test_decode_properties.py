@@ -10,10 +10,10 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.dead_letters import REASONS, Rejection
 from schemas.decode import decode
 from schemas.events import Consent, Engagement, Purchase
 from schemas.input_models import RECORD_TYPES
+from schemas.rejection import REASONS, Rejection
 from schemas.topics import INPUT_TOPICS, InputTopic
 from tests.schemas.examples import RECORDS
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.dead_letters import Rejection
 from schemas.decode import validate
 from schemas.events import Event
 from schemas.fast_path import EVENT_OF, NOT_PLAIN
 from schemas.input_models import RECORD_TYPES
+from schemas.rejection import Rejection
 from schemas.topics import INPUT_TOPICS, InputTopic
 from tests.schemas.examples import ERASURE, RECORDS
 

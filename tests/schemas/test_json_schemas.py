@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, ValidationError
 
-from schemas.dead_letters import Rejection, rejection
 from schemas.export import MODELS, json_schema
+from schemas.rejection import Rejection, rejection
 from schemas.topics import INPUT_TOPICS, InputTopic
 from tests.schemas.examples import CONSENT, ENGAGEMENT, ERASURE, PURCHASE, RECORDS, decode_object, without
 from tests.schemas.test_decode import FAULTS

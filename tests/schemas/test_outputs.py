@@ -10,9 +10,10 @@ import pytest
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel, ValidationError
 
-from schemas import changes, cloudevents, dead_letters, profiles, triggers
-from schemas.dead_letters import DeadLetterLine, Rejection
+from schemas import changes, cloudevents, dead_letters, profiles, rejection, triggers
+from schemas.dead_letters import DeadLetterLine
 from schemas.export import json_schema
+from schemas.rejection import Rejection
 
 AGGREGATES: dict[str, Any] = {
     "first_order_on": "2025-01-09",
@@ -251,7 +252,7 @@ def test_a_replay_line_holds_the_original_bytes() -> None:
 
 def test_the_reasons_are_those_of_the_contract() -> None:
     """The oracle is the table of section 3."""
-    assert dead_letters.REASONS == (
+    assert rejection.REASONS == (
         "Malformed",
         "OutOfRange",
         "UnknownKind",
@@ -266,8 +267,8 @@ def test_the_reasons_are_those_of_the_contract() -> None:
 
 def test_a_rejection_names_the_path_and_escapes_what_is_not_printable() -> None:
     """Paths are cut to length, so that the words that follow stay readable."""
-    refused = dead_letters.rejection("Malformed", ("declared", "a\nb" * 200), "this is wrong")
+    refused = rejection.rejection("Malformed", ("declared", "a\nb" * 200), "this is wrong")
     assert refused.message.startswith("declared.a\\nba\\nb")
     assert refused.message.endswith("…: this is wrong")
-    assert dead_letters.rejection("OutOfRange", (), "x" * 5000).message.startswith("$: xxx")
-    assert len(dead_letters.rejection("OutOfRange", (), "x" * 5000).message) < 300
+    assert rejection.rejection("OutOfRange", (), "x" * 5000).message.startswith("$: xxx")
+    assert len(rejection.rejection("OutOfRange", (), "x" * 5000).message) < 300

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.dead_letters import RefusedError
+from schemas.rejection import RefusedError
 from schemas.timestamps import END_TIME_US, parse_timestamp
 
 NOON_US = 1_736_424_000_000_000  # `date -u -d 2025-01-09T12:00:00Z +%s`: 1736424000

@@ -24,11 +24,11 @@ from enrichment.model import Model
 from schemas.timestamps import parse_timestamp
 from schemas.topics import INPUT_TOPICS, InputTopic
 from streams.checkpoint import Checkpoint
+from streams.kafka.committed_checkpoint import checkpoint_of
 from streams.replay.replay import NAMESPACE, Replayed, replay
 from streams.state.changelog import DecisionTable
 from streams.state.keys import PartitionKeys
 from streams.state.store import StateStore
-from streams.worker.recovery import checkpoint_of
 from tests.integration.harness import Document, aggregates, check_sequences
 from tests.simulation.world import PARTITIONS, Outcome
 

@@ -13,6 +13,7 @@ import msgspec
 from ebbtide.testing.simulation.clients import SimulatedClients, SimulatedProducer
 from enrichment.customer.decision import Decision
 from streams.checkpoint import Checkpoint
+from streams.kafka.committed_checkpoint import offsets_with_checkpoint
 from streams.micro_batch import MicroBatch
 from streams.outbox import OutputRecord
 from streams.state import store as state_store
@@ -23,8 +24,8 @@ from streams.worker import restore as restore
 from streams.worker.batch_loop import BatchLoop
 from streams.worker.batch_processor import BatchProcessor
 from streams.worker.clock import WallClock
-from streams.worker.inputs import Inputs
-from streams.worker.publisher import Publisher, TransactionalPublisher, offsets_with_checkpoint
+from streams.worker.publisher import Publisher, TransactionalPublisher
+from streams.worker.reading.inputs import Inputs
 from streams.worker.recovery import Recovery, RecoveryCase
 
 

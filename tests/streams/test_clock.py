@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from enrichment.days import DAY_US, day_of, midnight_us
 from enrichment.model import load_model
-from schemas.dead_letters import MALFORMED, Rejection
 from schemas.events import Engagement, Event
+from schemas.rejection import MALFORMED, Rejection
 from schemas.topics import INPUT_TOPICS, InputTopic
 from streams.settings import Settings
 from streams.worker import clock as clocks
-from streams.worker.arrived import Arrived
 from streams.worker.clock import Clock, EventClock, WallClock
-from streams.worker.inputs import Inputs
+from streams.worker.reading.arrived import Arrived
+from streams.worker.reading.inputs import Inputs
 
 NOW_US = 2 * DAY_US + 5
 MOMENTS_US = [0, 1, 2, DAY_US - 1, DAY_US, DAY_US + 1, 2 * DAY_US, 2 * DAY_US + 1, 3 * DAY_US]

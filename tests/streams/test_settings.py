@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 from streams.errors import UsageError
+from streams.kafka.transactional_ids import transactional_id
 from streams.settings import Settings, load_settings, variable
 from streams.settings.settings import RENAMED
 from streams.state.keys import PartitionKeys
-from streams.worker.publisher import transactional_id
 
 
 def write(path: Path, text: str) -> Path:

@@ -32,7 +32,7 @@ from streams.kafka.clients import CommittedOffsets
 from streams.kafka.topics import TopicReport
 from streams.kafka.transactions import CommitUnknownError
 from streams.settings import Settings
-from streams.worker.arrived import LOG_APPEND_TIME
+from streams.worker.reading.arrived import LOG_APPEND_TIME
 
 T = TypeVar("T")
 RETRY_S = 0.1

@@ -129,7 +129,8 @@ def _fit_lifecycle(document: Document, churn_risk: Floats) -> Document:
 
 def _fit_segments(document: Document, scored: Scored, has_order: Bools) -> Document:
     """Thresholds by who holds lifetime value, a limit of risk for `high`, and potential for `emerging`."""
-    rules, margin = document["segments"], float(document["hysteresis"]["score_margin"])
+    rules, hysteresis = document["segments"], document["hysteresis"]
+    margin = float((hysteresis.get("segment") or hysteresis)["score_margin"])
     points = scored.lifetime_value_score[has_order]
     value = np.maximum(scored.customer_lifetime_value_365d[has_order], 0.0)
     risk, potential = scored.churn_risk[has_order], scored.potential[has_order]

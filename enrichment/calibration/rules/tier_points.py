@@ -45,7 +45,7 @@ def fit_tier_points(document: Document, snapshot: Snapshot) -> TierPoints:
     curve = quantile_curve(used, "more_is_better")
     at, of = (np.array(column) for column in zip(*curve, strict=True))
     points = np.asarray(np.round(np.interp(margin, at, of), 6), dtype=np.float64)
-    most = max(100.0 - 2 * model.hysteresis.score_margin, 0.0)
+    most = max(100.0 - 2 * model.hysteresis.tier_margin, 0.0)
     thresholds = {tier: min(down_to(points, share), most) for tier, share in TIER_SHARES.items()}
     fitted = copy.deepcopy(document)
     fitted["tiers"] |= {"by": "expected_margin", "breakpoints": curve, "by_expected_margin": thresholds}

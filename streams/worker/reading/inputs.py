@@ -6,12 +6,12 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Literal
+from typing import NamedTuple
 
 from aiokafka import ConsumerRecord, TopicPartition
 
 from enrichment.model import Model
-from schemas.dead_letters import SKIPPED, UNREADABLE, Rejection, rejection
+from schemas.rejection import UNREADABLE, Rejection, rejection
 from schemas.topics import INPUT_TOPICS, InputTopic
 from streams.checkpoint import Skipped
 from streams.kafka.batches import Unreadable
@@ -19,14 +19,12 @@ from streams.kafka.fetching import UnreadableError
 from streams.settings import Settings
 from streams.state.stuck import SkipRequest, Stuck, Suspects
 from streams.timeouts import STOP_TIMEOUT_S, stop_within
-from streams.worker.arrived import (
-    Arrived,
-    OpenTransaction,
-    StalledError,
-    UnreadableInputError,
-    arrived_of,
-)
 from streams.worker.clients import Clients
+from streams.worker.reading import silence
+from streams.worker.reading.arrived import Arrived, arrived_of
+from streams.worker.reading.errors import StalledError, UnreadableInputError
+from streams.worker.reading.silence import SilenceWatch
+from streams.worker.reading.skip_order import SkipOrder
 
 log = logging.getLogger(__name__)
 
@@ -36,13 +34,17 @@ ENOUGH_RECORDS = 10_000
 """Records buffered per input, above which no more are fetched."""
 ENOUGH_BYTES = 16 * 1024 * 1024
 """The same, of their keys and values."""
-DOUBTFUL_AFTER_S = 5.0
-"""How long an input gives nothing before Kafka is asked whether there is more."""
-STALLED_AFTER_S = 45.0
-"""How long, if there is, it may still give nothing before it is read through other connections: longer than aiokafka
-waits for an answer."""
-LONGEST_LOOK_S = 1.0
-"""Time between two looks counts up to this much: a worker that slept or computed did not wait in vain."""
+
+
+class OpenTransaction(NamedTuple):
+    """One that hides what lies behind it from readers of committed records.
+
+    `offset` is where the input stands, `records` how many offsets are hidden, `stands_for_s` for how long it has stood.
+    """
+
+    offset: int
+    records: int
+    stands_for_s: float
 
 
 class Inputs:
@@ -59,8 +61,7 @@ class Inputs:
         self._settings = settings
         self._suspects = Suspects() if suspects is None else suspects
         self._connection = object()
-        self._request: SkipRequest | None = None
-        self._stuck: Stuck | None = None
+        self._order: SkipOrder | None = None
         self._model = model
         self.partition = partition
         self.buffers: dict[InputTopic, deque[Arrived]] = {topic: deque() for topic in INPUT_TOPICS}
@@ -69,9 +70,7 @@ class Inputs:
         self._next: dict[InputTopic, int] = {}
         self._fetched: dict[InputTopic, int] = {}
         self._held_bytes: dict[InputTopic, int] = dict.fromkeys(INPUT_TOPICS, 0)
-        self._in_vain_s: dict[InputTopic, float] = {}
-        self._short_of: dict[InputTopic, int] = {}
-        self._looked_at_s = 0.0
+        self._silence = SilenceWatch()
         self._is_asked = False
         self._ends: dict[InputTopic, int] = {}
         self._high: dict[InputTopic, int] = {}
@@ -116,10 +115,8 @@ class Inputs:
             self._next[topic] = self._fetched[topic] = offsets[topic]
             self._consumer.seek(tp, offsets[topic])
             self._consumer.resume(tp)
-            self._in_vain_s[topic] = 0.0
-        self._looked_at_s = asyncio.get_running_loop().time()
+        self._silence.begin(asyncio.get_running_loop().time())
         self._is_asked = False
-        self._short_of.clear()
         self._ends.clear()
         self._high.clear()
         self.high_asked_at_us = -1
@@ -127,7 +124,7 @@ class Inputs:
 
     def skip(self, request: SkipRequest, stuck: Stuck) -> None:
         """Pass over what a person asked for when the input comes to it, or if it stays silent there."""
-        self._request, self._stuck = request, stuck
+        self._order = SkipOrder(request, stuck)
 
     async def fill(self, timeout_ms: int, topics: Collection[InputTopic] = INPUT_TOPICS) -> int:
         """Fetch from those of `topics` whose buffer is low; gives how many records came.
@@ -188,35 +185,20 @@ class Inputs:
 
     def _arrived(self, record: ConsumerRecord, topic: InputTopic) -> Arrived:
         """A record with what it says, or as one that a person asked to be skipped."""
-        if self._request and self._is_requested("record", topic, record.offset, record.offset + 1):
+        order = self._order
+        if order and order.covers("record", topic, record.offset, record.offset + 1):
             skipped = Skipped(topic, record.offset, record.offset + 1)
-            return Arrived(topic, record, self._requested(), None, skipped)
+            return Arrived(topic, record, order.rejection(), None, skipped)
         return arrived_of(record, topic, self._model)
-
-    def _is_requested(
-        self, at: Literal["batch", "silence", "record"], topic: InputTopic, first: int, next_offset: int
-    ) -> bool:
-        """Whether a person asked to skip one of these offsets, where an input is stuck in this way."""
-        request, stuck = self._request, self._stuck
-        if request is None or stuck is None or stuck.at != at:
-            return False
-        return topic == request.topic and first <= request.offset < next_offset
-
-    def _requested(self) -> Rejection:
-        """Why what a person asked for is skipped."""
-        request, stuck = self._request, self._stuck
-        assert request is not None
-        assert stuck is not None
-        why = f": {request.why}" if request.why else ""
-        return rejection(SKIPPED, (), f"skipped by {request.by}{why}; it was stuck there: {stuck.reason}")
 
     async def _pass_over_settled(self, error: UnreadableError) -> None:
         """Pass over a batch that counts as unreadable; raise `UnreadableInputError` for one that does not yet."""
         topic, batch = self._topics[error.tp.topic], error.batches[0]
         now_s = asyncio.get_running_loop().time()
         self._suspects.note(topic, error.batches, self._connection, now_s)
-        if self._is_requested("batch", topic, batch.first, batch.next_offset):
-            self._pass_over(topic, batch, self._requested())
+        order = self._order
+        if order and order.covers("batch", topic, batch.first, batch.next_offset):
+            self._pass_over(topic, batch, order.rejection())
         elif self._suspects.is_settled(topic, batch, now_s):
             why = rejection(UNREADABLE, (), f"{batch.offsets} cannot be read: {batch.why}")
             self._pass_over(topic, batch, why)
@@ -261,40 +243,20 @@ class Inputs:
         return self._fetched[topic] > stuck.first or self.is_caught_up(topic)
 
     async def _look_for_stall(self, silent: Collection[InputTopic]) -> None:
-        """Count how long these inputs have given nothing; raise `StalledError` where that is long and there is more.
-
-        aiokafka fetches in the background, and gives what has come: where that has ended, or waits for what never
-        comes, its answer is the same as where there is nothing. So Kafka is asked for the end, and time counts from
-        its answer on: while Kafka is away, nothing is wrong with the consumer.
-        """
-        now_s = asyncio.get_running_loop().time()
-        look_s, self._looked_at_s = min(now_s - self._looked_at_s, LONGEST_LOOK_S), now_s
-        for topic in self._tps:
-            if topic in silent:
-                self._in_vain_s[topic] += look_s
-            else:
-                self._in_vain_s[topic] = 0.0
-                self._short_of.pop(topic, None)
-        doubtful = [
-            topic
-            for topic in silent
-            if self._in_vain_s[topic] >= DOUBTFUL_AFTER_S and topic not in self._short_of
-        ]
+        """Count how long these inputs have given nothing; raise `StalledError` where that is long and there is more."""
+        doubtful = self._silence.look(silent, asyncio.get_running_loop().time())
         if doubtful:
             ends = await self._consumer.end_offsets([self._tps[topic] for topic in doubtful])
-            for topic in doubtful:
-                self._in_vain_s[topic] = 0.0
-                if self._fetched[topic] < ends[self._tps[topic]]:
-                    self._short_of[topic] = ends[self._tps[topic]]
-        for topic, end in list(self._short_of.items()):
-            first = self._fetched[topic]
-            if self._is_requested("silence", topic, first, first + 1):
-                self._pass_over(topic, Unreadable(first, first + 1, "", b""), self._requested())
-                del self._short_of[topic]
-            elif self._in_vain_s[topic] >= STALLED_AFTER_S:
+            self._silence.note_ends(self._fetched, {topic: ends[self._tps[topic]] for topic in doubtful})
+        for topic, end in self._silence.short_of.items():
+            first, order = self._fetched[topic], self._order
+            if order and order.covers("silence", topic, first, first + 1):
+                self._pass_over(topic, Unreadable(first, first + 1, "", b""), order.rejection())
+                self._silence.pass_over(topic)
+            elif self._silence.is_stalled(topic):
                 reason = (
                     f"{self._tps[topic].topic}, partition {self.partition}: nothing came from offset "
-                    f"{first} on for {STALLED_AFTER_S:g} s, though it ends at {end}"
+                    f"{first} on for {silence.STALLED_AFTER_S:g} s, though it ends at {end}"
                 )
                 raise StalledError(Stuck(topic, first, first + 1, "silence", reason))
 

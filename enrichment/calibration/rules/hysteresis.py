@@ -1,0 +1,248 @@
+"""Hysteresis that a history can bear: how far a threshold must be passed, and for how long a standing then lasts.
+
+Larger margins and longer dwell spare customers from going there and back. They also keep some at the top who no longer
+belong there. So every pair on a grid is lived through, week by week, for segments and for tiers; of those whose upper
+standings bring nearly as much as they do without any hysteresis, the calmest is taken.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from enrichment.calibration.as_lived.silences import YEAR_DAYS
+from enrichment.calibration.as_lived.there_and_back import BACK_WITHIN_DAYS
+from enrichment.calibration.snapshot import Snapshot, between
+from enrichment.model import Model
+from enrichment.scoring.evaluate import Table, evaluate
+from enrichment.scoring.standing import HIGH, MEDIUM, SEGMENT, TIER, Candidates, candidates
+from schemas.documents import Document
+from schemas.profiles import DIMENSIONS
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+MARGINS: Final = (1.0, 2.0, 3.0, 4.0, 5.0)
+DWELLS: Final = (7, 14, 21)
+MOST_LOST: Final = 0.01
+"""Of the revenue of upper standings, beside what as many customers with the most points bring."""
+WEEKS: Final = 39
+LEAST_WEEKS: Final = 20
+"""Fewer weeks say too little about going there and back, and about what comes after."""
+SETTLING_WEEKS: Final = 4
+"""In the first weeks everybody stands where the plain rule puts them."""
+HORIZON_DAYS: Final = 90
+"""Revenue is that of so many days after a week."""
+UPPER: Final = {SEGMENT: (HIGH, MEDIUM), TIER: (0, 1, 2)}
+"""Standings down to which revenue is counted, of each dimension that is fitted."""
+NOWHERE: Final = -1
+
+
+@dataclass(frozen=True, slots=True)
+class HysteresisFit:
+    """A document with hysteresis of segments and tiers, and how it came about; as it was where little could be said."""
+
+    document: Document
+    report: Document
+    warnings: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Lived:
+    """What a margin and a dwell come to: moves that were taken back, per customer-year, and what was brought.
+
+    `captured` has, for each upper standing, the revenue of the customers down to it, by that of as many with the most
+    points; NaN where those brought nothing.
+    """
+
+    margin: float
+    dwell_days: int
+    per_customer_year: float
+    captured: Floats
+
+    def lost(self, free: Lived) -> float:
+        """The share of what `free` captures that is lost: the mean over the standings that bring anything there."""
+        told = ~np.isnan(free.captured)
+        kept = np.nan_to_num(self.captured[told]) / free.captured[told]
+        return float(1.0 - kept.mean())
+
+
+def weeks_before(day: int, first_day: int) -> list[int]:
+    """The days at whose ends a history is looked at for a fit to `day`, ascending; none before `first_day`."""
+    return [at for at in range(day - 7 * WEEKS, day + 1, 7) if at >= first_day]
+
+
+def fit_hysteresis(document: Document, weeks: Sequence[Snapshot]) -> HysteresisFit:
+    """Fit margin and dwell of segments and of tiers, for a document that has its thresholds.
+
+    `weeks` are snapshots of some customers, a week apart, ascending; the last is of the day that the document is fitted
+    to.
+    """
+    if len(weeks) < LEAST_WEEKS:
+        return _kept(document, f"{len(weeks)} weeks of history, and {LEAST_WEEKS} are needed")
+    history = history_of(weeks, Model.model_validate(document))
+    found = copy.deepcopy(document)
+    report: Document = {"action": "fitted", "weeks": len(weeks), "customers": history.customers}
+    for dimension in (SEGMENT, TIER):
+        tried = _tried(found, history, dimension)
+        if tried is None:
+            return _kept(document, f"what each {DIMENSIONS[dimension]} brings cannot be told")
+        best, free = tried
+        name = DIMENSIONS[dimension]
+        found["hysteresis"][name] = {"score_margin": best.margin, "dwell_days": best.dwell_days}
+        report[name] = {
+            "score_margin": best.margin,
+            "dwell_days": best.dwell_days,
+            "there_and_back_per_customer_year": round(best.per_customer_year, 6),
+            "without": round(free.per_customer_year, 6),
+            "lost_share": round(best.lost(free), 6),
+        }
+    return HysteresisFit(found, report, [])
+
+
+def _tried(document: Document, history: History, dimension: int) -> tuple[Lived, Lived] | None:
+    """The calmest pair that loses little, and what is without any hysteresis.
+
+    None where no standing brings anything, or a threshold is so near to the top that it could not be passed.
+    """
+    own = document["hysteresis"].get(DIMENSIONS[dimension]) or document["hysteresis"]
+    highest = _highest_threshold(document, dimension)
+    margins = {*MARGINS, float(own["score_margin"])}
+    # Nearer to the top than its margin nobody could rise.
+    passable = sorted(margin for margin in margins if highest + margin <= 100.0)
+    dwells = sorted({*DWELLS, int(own["dwell_days"])})
+    (free,) = history.lived(document, dimension, 0.0, [0])
+    if np.isnan(free.captured).all():
+        return None
+    found = [lived for margin in passable for lived in history.lived(document, dimension, margin, dwells)]
+    bearable = [lived for lived in found if lived.lost(free) <= MOST_LOST]
+    if bearable:
+        best = min(bearable, key=lambda lived: (lived.per_customer_year, lived.margin, lived.dwell_days))
+        return best, free
+    return (min(found, key=lambda lived: lived.lost(free)), free) if found else None
+
+
+def _highest_threshold(document: Document, dimension: int) -> float:
+    if dimension == SEGMENT:
+        return max(float(document["segments"]["high"]), float(document["segments"]["emerging_potential"]))
+    tiers = document["tiers"]
+    return max(float(tiers[f"by_{by}"]["strategic"]) for by in (tiers.get("by", "value"), "potential"))
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Weeks of some customers: `row[week, customer]` is a row of `table`, or NOWHERE.
+
+    `later[week, customer]` is the revenue (base units) of the HORIZON_DAYS after a week, for the weeks that have as
+    many after them.
+    """
+
+    table: Table
+    row: Ints
+    day: Ints
+    later: Floats
+    customers: int
+
+    def lived(
+        self, document: Document, dimension: int, margin: float, dwells: Iterable[int]
+    ) -> Iterator[Lived]:
+        """What comes of one margin with each dwell."""
+        found = self._candidates(document, dimension, margin)
+        for dwell_days in dwells:
+            standing = self._standings(found, dimension, dwell_days)
+            yield Lived(margin, dwell_days, self.taken_back(standing), self._captured(standing, dimension))
+
+    def standings(self, document: Document, dimension: int, margin: float, dwell_days: int) -> Ints:
+        """Everyone's rank in a dimension at the end of each week, NOWHERE without one: (weeks, customers).
+
+        It is what `next_standing` gives, if customers are looked at once a week.
+        """
+        return self._standings(self._candidates(document, dimension, margin), dimension, dwell_days)
+
+    def _candidates(self, document: Document, dimension: int, margin: float) -> Candidates:
+        own = {"score_margin": margin, "dwell_days": 0}
+        hysteresis = {**document["hysteresis"], DIMENSIONS[dimension]: own}
+        model = Model.model_validate({**document, "hysteresis": hysteresis})
+        return candidates(self.table.features, self.table.scored, model)
+
+    def _standings(self, found: Candidates, dimension: int, dwell_days: int) -> Ints:
+        has_order = self.table.features.order_count > 0
+        rank = np.full(self.customers, NOWHERE)
+        changed = np.full(self.customers, self.day[0])
+        had_order = np.zeros(self.customers, dtype=np.bool_)
+        standing = np.empty_like(self.row)
+        for week, (row, day) in enumerate(zip(self.row, self.day, strict=True)):
+            there = row != NOWHERE
+            at = row[there]
+            now = np.full(self.customers, NOWHERE)
+            plain, hard, easy = (ranks[at, dimension] for ranks in (found.plain, found.hard, found.easy))
+            at_once = (rank[there] == NOWHERE) | (had_order[there] != has_order[at])
+            lasts = day - changed[there] < dwell_days
+            moved = np.minimum(np.maximum(rank[there], easy), hard)
+            now[there] = np.where(at_once, plain, np.where(lasts, rank[there], moved))
+            changed[now != rank] = day
+            had_order[there] = has_order[at]
+            rank = standing[week] = now
+        return standing
+
+    def taken_back(self, standing: Ints) -> float:
+        """Moves after which a customer was back within BACK_WITHIN_DAYS, per customer-year."""
+        settled = standing[SETTLING_WEEKS:]
+        before, after = settled[:-1], settled[1:]
+        moved = (before != after) & (before != NOWHERE) & (after != NOWHERE)
+        back = np.zeros_like(moved)
+        for ahead in range(1, BACK_WITHIN_DAYS // 7 + 1):
+            back[: len(moved) - ahead] |= settled[1 + ahead :] == before[: len(moved) - ahead]
+        years = np.count_nonzero(before != NOWHERE) * 7 / YEAR_DAYS
+        return float(np.count_nonzero(moved & back) / years) if years else 0.0
+
+    def _captured(self, standing: Ints, dimension: int) -> Floats:
+        scored, upper = self.table.scored, UPPER[dimension]
+        points = scored.lifetime_value_score if dimension == SEGMENT else scored.tier_points
+        brought, usual = np.zeros(len(upper)), np.zeros(len(upper))
+        for week in range(SETTLING_WEEKS, len(self.later)):
+            row, revenue = self.row[week], self.later[week]
+            of_points = np.where(row == NOWHERE, -np.inf, points[row])
+            by_points = np.append(0.0, np.cumsum(revenue[np.argsort(-of_points, kind="stable")]))
+            for at, lowest in enumerate(upper):
+                members = (standing[week] != NOWHERE) & (standing[week] <= lowest)
+                brought[at] += revenue[members].sum()
+                usual[at] += by_points[np.count_nonzero(members)]
+        return np.divide(brought, usual, out=np.full(len(upper), np.nan), where=usual > 0)
+
+
+def history_of(weeks: Sequence[Snapshot], model: Model) -> History:
+    """The history that snapshots tell, with everyone scored by a model."""
+    customer_ids = sorted({customer_id for week in weeks for customer_id in week.customer_ids})
+    place = {customer_id: at for at, customer_id in enumerate(customer_ids)}
+    row = np.full((len(weeks), len(customer_ids)), NOWHERE)
+    first = 0
+    for at, week in enumerate(weeks):
+        row[at, [place[customer_id] for customer_id in week.customer_ids]] = np.arange(
+            first, first + len(week)
+        )
+        first += len(week)
+    views = [view for week in weeks for view in week.views]
+    day = np.array([week.day for week in weeks], dtype=np.int64)
+    table = evaluate(views, np.arange(first), np.repeat(day, [len(week) for week in weeks]), model)
+    end = weeks[-1]
+    seen = [week.day for week in weeks if week.day + HORIZON_DAYS <= end.day]
+    later = [
+        between(end, customer_ids, on).revenue - between(end, customer_ids, on + HORIZON_DAYS).revenue
+        for on in seen
+    ]
+    return History(table, row, day, np.array(later).reshape(len(seen), len(customer_ids)), len(customer_ids))
+
+
+def _kept(document: Document, reason: str) -> HysteresisFit:
+    return HysteresisFit(
+        document,
+        {"action": "kept", "reason": reason},
+        [f"hysteresis: {reason}: margins and dwell stay as they were"],
+    )
