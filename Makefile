@@ -13,6 +13,11 @@ CODE := schemas enrichment streams ebbtide tests $(wildcard tools bench examples
 PYTHON ?= $(shell for name in python3 python3.11 python3.12 python3.13 python3.14; do \
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$name"; break; }; done)
 
+# Compiled modules are kept in the environment, also where a machine says that none be written: else each of the many
+# processes that tests start would spend seconds on compiling all that it imports.
+export PYTHONDONTWRITEBYTECODE =
+export PYTHONPYCACHEPREFIX = $(abspath $(VENV))/compiled
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-deep simulate faults fuzz bench lint docs format schemas schemas-check up observe down lock clean
 

@@ -29,6 +29,7 @@ class Decider:
     def __init__(self, model: Model, namespace: str) -> None:
         self.model = model
         self.namespace = namespace
+        self._dwell_days = model.hysteresis.dwell_by_dimension
 
     def unchanged(self, decisions: Sequence[Decision], table: Table) -> Bools:
         """Rows whose evaluation would change nothing of `decisions`, of which there is one per snapshot."""
@@ -41,7 +42,7 @@ class Decider:
             changed_days[of_row],
             features.day,
             table.candidates,
-            self.model.hysteresis.dwell_by_dimension,
+            self._dwell_days,
         )
         is_nowhere = standing[of_row, SEGMENT] < 0
         stays = np.where(features.profiling_allowed, keeps & ~is_nowhere, is_nowhere)
@@ -60,7 +61,7 @@ class Decider:
             found.hard[row].tolist(),
             found.easy[row].tolist(),
             bool(found.past_new[row]),
-            self.model.hysteresis.dwell_by_dimension,
+            self._dwell_days,
         )
 
     def decide(

@@ -83,6 +83,15 @@ class EmpiricalHazard(Predictor):
         expected = np.diff(bought, axis=1, prepend=0.0) * more
         return -np.expm1(-within[:, 0]), 1.0 - bought[:, -1], expected.sum(axis=1)
 
+    def _predict_with_window(
+        self, x: Floats, t_x: Floats, T: Floats, t: Floats, window: Floats
+    ) -> tuple[Floats, Floats, Floats, Floats]:
+        silence = T - t_x
+        start, rate = self._rows(x, (t_x + self.typical_gap) / (x + 1.0))
+        begun = self._cumulative(start, rate, silence[:, None])
+        bought = -np.expm1(begun - self._cumulative(start, rate, silence[:, None] + window[:, None]))
+        return *self._predict(x, t_x, T, t), 1.0 - bought[:, 0]
+
     def _rows(self, x: Floats, pace: Floats) -> tuple[Floats, Floats]:
         """Each customer's cumulative hazards at the beginnings of silences, and the hazards from there: rows of R."""
         hazards, first = np.array(self.hazards), np.array(self.after_first)

@@ -67,6 +67,12 @@ class Predictor(ABC):
     def _predict(self, x: Floats, t_x: Floats, T: Floats, t: Floats) -> tuple[Floats, Floats, Floats]:
         """`predict` for one block of flat, valid columns."""
 
+    def _predict_with_window(
+        self, x: Floats, t_x: Floats, T: Floats, t: Floats, window: Floats
+    ) -> tuple[Floats, Floats, Floats, Floats]:
+        """`predict_with_window` for one block of flat, valid columns."""
+        return *self._predict(x, t_x, T, t), self._predict(x, t_x, T, window)[1]
+
     def _expected_after_purchase(self, x: Floats, T: Floats, t: Floats) -> Floats:
         """`expected_after_purchase` for one block of flat, valid columns."""
         return self._predict(x, T, T, t)[2]
@@ -216,10 +222,15 @@ class ParetoNBD(PurchaseModel):
         return active + np.logaddexp(0.0, self._log_odds_inactive(x, t_x, T))
 
     def _active(self, t: Floats, rho: Floats, T: Floats, integral: Floats) -> tuple[Floats, Floats]:
+        beta_growth = np.log1p(t / (self.beta + T))
+        return self._silent(t, rho, T, integral), self._expected_while_active(rho, T, beta_growth)
+
+    def _silent(self, t: Floats, rho: Floats, T: Floats, integral: Floats) -> Floats:
+        """Probability of no purchase in the next ``t``, for one active at ``T``."""
         alpha_T, beta_T = self.alpha + T, self.beta + T
-        beta_growth = np.log1p(t / beta_T)
-        silent = np.exp(-rho * np.log1p(t / alpha_T) - self.s * beta_growth) + integral * (self.s / beta_T)
-        return silent, self._expected_while_active(rho, T, beta_growth)
+        lives = np.exp(-rho * np.log1p(t / alpha_T) - self.s * np.log1p(t / beta_T))
+        silent: Floats = lives + integral * (self.s / beta_T)
+        return silent
 
     def _expected_while_active(self, rho: Floats, T: Floats, beta_growth: Floats) -> Floats:
         """Fader and Hardie 2005, equation 41, with its limit at s = 1; beta_growth is log(1 + t / (beta + T))."""
@@ -241,6 +252,20 @@ class ParetoNBD(PurchaseModel):
         )
         log_odds = self._log_odds(rho, t_x, T, both[: rho.size])
         return _combine(log_odds, *self._active(t, rho, T, both[rho.size :]))
+
+    def _predict_with_window(
+        self, x: Floats, t_x: Floats, T: Floats, t: Floats, window: Floats
+    ) -> tuple[Floats, Floats, Floats, Floats]:
+        rho, rows = self.r + x, x.size
+        integrals = self._dropout_integral(
+            np.concatenate((rho, rho, rho)),
+            np.concatenate((t_x, T, T)),
+            np.concatenate((T - t_x, t, window)),
+        )
+        idle, ahead, in_window = integrals[:rows], integrals[rows : 2 * rows], integrals[2 * rows :]
+        log_odds = self._log_odds(rho, t_x, T, idle)
+        predicted = _combine(log_odds, *self._active(t, rho, T, ahead))
+        return *predicted, _silent_in_all(log_odds, self._silent(window, rho, T, in_window))
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +308,14 @@ class BGNBD(PurchaseModel):
         stretch = t / (self.alpha + T)
         silent = np.exp(-rho * np.log1p(stretch))
         return silent, self._expected_while_active(rho, self.b + x, stretch)
+
+    def _predict_with_window(
+        self, x: Floats, t_x: Floats, T: Floats, t: Floats, window: Floats
+    ) -> tuple[Floats, Floats, Floats, Floats]:
+        log_odds = self._log_odds_inactive(x, t_x, T)
+        predicted = _combine(log_odds, *self._while_active(t, x, T))
+        silent = np.exp(-(self.r + x) * np.log1p(window / (self.alpha + T)))
+        return *predicted, _silent_in_all(log_odds, silent)
 
     def _expected_while_active(self, rho: Floats, b: Floats, stretch: Floats) -> Floats:
         """Mean of f(p) = (1 - (1 + p z)^-rho) / p over p ~ Beta(a, b + x), with z = t / (alpha + T).
@@ -404,10 +437,27 @@ def predict(
     return active, silent, purchases
 
 
+def predict_with_window(
+    model: Predictor, x: ArrayLike, t_x: ArrayLike, T: ArrayLike, horizon: ArrayLike, window: ArrayLike
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """What `predict` gives, and the probability of no purchase in the next ``window``: bit by bit, in one pass."""
+    shape, columns = _columns(x=x, t_x=t_x, T=T, horizon=horizon, window=window)
+    out = np.empty((4, columns.shape[1]))
+    for block in _blocks(out.shape[1]):
+        out[:, block] = model._predict_with_window(*columns[:, block])
+    active, silent, purchases, silent_in_window = (row.reshape(shape) for row in out)
+    return active, silent, purchases, silent_in_window
+
+
 def _combine(log_odds_inactive: Floats, silent: Floats, purchases: Floats) -> tuple[Floats, Floats, Floats]:
     """From what holds while active to what holds for a customer who may not be."""
     active = expit(-log_odds_inactive)
-    return active, np.minimum(expit(log_odds_inactive) + active * silent, 1.0), active * purchases
+    return active, _silent_in_all(log_odds_inactive, silent), active * purchases
+
+
+def _silent_in_all(log_odds_inactive: Floats, silent: Floats) -> Floats:
+    """The probability of no purchase of one who may not be active, from that while active."""
+    return np.minimum(expit(log_odds_inactive) + expit(-log_odds_inactive) * silent, 1.0)
 
 
 def _beta_span(left: float, right: Floats) -> tuple[Floats, Floats]:

@@ -159,16 +159,16 @@ def _purchasing(
     x = (features.purchase_days[has_order] - 1).astype(np.float64)
     t_x, T = (tenure - recency)[has_order] / unit_days, tenure[has_order] / unit_days
     horizon = HORIZON_DAYS / unit_days
-    predicted = [
-        *lifetime_value.predict(predictor, x, t_x, T, horizon),
-        predictor.expected_after_purchase(horizon, x, T),
-    ]
     window_days = model.lifecycle.window_days
     if window_days is None:
-        predicted.append(np.full(len(x), np.nan))
+        active, silent, expected = lifetime_value.predict(predictor, x, t_x, T, horizon)
+        in_window = np.full(len(x), np.nan)
     else:
-        predicted.append(predictor.probability_of_no_purchase(window_days / unit_days, x, t_x, T))
-    for result, values in zip(results, predicted, strict=True):
+        active, silent, expected, in_window = lifetime_value.predict_with_window(
+            predictor, x, t_x, T, horizon, window_days / unit_days
+        )
+    if_back = predictor.expected_after_purchase(horizon, x, T)
+    for result, values in zip(results, (active, silent, expected, if_back, in_window), strict=True):
         result[has_order] = round6(values)
     return results
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from ebbtide.testing.local_stream import LocalStream
 from ebbtide.testing.records import model, order
 from enrichment.lifetime.empirical_hazard import EmpiricalHazard
-from enrichment.lifetime.lifetime_value import Floats, predict
+from enrichment.lifetime.lifetime_value import Floats, predict, predict_with_window
 
 STEADY = EmpiricalHazard(
     typical_gap=4.0,
@@ -120,6 +120,14 @@ def test_a_row_has_the_same_bits_alone_and_in_any_batch() -> None:
     for row in range(0, len(x), 37):
         alone = predict(FADING, x[row], t_x[row], T[row], horizon[row])
         assert [float(values[row]) for values in together] == [float(value) for value in alone]
+
+
+def test_a_window_beside_the_horizon_has_the_same_bits_as_alone() -> None:
+    """Oracle: the two asked for one after the other."""
+    *predicted, in_window = predict_with_window(FADING, *grid(), 52.0, 13.0)
+    for found, expected in zip(predicted, predict(FADING, *grid(), 52.0), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(in_window, FADING.probability_of_no_purchase(13.0, *grid()))
 
 
 def test_a_unit_of_time_changes_nothing() -> None:

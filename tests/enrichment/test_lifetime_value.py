@@ -14,7 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import rankdata
 
-from enrichment.lifetime.lifetime_value import BGNBD, Floats, GammaGamma, ParetoNBD, PurchaseModel, predict
+from enrichment.lifetime.lifetime_value import (
+    BGNBD,
+    Floats,
+    GammaGamma,
+    ParetoNBD,
+    PurchaseModel,
+    predict,
+    predict_with_window,
+)
 
 CDNOW = Path(__file__).parents[1] / "data" / "cdnow"
 HOLDOUT_WEEKS = 39.0
@@ -408,6 +416,10 @@ def test_methods_and_predict_give_the_same_numbers(model: PurchaseModel, cdnow: 
     np.testing.assert_array_equal(active, model.probability_active(*history))
     np.testing.assert_array_equal(silent, model.probability_of_no_purchase(HOLDOUT_WEEKS, *history))
     np.testing.assert_array_equal(purchases, model.expected_purchases(HOLDOUT_WEEKS, *history))
+    with_window = predict_with_window(model, *history, HOLDOUT_WEEKS, 13)
+    for found, expected in zip(with_window[:3], (active, silent, purchases), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(with_window[3], model.probability_of_no_purchase(13, *history))
 
 
 @PUBLISHED

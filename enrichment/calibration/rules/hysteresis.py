@@ -17,8 +17,9 @@ import numpy.typing as npt
 
 from enrichment.calibration.as_lived.silences import YEAR_DAYS
 from enrichment.calibration.as_lived.there_and_back import BACK_WITHIN_DAYS
-from enrichment.calibration.snapshot import Snapshot, between
+from enrichment.calibration.snapshot import Snapshot
 from enrichment.model import Model
+from enrichment.money import MICROS_PER_UNIT
 from enrichment.scoring.evaluate import Table, evaluate
 from enrichment.scoring.standing import HIGH, MEDIUM, SEGMENT, TIER, Candidates, candidates
 from schemas.documents import Document
@@ -214,7 +215,8 @@ class History:
                 members = (standing[week] != NOWHERE) & (standing[week] <= lowest)
                 brought[at] += revenue[members].sum()
                 usual[at] += by_points[np.count_nonzero(members)]
-        return np.divide(brought, usual, out=np.full(len(upper), np.nan), where=usual > 0)
+        shares: Floats = np.divide(brought, usual, out=np.full(len(upper), np.nan), where=usual > 0)
+        return shares
 
 
 def history_of(weeks: Sequence[Snapshot], model: Model) -> History:
@@ -231,13 +233,24 @@ def history_of(weeks: Sequence[Snapshot], model: Model) -> History:
     views = [view for week in weeks for view in week.views]
     day = np.array([week.day for week in weeks], dtype=np.int64)
     table = evaluate(views, np.arange(first), np.repeat(day, [len(week) for week in weeks]), model)
+    return History(table, row, day, _later(weeks, customer_ids), len(customer_ids))
+
+
+def _later(weeks: Sequence[Snapshot], customer_ids: Sequence[str]) -> Floats:
+    """Revenue (base units) of the days after each week, as far as the last one knows them: (weeks, customers)."""
     end = weeks[-1]
     seen = [week.day for week in weeks if week.day + HORIZON_DAYS <= end.day]
-    later = [
-        between(end, customer_ids, on).revenue - between(end, customer_ids, on + HORIZON_DAYS).revenue
-        for on in seen
-    ]
-    return History(table, row, day, np.array(later).reshape(len(seen), len(customer_ids)), len(customer_ids))
+    later = np.zeros((len(seen), len(customer_ids)))
+    for at, place in enumerate(end.positions(customer_ids)):
+        if place >= 0:
+            columns = end.views[place].money.columns  # day, orders, counted, revenue, ...
+            reached = np.append(0, np.cumsum(columns[:, 3]))
+            from_day, until_day = np.array(seen), np.array(seen) + HORIZON_DAYS
+            first, last = (
+                np.searchsorted(columns[:, 0], days, side="right") for days in (from_day, until_day)
+            )
+            later[:, at] = (reached[last] - reached[first]) / MICROS_PER_UNIT
+    return later
 
 
 def _kept(document: Document, reason: str) -> HysteresisFit:

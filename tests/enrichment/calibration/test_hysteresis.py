@@ -11,6 +11,7 @@ import pytest
 from ebbtide.testing.records import DEFAULT_MODEL, day, order
 from enrichment.calibration.rules.hysteresis import (
     DWELLS,
+    HORIZON_DAYS,
     LEAST_WEEKS,
     MARGINS,
     NOWHERE,
@@ -18,12 +19,13 @@ from enrichment.calibration.rules.hysteresis import (
     history_of,
     weeks_before,
 )
-from enrichment.calibration.snapshot import Snapshot
+from enrichment.calibration.snapshot import Snapshot, between
 from enrichment.days import format_day
 from enrichment.model import Model, load_model
 from enrichment.scoring.evaluate import evaluate
 from enrichment.scoring.standing import SEGMENT, TIER, next_standing
 from schemas.documents import Document
+from schemas.events import Event
 from tests.enrichment.calibration.snapshots import snapshots
 
 END = "2025-12-28"
@@ -32,7 +34,7 @@ END = "2025-12-28"
 def weekly(seed: int = 1, customers: int = 60) -> list[Snapshot]:
     """Customers who buy at their own pace and stop at some time, looked at for 40 weeks."""
     rng = random.Random(seed)
-    events = []
+    events: list[Event] = []
     for number in range(customers):
         on, gap = dt.date(2025, 1, 1) + dt.timedelta(days=rng.randrange(200)), rng.uniform(3, 40)
         stops = on + dt.timedelta(days=rng.randrange(60, 400))
@@ -111,6 +113,17 @@ def test_the_calmest_is_taken_of_those_that_lose_little() -> None:
         own = {"score_margin": told["score_margin"], "dwell_days": told["dwell_days"]}
         assert fitted.document["hysteresis"][name] == own
     assert Model.model_validate(fitted.document).fingerprint != load_model().fingerprint
+
+
+def test_what_comes_later_is_what_snapshots_tell() -> None:
+    """Oracle: the revenue after a week less that after its horizon, by the last snapshot."""
+    weeks = weekly()
+    history, end = history_of(weeks, load_model()), weeks[-1]
+    everyone = sorted({customer for week in weeks for customer in week.customer_ids})
+    assert len(history.later) == sum(week.day + HORIZON_DAYS <= end.day for week in weeks) > 20
+    for week, later in zip(weeks, history.later, strict=False):
+        after, beyond = (between(end, everyone, day) for day in (week.day, week.day + HORIZON_DAYS))
+        assert later == pytest.approx(after.revenue - beyond.revenue)
 
 
 def test_going_there_and_back_is_counted_per_year() -> None:
