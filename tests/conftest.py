@@ -35,6 +35,8 @@ ONE_AT_A_TIME, OF_CASES = "make_case", "kafka_cluster"
 the cluster, which are most of the long ones."""
 DEEP_TIMEOUT_S = 1_200
 """What ends a test that hangs. The whole demo takes minutes on a core that other tests use too."""
+JAVA_OPTIONS = "-XX:TieredStopAtLevel=1"
+"""A broker of a test lives for minutes: the slower compiler's work would never be worth its while."""
 _SEED = pytest.StashKey[int]()
 _SHARED_KAFKA = pytest.StashKey[SharedKafka]()
 
@@ -59,6 +61,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Choose the run's seed, for our own random tests and for Hypothesis; all processes have the same."""
+    os.environ.setdefault("JDK_JAVA_OPTIONS", JAVA_OPTIONS)
     given = config.getoption("--seed")
     of_the_run = _worker_input(config).get("seed", given)
     config.stash[_SEED] = secrets.randbits(32) if of_the_run is None else int(of_the_run)

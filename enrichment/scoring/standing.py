@@ -127,35 +127,23 @@ def _segment(
     is_loyal = scored.churn_risk <= moved(rules.high_churn_risk_limit, -risk_margin)
     is_medium = lifetime >= moved(rules.medium, score_margin)
     is_emerging = potential >= moved(rules.emerging_potential, score_margin)
-    return np.select(
-        [has_order & is_high & is_loyal, has_order & (is_high | is_medium), is_emerging, has_order],
-        [HIGH, MEDIUM, EMERGING, LOW],
-        default=SEGMENT_PROSPECT,
-    )
+    otherwise = np.where(is_emerging, EMERGING, np.where(has_order, LOW, SEGMENT_PROSPECT))
+    by_worth = np.where(is_high & is_loyal, HIGH, np.where(is_high | is_medium, MEDIUM, otherwise))
+    return np.where(has_order, by_worth, otherwise)
 
 
 def tier_ranks(points: Floats, thresholds: TierThresholds, margin: float = 0.0) -> Ranks:
     """Ranks of the tiers that these points come to, every threshold raised by a margin."""
-    return np.select(
-        [
-            points >= moved(threshold, margin)
-            for threshold in (thresholds.strategic, thresholds.named, thresholds.field)
-        ],
-        [0, 1, 2],
-        default=3,
-    )
+    ranks = np.full(points.shape, 3)
+    for threshold in (thresholds.field, thresholds.named, thresholds.strategic):
+        ranks -= points >= moved(threshold, margin)
+    return ranks
 
 
 def _lifecycle(scored: Scored, has_order: Bools, model: Model, margin: float) -> Ranks:
     risk: Floats = getattr(scored, model.lifecycle.risk)
     at_risk, lapsed = model.lifecycle.limits
-    return np.select(
-        [
-            ~has_order,
-            risk >= moved(lapsed, -margin),
-            risk >= moved(at_risk, -margin),
-            scored.tenure_days <= model.lifecycle.new_days,
-        ],
-        [LIFECYCLE_PROSPECT, LAPSED, AT_RISK, NEW],
-        default=ACTIVE,
-    )
+    calm = np.where(scored.tenure_days <= model.lifecycle.new_days, NEW, ACTIVE)
+    at_risk_or_calm = np.where(risk >= moved(at_risk, -margin), AT_RISK, calm)
+    with_order = np.where(risk >= moved(lapsed, -margin), LAPSED, at_risk_or_calm)
+    return np.where(has_order, with_order, LIFECYCLE_PROSPECT)

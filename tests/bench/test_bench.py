@@ -86,6 +86,7 @@ def chosen(documents: dict[str, Document] | dict[str, list[Document]], which: se
     return {customer: document for customer, document in documents.items() if customer in which}
 
 
+@pytest.mark.deep
 def test_contenders_end_with_the_same_aggregates(found: dict[str, tuple[Drained, Outcome]]) -> None:
     """Every contender ends with the same aggregates and consents; the oracle is `exactly_once`."""
     expected = aggregates(found["exactly_once"][1].profiles)
@@ -95,6 +96,7 @@ def test_contenders_end_with_the_same_aggregates(found: dict[str, tuple[Drained,
         assert outcome.dead_letters == 0, name
 
 
+@pytest.mark.deep
 def test_contenders_publish_the_same_changes(found: dict[str, tuple[Drained, Outcome]], logs: Logs) -> None:
     """Changes and standings are equal where the order of arrival is defined; elsewhere sequences have no gap.
 
@@ -109,6 +111,7 @@ def test_contenders_publish_the_same_changes(found: dict[str, tuple[Drained, Out
         check_sequences([change for own in outcome.changes.values() for change in own])
 
 
+@pytest.mark.deep
 def test_a_drain_measures_what_it_says(found: dict[str, tuple[Drained, Outcome]], logs: Logs) -> None:
     """A drain counts the log's events and its customers' changes, and sees processor time and memory."""
     measured = {record.key.decode() for record in logs.records if record.key}

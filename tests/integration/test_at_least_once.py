@@ -85,7 +85,11 @@ async def check(settings: Settings, log: SeededLog, changes: list[Document]) -> 
     assert profiles == {str(p["customer_id"]): orjson.loads(orjson.dumps(p)) for p in oracle.profiles}
 
 
-@pytest.mark.parametrize("published", [False, True], ids=["before publishing", "after publishing"])
+@pytest.mark.parametrize(
+    "published",
+    [False, pytest.param(True, marks=pytest.mark.deep)],
+    ids=["before publishing", "after publishing"],
+)
 async def test_a_crash_loses_no_change_and_repeats_have_the_same_id(
     settings: Settings,
     log: SeededLog,

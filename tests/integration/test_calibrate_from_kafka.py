@@ -31,7 +31,7 @@ def calibrate_from_kafka(settings: Settings, *options: str | Path) -> subprocess
 
 async def test_the_topics_give_the_model_that_the_files_give(settings: Settings, tmp_path: Path) -> None:
     """Bytes of model and report are equal, however the records lie in partitions; oracle: the files."""
-    log = demo_log(10)
+    log = demo_log(3)
     files = {topic: [tmp_path / f"{topic}.jsonl"] for topic in INPUT_TOPICS}
     for topic in INPUT_TOPICS:
         files[topic][0].write_bytes(b"".join(line + b"\n" for line in log[topic]))
@@ -49,7 +49,7 @@ async def test_a_record_that_is_refused_is_named_by_its_place_in_kafka(
     settings: Settings, tmp_path: Path
 ) -> None:
     """As the worker refuses it: one that is no JSON, and one whose key is another than its customer."""
-    log = demo_log(10)
+    log = demo_log(3)
     records = list(records_of(log, *INPUT_TOPICS))
     purchase = next(record for record in records if record.topic == PURCHASES)
     wrong = [purchase._replace(value=b"{"), purchase._replace(key=b"somebody else")]

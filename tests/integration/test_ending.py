@@ -103,8 +103,8 @@ async def test_a_worker_that_has_failed_ends(
     [
         ("start", 0),
         ("hanging_batch", 0),
-        ("uncancelled_batch", 0),
-        ("loop", ENDED_BY_FORCE),
+        pytest.param("uncancelled_batch", 0, marks=pytest.mark.deep),
+        pytest.param("loop", ENDED_BY_FORCE, marks=pytest.mark.deep),
         ("thread", ENDED_BY_FORCE),
     ],
 )
@@ -119,7 +119,7 @@ async def test_a_worker_that_hangs_ends(
     assert ("ended as it is" in worker.log_text()) == (code == ENDED_BY_FORCE)
 
 
-@pytest.mark.parametrize("what", ["Kafka", "Redis"])
+@pytest.mark.parametrize("what", [pytest.param("Kafka", marks=pytest.mark.deep), "Redis"])
 async def test_a_worker_ends_whose_servers_answer_no_more(
     own_kafka: KafkaService, own_redis: OwnRedis, unique_prefix: str, tmp_path: Path, what: str
 ) -> None:

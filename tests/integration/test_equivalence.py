@@ -52,7 +52,8 @@ pytestmark = pytest.mark.real_kafka
 
 
 DEMO_SHARES = pytest.mark.parametrize(
-    "percent_of_households", [pytest.param(15), pytest.param(100, marks=pytest.mark.deep)]
+    "percent_of_households",
+    [pytest.param(15, marks=pytest.mark.deep), pytest.param(100, marks=pytest.mark.deep)],
 )
 
 
@@ -80,7 +81,9 @@ def replayed(log: Log, model: Model) -> Replayed:
     return replay(((topic, value) for topic in INPUT_TOPICS for value in log[topic]), model)
 
 
-@pytest.fixture(params=["seeded", "demo", pytest.param("whole demo", marks=pytest.mark.deep)])
+@pytest.fixture(
+    params=["seeded", *(pytest.param(demo, marks=pytest.mark.deep) for demo in ("demo", "whole demo"))]
+)
 def log(request: pytest.FixtureRequest, random_seed: int) -> Log:
     if request.param == "seeded":
         return seeded_log(random_seed, customers=60, events=4_000)

@@ -156,6 +156,7 @@ def test_a_failover_loses_what_the_replica_had_not_heard(replicated_redis: Repli
         assert sorted(client.keys()) == [b"after", b"early"]
 
 
+@pytest.mark.deep
 @pytest.mark.timeout(600)
 async def test_a_cluster_of_which_one_broker_is_ended_goes_on(
     kafka_cluster: KafkaCluster, own_redis: OwnRedis, unique_prefix: str

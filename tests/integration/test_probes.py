@@ -96,7 +96,7 @@ def said_to_run(worker: WorkerProcess, partition: int) -> bool:
     return worker.partitions()[partition]["idle"] is True
 
 
-@pytest.mark.parametrize("what", ["Kafka", "Redis"])
+@pytest.mark.parametrize("what", [pytest.param("Kafka", marks=pytest.mark.deep), "Redis"])
 async def test_a_worker_that_has_lost_a_server_is_not_ready(
     own_kafka: KafkaService, own_redis: OwnRedis, unique_prefix: str, tmp_path: Path, what: str
 ) -> None:

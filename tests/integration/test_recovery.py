@@ -94,7 +94,11 @@ async def test_a_restart_in_good_order_goes_on_and_publishes_nothing_again(
     check_sequences(await changes_of(settings))
 
 
-@pytest.mark.parametrize("sent", [False, True], ids=["nothing sent", "in an open transaction"])
+@pytest.mark.parametrize(
+    "sent",
+    [pytest.param(False, marks=pytest.mark.deep), True],
+    ids=["nothing sent", "in an open transaction"],
+)
 async def test_a_micro_batch_that_was_persisted_but_not_published_is_published_by_the_next_owner(
     settings: Settings, log: SeededLog, caplog: pytest.LogCaptureFixture, sent: bool
 ) -> None:
@@ -156,7 +160,14 @@ async def test_a_first_start_begins_where_the_log_does(
     assert "begun at micro-batch 0, offsets {'consents': 0, 'purchases': 10, 'engagements': 0}" in caplog.text
 
 
-@pytest.mark.parametrize("left", ["nothing", "nothing, of a short log", "a checkpoint of another start"])
+@pytest.mark.parametrize(
+    "left",
+    [
+        pytest.param("nothing", marks=pytest.mark.deep),
+        "nothing, of a short log",
+        pytest.param("a checkpoint of another start", marks=pytest.mark.deep),
+    ],
+)
 async def test_a_first_start_that_was_cut_short_begins_where_it_had_committed(
     settings: Settings,
     log: SeededLog,

@@ -90,7 +90,10 @@ def lost_last_batches(taken: dict[bytes, bytes]) -> Damage:
     return lambda redis, settings: restore(redis, settings, taken)
 
 
-@pytest.mark.parametrize("loss", ["everything", "last micro-batches", "token"])
+@pytest.mark.parametrize(
+    "loss",
+    ["everything", *(pytest.param(loss, marks=pytest.mark.deep) for loss in ("last micro-batches", "token"))],
+)
 async def test_after_a_restore_everything_goes_on_as_if_nothing_had_been_lost(
     settings: Settings,
     log: SeededLog,

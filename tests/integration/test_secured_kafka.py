@@ -150,6 +150,7 @@ def order(customer: str, number: int) -> dict[str, Any]:
     }
 
 
+@pytest.mark.deep
 async def test_the_documented_rights_are_enough_from_the_first_record_to_a_restore(
     secured_kafka: SecuredKafka,
     opened: Settings,

@@ -145,7 +145,11 @@ async def test_a_cancellation_that_nobody_asked_for_is_an_error(
     assert "ended as if cancelled; taking over again" in caplog.text
 
 
-@pytest.mark.parametrize("is_dead", [True, False], ids=["ended", "waiting for ever"])
+@pytest.mark.parametrize(
+    "is_dead",
+    [pytest.param(True, marks=pytest.mark.deep), False],
+    ids=["ended", "waiting for ever"],
+)
 async def test_an_input_that_is_fetched_no_more_is_read_through_other_connections(
     settings: Settings,
     records: list[Record],

@@ -101,7 +101,7 @@ async def test_a_redis_that_may_evict_is_refused(settings: Settings, own_redis: 
     assert "must be noeviction, not allkeys-lru" in line
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.deep)])
 def test_a_taken_web_port_is_refused_in_one_line(settings: Settings, workers: str) -> None:
     """Whichever of the ports it is, and before anything is asked of Kafka."""
     with socket.create_server((settings.web_bind, settings.web_port + int(workers) - 1)) as stranger:

@@ -154,8 +154,18 @@ def _being_restored(settings: Settings, redis: Redis) -> None:
     [
         (lambda settings, redis: None, "ok", "Redis and Kafka agree"),
         (_another_redis, "error", "partition 0: stopped: Redis is at micro-batch"),
-        (_emptied, "warning", "partition 0: Redis has lost writes: it will be restored, up to micro-batch"),
-        (_being_restored, "warning", "partition 0: its restore is not done, up to micro-batch"),
+        pytest.param(
+            *(
+                _emptied,
+                "warning",
+                "partition 0: Redis has lost writes: it will be restored, up to micro-batch",
+            ),
+            marks=pytest.mark.deep,
+        ),
+        pytest.param(
+            *(_being_restored, "warning", "partition 0: its restore is not done, up to micro-batch"),
+            marks=pytest.mark.deep,
+        ),
     ],
     ids=["none", "another Redis", "emptied", "being restored"],
 )

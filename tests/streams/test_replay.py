@@ -192,6 +192,7 @@ def test_a_seeded_log_gives_the_same_bytes_again_and_shuffled(
     assert seeded.same_everywhere == again.same_everywhere == other_order.same_everywhere
 
 
+@pytest.mark.deep
 def test_the_demo_gives_the_same_bytes_again_and_shuffled(
     demo: Replayed, tmp_path: Path, random_seed: int
 ) -> None:
