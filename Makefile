@@ -18,8 +18,8 @@ PYTHON ?= $(shell for name in python3 python3.11 python3.12 python3.13 python3.1
 export PYTHONDONTWRITEBYTECODE =
 export PYTHONPYCACHEPREFIX = $(abspath $(VENV))/compiled
 # Tests run side by side; more threads within one would only wait for each other, busily.
-export OPENBLAS_NUM_THREADS = 1
-export OMP_NUM_THREADS = 1
+test test-deep faults: export OPENBLAS_NUM_THREADS = 1
+test test-deep faults: export OMP_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-deep simulate faults fuzz bench lint docs format schemas schemas-check up observe down lock clean
