@@ -1,8 +1,9 @@
 """Hysteresis that a history can bear: how far a threshold must be passed, and for how long a standing then lasts.
 
 Larger margins and longer dwell spare customers from going there and back. They also keep some at the top who no longer
-belong there. So every pair on a grid is lived through, week by week, for segments and for tiers; of those whose upper
-standings bring nearly as much as they do without any hysteresis, the calmest is taken.
+belong there, or keep from the top some who do. So every pair on a grid is lived through, week by week, for segments and
+for tiers. Of those whose upper standings are nearly as large as without any hysteresis, and bring nearly as much for
+their size, the calmest is taken.
 """
 
 from __future__ import annotations
@@ -29,10 +30,12 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
-MARGINS: Final = (1.0, 2.0, 3.0, 4.0, 5.0)
+MARGINS: Final = (0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0)
 DWELLS: Final = (7, 14, 21)
 MOST_LOST: Final = 0.01
-"""Of the revenue of upper standings, beside what as many customers with the most points bring."""
+"""Of the revenue of each upper standing, beside what as many customers with the most points bring."""
+LEAST_SIZE: Final = 0.9
+"""Of the customers whom the plain rule puts into each upper standing: large margins at the top keep it empty."""
 WEEKS: Final = 39
 LEAST_WEEKS: Final = 20
 """Fewer weeks say too little about going there and back, and about what comes after."""
@@ -59,19 +62,24 @@ class Lived:
     """What a margin and a dwell come to: moves that were taken back, per customer-year, and what was brought.
 
     `captured` has, for each upper standing, the revenue of the customers down to it, by that of as many with the most
-    points; NaN where those brought nothing.
+    points; NaN where those brought nothing. `size` has the customer-weeks down to it.
     """
 
     margin: float
     dwell_days: int
     per_customer_year: float
     captured: Floats
+    size: Ints
 
     def lost(self, free: Lived) -> float:
-        """The share of what `free` captures that is lost: the mean over the standings that bring anything there."""
+        """The largest share that one of the standings loses of what it captures in `free`, of those that bring any."""
         told = ~np.isnan(free.captured)
         kept = np.nan_to_num(self.captured[told]) / free.captured[told]
-        return float(1.0 - kept.mean())
+        return float(1.0 - kept.min())
+
+    def is_bearable(self, free: Lived) -> bool:
+        """Whether each standing is nearly as large as in `free`, and brings nearly as much for its size."""
+        return self.lost(free) <= MOST_LOST and bool((self.size >= LEAST_SIZE * free.size).all())
 
 
 def weeks_before(day: int, first_day: int) -> list[int]:
@@ -122,11 +130,11 @@ def _tried(document: Document, history: History, dimension: int) -> tuple[Lived,
     if np.isnan(free.captured).all():
         return None
     found = [lived for margin in passable for lived in history.lived(document, dimension, margin, dwells)]
-    bearable = [lived for lived in found if lived.lost(free) <= MOST_LOST]
+    bearable = [lived for lived in found if lived.is_bearable(free)]
     if bearable:
         best = min(bearable, key=lambda lived: (lived.per_customer_year, lived.margin, lived.dwell_days))
         return best, free
-    return (min(found, key=lambda lived: lived.lost(free)), free) if found else None
+    return (found[0], free) if found else None  # of the smallest margin, and the shortest dwell
 
 
 def _highest_threshold(document: Document, dimension: int) -> float:
@@ -157,7 +165,8 @@ class History:
         found = self._candidates(document, dimension, margin)
         for dwell_days in dwells:
             standing = self._standings(found, dimension, dwell_days)
-            yield Lived(margin, dwell_days, self.taken_back(standing), self._captured(standing, dimension))
+            captured, size = self._captured(standing, dimension)
+            yield Lived(margin, dwell_days, self.taken_back(standing), captured, size)
 
     def standings(self, document: Document, dimension: int, margin: float, dwell_days: int) -> Ints:
         """Everyone's rank in a dimension at the end of each week, NOWHERE without one: (weeks, customers).
@@ -203,20 +212,23 @@ class History:
         years = np.count_nonzero(before != NOWHERE) * 7 / YEAR_DAYS
         return float(np.count_nonzero(moved & back) / years) if years else 0.0
 
-    def _captured(self, standing: Ints, dimension: int) -> Floats:
+    def _captured(self, standing: Ints, dimension: int) -> tuple[Floats, Ints]:
+        """`captured` and `size` of `Lived`, over the weeks whose later revenue is known."""
         scored, upper = self.table.scored, UPPER[dimension]
         points = scored.lifetime_value_score if dimension == SEGMENT else scored.tier_points
         brought, usual = np.zeros(len(upper)), np.zeros(len(upper))
+        size = np.zeros(len(upper), dtype=np.int64)
         for week in range(SETTLING_WEEKS, len(self.later)):
             row, revenue = self.row[week], self.later[week]
             of_points = np.where(row == NOWHERE, -np.inf, points[row])
             by_points = np.append(0.0, np.cumsum(revenue[np.argsort(-of_points, kind="stable")]))
             for at, lowest in enumerate(upper):
                 members = (standing[week] != NOWHERE) & (standing[week] <= lowest)
+                many = np.count_nonzero(members)
                 brought[at] += revenue[members].sum()
-                usual[at] += by_points[np.count_nonzero(members)]
-        shares: Floats = np.divide(brought, usual, out=np.full(len(upper), np.nan), where=usual > 0)
-        return shares
+                usual[at] += by_points[many]
+                size[at] += many
+        return np.divide(brought, usual, out=np.full(len(upper), np.nan), where=usual > 0), size
 
 
 def history_of(weeks: Sequence[Snapshot], model: Model) -> History:
