@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from enrichment.calibration.as_lived.silences import YEAR_DAYS
 from enrichment.calibration.as_lived.there_and_back import BACK_WITHIN_DAYS
+from enrichment.calibration.as_lived.timelines import NO_STANDING
 from enrichment.calibration.snapshot import Snapshot
 from enrichment.model import Model
 from enrichment.money import MICROS_PER_UNIT
@@ -28,7 +29,6 @@ from schemas.profiles import DIMENSIONS
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 MARGINS: Final = (0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0)
 DWELLS: Final = (7, 14, 21)
@@ -45,7 +45,6 @@ HORIZON_DAYS: Final = 90
 """Revenue is that of so many days after a week."""
 UPPER: Final = {SEGMENT: (HIGH, MEDIUM), TIER: (0, 1, 2)}
 """Standings down to which revenue is counted, of each dimension that is fitted."""
-NOWHERE: Final = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +145,7 @@ def _highest_threshold(document: Document, dimension: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Weeks of some customers: `row[week, customer]` is a row of `table`, or NOWHERE.
+    """Weeks of some customers: `row[week, customer]` is a row of `table`, or NO_STANDING.
 
     `later[week, customer]` is the revenue (base units) of the HORIZON_DAYS after a week, for the weeks that have as
     many after them.
@@ -162,37 +161,35 @@ class History:
         self, document: Document, dimension: int, margin: float, dwells: Iterable[int]
     ) -> Iterator[Lived]:
         """What comes of one margin with each dwell."""
-        found = self._candidates(document, dimension, margin)
+        found = self.candidates(document, dimension, margin)
         for dwell_days in dwells:
-            standing = self._standings(found, dimension, dwell_days)
+            standing = self.standings(found, dimension, dwell_days)
             captured, size = self._captured(standing, dimension)
             yield Lived(margin, dwell_days, self.taken_back(standing), captured, size)
 
-    def standings(self, document: Document, dimension: int, margin: float, dwell_days: int) -> Ints:
-        """Everyone's rank in a dimension at the end of each week, NOWHERE without one: (weeks, customers).
-
-        It is what `next_standing` gives, if customers are looked at once a week.
-        """
-        return self._standings(self._candidates(document, dimension, margin), dimension, dwell_days)
-
-    def _candidates(self, document: Document, dimension: int, margin: float) -> Candidates:
+    def candidates(self, document: Document, dimension: int, margin: float) -> Candidates:
+        """Where the rules would have everyone stand, with a margin for one dimension: rows as in `table`."""
         own = {"score_margin": margin, "dwell_days": 0}
         hysteresis = {**document["hysteresis"], DIMENSIONS[dimension]: own}
         model = Model.model_validate({**document, "hysteresis": hysteresis})
         return candidates(self.table.features, self.table.scored, model)
 
-    def _standings(self, found: Candidates, dimension: int, dwell_days: int) -> Ints:
+    def standings(self, found: Candidates, dimension: int, dwell_days: int) -> Ints:
+        """Everyone's rank in a dimension at the end of each week, NO_STANDING without one: (weeks, customers).
+
+        It is what `next_standing` gives, if customers are looked at once a week.
+        """
         has_order = self.table.features.order_count > 0
-        rank = np.full(self.customers, NOWHERE)
+        rank = np.full(self.customers, NO_STANDING)
         changed = np.full(self.customers, self.day[0])
         had_order = np.zeros(self.customers, dtype=np.bool_)
         standing = np.empty_like(self.row)
         for week, (row, day) in enumerate(zip(self.row, self.day, strict=True)):
-            there = row != NOWHERE
+            there = row != NO_STANDING
             at = row[there]
-            now = np.full(self.customers, NOWHERE)
+            now = np.full(self.customers, NO_STANDING)
             plain, hard, easy = (ranks[at, dimension] for ranks in (found.plain, found.hard, found.easy))
-            at_once = (rank[there] == NOWHERE) | (had_order[there] != has_order[at])
+            at_once = (rank[there] == NO_STANDING) | (had_order[there] != has_order[at])
             lasts = day - changed[there] < dwell_days
             moved = np.minimum(np.maximum(rank[there], easy), hard)
             now[there] = np.where(at_once, plain, np.where(lasts, rank[there], moved))
@@ -205,11 +202,11 @@ class History:
         """Moves after which a customer was back within BACK_WITHIN_DAYS, per customer-year."""
         settled = standing[SETTLING_WEEKS:]
         before, after = settled[:-1], settled[1:]
-        moved = (before != after) & (before != NOWHERE) & (after != NOWHERE)
+        moved = (before != after) & (before != NO_STANDING) & (after != NO_STANDING)
         back = np.zeros_like(moved)
         for ahead in range(1, BACK_WITHIN_DAYS // 7 + 1):
             back[: len(moved) - ahead] |= settled[1 + ahead :] == before[: len(moved) - ahead]
-        years = np.count_nonzero(before != NOWHERE) * 7 / YEAR_DAYS
+        years = np.count_nonzero(before != NO_STANDING) * 7 / YEAR_DAYS
         return float(np.count_nonzero(moved & back) / years) if years else 0.0
 
     def _captured(self, standing: Ints, dimension: int) -> tuple[Floats, Ints]:
@@ -220,10 +217,10 @@ class History:
         size = np.zeros(len(upper), dtype=np.int64)
         for week in range(SETTLING_WEEKS, len(self.later)):
             row, revenue = self.row[week], self.later[week]
-            of_points = np.where(row == NOWHERE, -np.inf, points[row])
+            of_points = np.where(row == NO_STANDING, -np.inf, points[row])
             by_points = np.append(0.0, np.cumsum(revenue[np.argsort(-of_points, kind="stable")]))
             for at, lowest in enumerate(upper):
-                members = (standing[week] != NOWHERE) & (standing[week] <= lowest)
+                members = (standing[week] != NO_STANDING) & (standing[week] <= lowest)
                 many = np.count_nonzero(members)
                 brought[at] += revenue[members].sum()
                 usual[at] += by_points[many]
@@ -235,7 +232,7 @@ def history_of(weeks: Sequence[Snapshot], model: Model) -> History:
     """The history that snapshots tell, with everyone scored by a model."""
     customer_ids = sorted({customer_id for week in weeks for customer_id in week.customer_ids})
     place = {customer_id: at for at, customer_id in enumerate(customer_ids)}
-    row = np.full((len(weeks), len(customer_ids)), NOWHERE)
+    row = np.full((len(weeks), len(customer_ids)), NO_STANDING)
     first = 0
     for at, week in enumerate(weeks):
         row[at, [place[customer_id] for customer_id in week.customer_ids]] = np.arange(
@@ -252,14 +249,15 @@ def _later(weeks: Sequence[Snapshot], customer_ids: Sequence[str]) -> Floats:
     """Revenue (base units) of the days after each week, as far as the last one knows them: (weeks, customers)."""
     end = weeks[-1]
     seen = [week.day for week in weeks if week.day + HORIZON_DAYS <= end.day]
+    from_days = np.array(seen, dtype=np.int64)
     later = np.zeros((len(seen), len(customer_ids)))
     for at, place in enumerate(end.positions(customer_ids)):
         if place >= 0:
             columns = end.views[place].money.columns  # day, orders, counted, revenue, ...
             reached = np.append(0, np.cumsum(columns[:, 3]))
-            from_day, until_day = np.array(seen), np.array(seen) + HORIZON_DAYS
             first, last = (
-                np.searchsorted(columns[:, 0], days, side="right") for days in (from_day, until_day)
+                np.searchsorted(columns[:, 0], days, side="right")
+                for days in (from_days, from_days + HORIZON_DAYS)
             )
             later[:, at] = (reached[last] - reached[first]) / MICROS_PER_UNIT
     return later

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from ebbtide.testing.records import DEFAULT_MODEL, day, order
+from enrichment.calibration.as_lived.timelines import NO_STANDING
 from enrichment.calibration.rules.hysteresis import (
     DWELLS,
     HORIZON_DAYS,
     LEAST_WEEKS,
     MARGINS,
-    NOWHERE,
     fit_hysteresis,
     history_of,
     weeks_before,
@@ -78,15 +78,17 @@ def test_weeks_are_lived_as_the_stream_decides(
                 bool(rules.past_new[row]),
                 model.hysteresis.dwell_by_dimension,
             )
-            for at, (was, now) in enumerate(zip(before or (NOWHERE,) * 3, standing[customer], strict=True)):
+            for at, (was, now) in enumerate(
+                zip(before or (NO_STANDING,) * 3, standing[customer], strict=True)
+            ):
                 if was != now:
                     days[at] = week.day
         expected.append({customer: ranks[dimension] for customer, ranks in standing.items()})
     history = history_of(weeks, load_model())
-    found = history.standings(DEFAULT_MODEL, dimension, margin, dwell_days)
+    found = history.standings(history.candidates(DEFAULT_MODEL, dimension, margin), dimension, dwell_days)
     everyone = sorted({customer for week in weeks for customer in week.customer_ids})
     for ranks, of_week in zip(found, expected, strict=True):
-        assert ranks.tolist() == [of_week.get(customer, NOWHERE) for customer in everyone]
+        assert ranks.tolist() == [of_week.get(customer, NO_STANDING) for customer in everyone]
     assert len(np.unique(found)) > 2
 
 
