@@ -467,8 +467,18 @@ class Hysteresis(_Part):
         return segment, tier, self.dwell_days
 
 
+class OwnReturn(_Part):
+    """Who is not written to yet: whose chance of a purchase in the next `within_days` days is higher than `above`."""
+
+    within_days: Annotated[int, Field(ge=1, le=365)]
+    above: Annotated[float, Field(ge=0, le=1)]
+
+
 class Reactivation(_Part):
-    """When a slipping customer is written to, and how many are left alone as a control group."""
+    """When a slipping customer is written to, and how many are left alone as a control group.
+
+    With `own_return`, who will probably come back alone is waited for.
+    """
 
     triggers: tuple[Literal["time", "event", "correction", "model", "consent"], ...] = ("time",)
     delay_days: Annotated[
@@ -480,6 +490,7 @@ class Reactivation(_Part):
     engaged_within_days: Annotated[int, Field(ge=0)]
     engaged_extra_days: int
     control_share: Annotated[float, Field(ge=0, le=1)]
+    own_return: OwnReturn | None = None
 
     @field_validator("delay_days")
     @classmethod
@@ -642,6 +653,8 @@ class Model(_Part):
             exclude["tiers"] |= {"by", "breakpoints", "by_expected_margin"}
         if self.lifecycle.window_days is None:
             exclude["lifecycle"] = {"window_days", "at_risk_silence_risk", "lapsed_silence_risk"}
+        if self.reactivation.own_return is None:
+            exclude["reactivation"] = {"own_return"}
         unnamed = {name for name, value in self.hysteresis.model_dump().items() if value is None}
         if unnamed:
             exclude["hysteresis"] = unnamed

@@ -12,18 +12,18 @@ import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import hypothesis
 import pytest
 
 from streams.demo.embedded import EmbeddedBroker
 from tests import services
+from tests.absent import IN_CI, missing
 from tests.faults.table import print_table
 from tests.once import Once
 from tests.services.shared_kafka import SharedKafka, shared_kafka
 
-IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
 TESTS_PER_CORE = 2
 """Many tests wait for servers and processes."""
 FIRST = ("faults", "simulation", "bench", "integration", "mutations")
@@ -137,14 +137,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(pytest_report_header(config))
 
 
-def _missing(what: str, origin: str) -> NoReturn:
-    """Skip the test, or in CI fail it: there a missing service must not pass unseen."""
-    reason = f"needs {what}; found: {origin}"
-    if IN_CI:
-        pytest.fail(f"{reason} (CI=true makes this a failure)", pytrace=False)
-    pytest.skip(reason)
-
-
 @pytest.fixture(scope="session")
 def kafka(pytestconfig: pytest.Config) -> Iterator[services.KafkaService]:
     """The best Kafka of this machine; tests that need transactions carry the marker ``real_kafka``."""
@@ -162,7 +154,7 @@ def own_kafka() -> Iterator[services.KafkaService]:
         try:
             service = stack.enter_context(services.start_own_kafka())
         except services.NoKafkaHereError as error:
-            _missing("a broker of Apache Kafka, from its jars", str(error))
+            missing("a broker of Apache Kafka, from its jars", str(error))
         yield service
 
 
@@ -173,7 +165,7 @@ def kafka_cluster() -> Iterator[services.KafkaCluster]:
         try:
             cluster = stack.enter_context(services.start_kafka_cluster())
         except services.NoKafkaHereError as error:
-            _missing("three brokers of Apache Kafka, from its jars", str(error))
+            missing("three brokers of Apache Kafka, from its jars", str(error))
         yield cluster
 
 
@@ -184,7 +176,7 @@ def secured_kafka() -> Iterator[services.SecuredKafka]:
         try:
             secured = stack.enter_context(services.start_secured_kafka())
         except services.NoKafkaHereError as error:
-            _missing("Apache Kafka, from its jars", str(error))
+            missing("Apache Kafka, from its jars", str(error))
         yield secured
 
 
@@ -194,7 +186,7 @@ def _real_kafka_where_marked(request: pytest.FixtureRequest) -> None:
     if request.node.get_closest_marker("real_kafka") is not None:
         service = request.getfixturevalue("kafka")
         if not service.is_real:
-            _missing("a real Apache Kafka", service.origin)
+            missing("a real Apache Kafka", service.origin)
 
 
 @pytest.fixture(scope="session")
@@ -209,7 +201,7 @@ def redis_server() -> Iterator[services.RedisService]:
     """The best Redis of this machine, shared by all tests: use keys of your own, or flush it first."""
     with services.start_redis() as service:
         if IN_CI and not service.is_real:
-            _missing("a real Redis", service.origin)
+            missing("a real Redis", service.origin)
         yield service
 
 
@@ -234,7 +226,7 @@ def each_redis(request: pytest.FixtureRequest) -> services.RedisService:
         return embedded
     service: services.RedisService = request.getfixturevalue("redis_server")
     if not service.is_real:
-        _missing("a real Redis", service.origin)
+        missing("a real Redis", service.origin)
     return service
 
 

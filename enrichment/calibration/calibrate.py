@@ -11,6 +11,7 @@ from enrichment.calibration.engagement_weights import reweighted, with_weights
 from enrichment.calibration.lifetime import fit_lifetime_value
 from enrichment.calibration.potential import validate_potential
 from enrichment.calibration.rules.hysteresis import fit_hysteresis, weeks_before
+from enrichment.calibration.rules.own_return import with_own_return
 from enrichment.calibration.rules.scales import fit_scales
 from enrichment.calibration.rules.silence import LEFT_TO_THE_HISTORY, SilenceWanted, fit_silence
 from enrichment.calibration.rules.tier_points import fit_tier_points
@@ -104,6 +105,8 @@ def calibrate(
     weights: Mapping[str, float] | None = None,
     silence: SilenceWanted = LEFT_TO_THE_HISTORY,
     weeks: Mapping[int, Snapshot] | None = None,
+    *,
+    is_judged: bool = True,
 ) -> Calibrated:
     """Fit what a history can tell; what it says too little about stays as it is in `base`, and the report says so.
 
@@ -114,7 +117,8 @@ def calibrate(
        there. Drift is told since the calibration of `base`.
 
     `snapshots` are those of `days.all`, taken with `base`; `weeks` those of `days.weeks`, of some customers, without
-    which hysteresis stays as it is.
+    which hysteresis stays as it is. What is not judged goes without the third step, and without the stability of its
+    standings.
 
     Raises:
         CapacityError: No threshold meets the capacities.
@@ -160,7 +164,7 @@ def calibrate(
     )  # 2
     model = Model.model_validate(fitted.document)
     at_cut = None  # 3
-    if lifetime.at_cut is not None and len(cut):
+    if is_judged and lifetime.at_cut is not None and len(cut):
         weeks_to_cut = [] if weeks is None else [weeks[day] for day in days.weeks_to_cut]
         at_cut = Model.model_validate(
             _fitted(document, lifetime.at_cut, cut, room, silence, by_margin, weeks_to_cut).document
@@ -175,7 +179,9 @@ def calibrate(
         "hysteresis": fitted.hysteresis,
         "validation": validation,
         "potential": None if at_cut is None else validate_potential(at_cut, cut, end),
-        "stability": stability((weighted(snapshots[day]) for day in days.months), model),
+        "stability": stability((weighted(snapshots[day]) for day in days.months), model)
+        if is_judged
+        else None,
         "drift": drift(base, end),
         "warnings": [*lifetime.warnings, *fitted.warnings],
     }
@@ -204,7 +210,7 @@ def _fitted(
     by_margin: bool,
     weeks: Sequence[Snapshot],
 ) -> _Fitted:
-    """Put lifetime value into a document, then scales, the window of silence, tiers, and hysteresis.
+    """Put lifetime value into a document, then scales, the window of silence, tiers, hysteresis, and who is waited for.
 
     Tiers go by expected margin, unless the model to begin with says that they go by value. A discount rate, which is
     nobody's to fit, stays.
@@ -224,7 +230,7 @@ def _fitted(
         fitted, rooms, of_capacities = _sized(fitted, snapshot, capacities)
         of_scales = {**of_scales, "tiers": {"action": "sized", "reason": "by capacities: see `tiers`"}}
         warnings += of_capacities
-    calm = fit_hysteresis(fitted, weeks)
+    calm = fit_hysteresis(with_own_return(fitted), weeks)
     return _Fitted(calm.document, of_scales, rooms, silence.report, calm.report, [*warnings, *calm.warnings])
 
 

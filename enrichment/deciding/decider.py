@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from enrichment.customer.customer import Customer
-from enrichment.customer.decision import NO_DWELL_DAY, Decision, Ranks
+from enrichment.customer.decision import NO_DWELL_DAY, Decision, PendingTrigger, Ranks
 from enrichment.days import day_of
 from enrichment.deciding.changes import LOAD, Cause, change_documents, trigger_document
 from enrichment.deciding.drivers import baseline_of
 from enrichment.deciding.profile import NO_SCORES_OR_TRAITS, scores_and_traits_of, value_at_stake
-from enrichment.deciding.reactivation import starts_trigger, trigger_due
+from enrichment.deciding.reactivation import awaited_until, starts_trigger, trigger_due
 from enrichment.deciding.results import Results
 from enrichment.model import Model
 from enrichment.scoring.evaluate import Table
@@ -130,9 +130,17 @@ class Decider:
         results.decided.add(customer.id)
 
     def fire(self, customer: Customer, table: Table, row: int, as_of_us: int, results: Results) -> None:
-        """Publish the re-activation that is due, or drop it where no channel is permitted."""
+        """Publish the re-activation that is due, or drop it where no channel is permitted.
+
+        One of a customer who may come back alone is put off.
+        """
         decision = customer.decision
         assert decision.pending is not None
+        later_day = awaited_until(table.features, row, self.model)
+        if later_day is not None:
+            decision.pending = PendingTrigger(decision.pending.change_id, later_day)
+            results.decided.add(customer.id)
+            return
         document = trigger_document(
             self.namespace,
             customer.id,

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
 
 from enrichment.customer.customer import CustomerSnapshot
 from enrichment.customer.decision import PendingTrigger
 from enrichment.customer.engagement import COUNT_WINDOW_DAYS
 from enrichment.identity import identifier
 from enrichment.model import Model
+from enrichment.scoring.features import Features, Ints
+from enrichment.scoring.scores import round6
 from enrichment.scoring.standing import AT_RISK, LAPSED, LIFECYCLE, SEGMENT, STANDINGS
+
+LOOK_DAYS: Final = 400
+"""So far ahead is looked for a day on which a customer need not be waited for any more."""
 
 
 def starts_trigger(
@@ -37,6 +46,38 @@ def trigger_due(
     if snapshot.last_engaged_day is not None and day - snapshot.last_engaged_day <= rules.engaged_within_days:
         delay_days += rules.engaged_extra_days
     return PendingTrigger(change_id, day + max(1, delay_days))
+
+
+def awaited_until(features: Features, row: int, model: Model) -> int | None:
+    """The day up to which a customer who may come back alone is waited for; None where there is nothing to wait for.
+
+    That is the first day after the row's on which the chance of a purchase within the model's days is as low as it
+    asks; where none of the next `LOOK_DAYS` is, the last of them.
+    """
+    rules = model.reactivation.own_return
+    if rules is None or features.order_count[row] <= 0:
+        return None
+    day = int(features.day[row])
+    if _chance_of_return(features, row, np.array([day]), rules.within_days, model)[0] <= rules.above:
+        return None
+    days = day + 1 + np.arange(LOOK_DAYS)
+    low = _chance_of_return(features, row, days, rules.within_days, model) <= rules.above
+    return int(days[low.argmax()] if low.any() else days[-1])
+
+
+def _chance_of_return(
+    features: Features, row: int, days: Ints, within_days: int, model: Model
+) -> npt.NDArray[np.float64]:
+    """The probability of a purchase in the `within_days` days after each day, if none comes before it."""
+    lifetime = model.lifetime_value
+    first_day, last_day = features.first_order_day[row], features.last_order_day[row]
+    silent = lifetime.purchase_model.probability_of_no_purchase(
+        within_days / lifetime.days_per_unit,
+        float(features.purchase_days[row] - 1),
+        (last_day - first_day) / lifetime.days_per_unit,
+        (days - first_day) / lifetime.days_per_unit,
+    )
+    return round6(1.0 - silent)
 
 
 def trigger_id(change_id: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -74,6 +75,12 @@ def _different_files(outputs: dict[str, Path | None]) -> None:
                 raise click.UsageError(f"{other} and {option} name the same file, {path}")
 
 
+def _writable_folder() -> Path:
+    """The current one, or that of temporary files."""
+    here = Path.cwd()
+    return here if os.access(here, os.W_OK) else Path(tempfile.gettempdir())
+
+
 def _model_of(settings: Settings, given: Path | None) -> Model:
     """The model of the option `--model`, or else of the settings."""
     if given is None:
@@ -89,11 +96,19 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option("--model", metavar="FILE", type=_FILES, help="Model file, instead of the built-in model.")
+@click.option(
+    "--model", metavar="FILE", type=_FILES, help="Model file; else one is fitted to the first months."
+)
+@click.option(
+    "--html",
+    metavar="FILE",
+    type=_NEW_FILE,
+    help="What came of it, as a page to look at; ebbtide-demo.html if left out.",
+)
 @fail_over_option
 @for_all
 @click.pass_obj
-def demo(options: Options, model: Path | None, fail_over: float | None) -> int:
+def demo(options: Options, model: Path | None, html: Path | None, fail_over: float | None) -> int:
     """Stream a real data set through an embedded broker and Redis, and print what came of it."""
     require(f"{PROGRAM} demo", "demo", "worker")
     if model is not None:
@@ -102,8 +117,10 @@ def demo(options: Options, model: Path | None, fail_over: float | None) -> int:
     from streams.demo.demo import run_demo
 
     refusals = Refusals(fail_over=fail_over)
-    code = run_demo(model, refusals)
+    page = html or _writable_folder() / "ebbtide-demo.html"
+    code = run_demo(model, page, refusals)
     conclude(refusals)
+    say(f"The same as a page to look at: {page.resolve()}")
     return code
 
 
@@ -140,6 +157,7 @@ def run(options: Options, workers: int) -> int:
     type=click.IntRange(1, 256),
     help="That share the work; one for each processor, if it pays, when left out. The results are the same.",
 )
+@click.option("--html", metavar="FILE", type=_NEW_FILE, help="What came of it, as a page to look at.")
 @fail_over_option
 @for_all
 @click.pass_obj
@@ -152,6 +170,7 @@ def replay(
     until: int | None,
     out: Path,
     processes: int | None,
+    html: Path | None,
     fail_over: float | None,
 ) -> None:
     """Run a log from files (.jsonl, .jsonl.gz) through the same pipeline, with no broker and no Redis."""
@@ -159,12 +178,14 @@ def replay(
         raise click.UsageError("at least one of --purchases, --engagements and --consents is needed")
     settings = options.settings()
     loaded = _model_of(settings, model)
+    from schemas.timestamps import parse_timestamp
     from streams.console.progress import reporting
     from streams.console.refusals import Refusals
     from streams.garbage import expecting_long_lives
+    from streams.replay.fared import Fared
     from streams.replay.files import run_replay
 
-    refusals = Refusals(fail_over=fail_over)
+    refusals, fared = Refusals(fail_over=fail_over), list[Fared]()
     with expecting_long_lives(), reporting("replay") as report:
         summary: Any = run_replay(
             purchases=purchases,
@@ -178,9 +199,15 @@ def replay(
             processes=processes,
             limit_bytes=settings.decompressed_max_bytes,
             refusals=refusals,
+            fared=fared,
         )
+    if html is not None:
+        from streams.reports.overview_page import write_overview_of_files
+
+        write_overview_of_files(html, out, fared, loaded, parse_timestamp(summary["as_of"]))
     events = sum(sum(outcomes.values()) for outcomes in summary["events"].values())
-    say(f"{events:,} events of {summary['customers']:,} customers; the results are in {out}")
+    page = "" if html is None else f", and the page to look at is {html}"
+    say(f"{events:,} events of {summary['customers']:,} customers; the results are in {out}{page}")
     conclude(refusals)
 
 

@@ -1,7 +1,7 @@
 """The demo: a real data set through the real worker, on an embedded broker and Redis, and what came of it.
 
-Nothing is taken from the environment's settings: the demo brings its own services and topics, and its own model unless
-it is given one.
+Nothing is taken from the environment's settings: the demo brings its own services and topics, and fits its own model
+unless it is given one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import orjson
 from aiokafka.errors import KafkaError
@@ -34,6 +34,7 @@ from schemas.dead_letters import (
     PARTITION_HEADER,
     TOPIC_HEADER,
 )
+from schemas.documents import Document, TriggerDocument
 from schemas.timestamps import parse_timestamp
 from schemas.topics import (
     CUSTOMER_PROFILES,
@@ -47,12 +48,15 @@ from streams.checkpoint import Checkpoint
 from streams.console.progress import Report, reporting
 from streams.console.refusals import Example, Refusals
 from streams.demo.embedded import EmbeddedBroker, EmbeddedRedis, OwnedProcess, free_port
+from streams.demo.fitting import CUT, fit_demo_model
 from streams.demo.report import Compared, DeadLetter, Published, Streamed, print_report
 from streams.errors import EbbtideError, one_line
 from streams.kafka.clients import new_writer
 from streams.kafka.log_reader import read_to_end
 from streams.kafka.topics import create_topics
+from streams.replay.fared import how_they_fared
 from streams.replay.replay import Replayed, replay
+from streams.reports.overview_page import write_overview
 from streams.settings import PREFIX, Settings
 from streams.state.keys import PartitionKeys
 from streams.state.redis_client import connect
@@ -70,47 +74,69 @@ Events = list[tuple[InputTopic, int, bytes, bytes]]
 """(topic, partition, key, value)."""
 
 
-def run_demo(model: Path | None = None, refusals: Refusals | None = None) -> int:
-    """Run the demo on all of its households; gives the exit code: 0 if the stream and replay agree.
-
-    Records that the worker refused are counted in `refusals`.
-    """
-    return run_demo_on(model=model, refusals=refusals)
-
-
-def run_demo_on(
-    percent_of_households: int = 100, model: Path | None = None, refusals: Refusals | None = None
+def run_demo(
+    model: Path | None = None,
+    html: Path | None = None,
+    refusals: Refusals | None = None,
+    percent_of_households: int = 100,
 ) -> int:
-    """Run the demo on a share of its households, by a model file or the built-in model.
+    """Run the demo on a share of its households; gives the exit code: 0 if the stream and replay agree.
 
-    1. Start a broker and Redis, and create the topics.
-    2. Produce the events.
+    1. Fit a model to what lies before the cut, unless a model file is given.
+    2. Start a broker and Redis, and create the topics; produce the events.
     3. Run the worker, as `ebbtide run` does, until nothing is left to do; tell it to stop.
     4. Read back what it published, and replay the same events without broker and Redis.
-    5. Print tables, and whether the two agree.
+    5. Print tables, and whether the two agree; write the page, if there is to be one.
+
+    Records that the worker refused are counted in `refusals`.
 
     Raises:
         EbbtideError: something did not start, stood still, or failed; one line says what.
         EmbeddedServiceError: the broker or Redis is not installed or did not start.
     """
     events = load_events(percent_of_households)
-    with EmbeddedBroker() as broker, EmbeddedRedis() as redis:
+    with tempfile.TemporaryDirectory(prefix="ebbtide-demo-") as folder:
+        fitted = None
+        if model is None:  # 1
+            model = Path(folder) / "demo-model.yaml"
+            with reporting("calibrate") as report:
+                report(0, 1)
+                fitted = fit_demo_model(((topic, value) for topic, _, _, value in events), model)
+                report(1, 1)
+        return _stream_and_compare(events, model, fitted, html, refusals)
+
+
+def _stream_and_compare(
+    events: Events, model: Path, fitted: Document | None, html: Path | None, refusals: Refusals | None
+) -> int:
+    with EmbeddedBroker() as broker, EmbeddedRedis() as redis:  # 2
         settings = demo_settings(broker.bootstrap_servers, redis.url, model)
         create_topics(settings, PARTITIONS, 1)
         with reporting("produce") as report:
             asyncio.run(produce(settings, events, report))
-        with running_worker(settings) as worker, reporting("stream") as report:
+        with running_worker(settings) as worker, reporting("stream") as report:  # 3
             streamed = asyncio.run(wait_until_done(settings, worker, events, report))
-        published = asyncio.run(read_published(settings))
+        published = asyncio.run(read_published(settings))  # 4
+    rules = settings.load_model()
     with reporting("replay, to compare") as report:
         replayed = replay(
             ((topic, value) for topic, _, _, value in events),
-            settings.load_model(),
+            rules,
             horizons=settings.horizons,
             report=report,
         )
     compared = compare_with_replay(published, replayed, streamed.midnight_days)
-    print_report(published, streamed, compared, Counter(topic for topic, *_ in events))
+    cut_day = day_of(parse_timestamp(CUT)) if fitted is not None else 0
+    fared = [
+        each
+        for each in how_they_fared(
+            cast("list[TriggerDocument]", published.triggers), replayed.customers, replayed.end_us
+        )
+        if each.day >= cut_day
+    ]
+    print_report(published, streamed, compared, Counter(topic for topic, *_ in events), fared, fitted)  # 5
+    if html is not None:
+        write_overview(html, published.changes, published.profiles, fared, rules, replayed.end_us)
     if refusals is not None:
         count_refused(published, events, refusals)
     return 0 if compared.is_equal else 1

@@ -17,6 +17,8 @@ from rich.table import Table
 
 from schemas.changes import DIRECTIONS, LEVELS, TRIGGERS
 from schemas.documents import Document
+from schemas.triggers import GROUPS
+from streams.replay.fared import WITHIN_DAYS, Fared
 
 DeadLetter = tuple[str, str, bytes]
 """Reason, message and value of a record that was refused."""
@@ -65,19 +67,28 @@ def print_report(
     streamed: Streamed,
     compared: Compared,
     events: Mapping[str, int],
+    fared: Sequence[Fared],
+    fitted: Document | None = None,
     console: Console | None = None,
 ) -> None:
-    """Print everything; to stdout unless another console is given."""
+    """Print everything; to stdout unless another console is given.
+
+    `fared` are the re-activations to be told of; `fitted` is the report on the model, if the demo has fitted it.
+    """
     out = console or _console()
     out.print()
     out.print(Columns([_customers(published.profiles, name) for name in LEVELS], padding=(0, 4)))
     out.print(_changes(published.changes))
     out.print(_flows(published.changes))
-    out.print(_reactivations(published.triggers))
+    out.print(_reactivations(fared, "" if fitted is None else f" after {fitted['history']['until']}"))
     told = [sentence(change) for change in _told(published.changes)]
-    if published.triggers:
-        told.append(trigger_sentence(published.triggers[len(published.triggers) // 2]))
+    since = "" if fitted is None else fitted["history"]["until"]
+    due = [trigger for trigger in published.triggers if trigger["as_of"][:10] > since]
+    if due:
+        told.append(trigger_sentence(due[len(due) // 2]))
     _print_list(out, "Some changes in words", told)
+    if fitted is not None:
+        _print_list(out, "The model", _model_lines(fitted))
     _print_list(out, "How it went", _summary(published, streamed, compared, events))
 
 
@@ -141,17 +152,31 @@ def _flows(changes: Sequence[Document]) -> Table:
     return table
 
 
-def _reactivations(triggers: Sequence[Document]) -> Table:
-    counts = Counter((trigger["segment"], trigger["group"]) for trigger in triggers)
-    groups = ("treatment", "control")
-    table = _table("Re-activations that fell due", "segment", [*groups, "all"])
-    for segment in _levels("segment"):
-        row = [counts[segment, group] for group in groups]
-        if any(row):
-            table.add_row(segment, *map(_count, row), _count(sum(row)))
-    totals = [sum(counts[key] for key in counts if key[1] == group) for group in groups]
-    table.add_row("all", *map(_count, totals), _count(len(triggers)))
+def _reactivations(fared: Sequence[Fared], since: str) -> Table:
+    """By group: how many fell due, with what at stake, and how many customers then bought though nothing was sent."""
+    bought = f"bought within {WITHIN_DAYS} days anyway"
+    table = _table(f"Re-activations that fell due{since}", "group", ["due", "value at stake", bought])
+    for group in GROUPS:
+        own = [each for each in fared if each.group == group]
+        seen = [each for each in own if each.is_seen_whole]
+        stake = sum(each.value_at_stake for each in own)
+        share = f"{sum(each.bought for each in seen) / len(seen):.0%}" if seen else "·"
+        table.add_row(group, _count(len(own)), f"{stake:,.2f}", share)
     return table
+
+
+def _model_lines(fitted: Document) -> Iterator[str]:
+    """To what the demo's model was fitted, and from when on it warns."""
+    history, silence = fitted["history"], fitted["silence"]
+    yield (
+        f"Fitted to the {history['customers']:,} households of the time up to {history['until']}; it knows nothing of "
+        "what came later."
+    )
+    if silence["action"] == "fitted":
+        yield (
+            f"A household is at_risk from a risk of {silence['at_risk_silence_risk']:.0%} on to buy nothing for "
+            f"{silence['window_days']} days, and lapsed from {silence['lapsed_silence_risk']:.0%} on."
+        )
 
 
 def _summary(

@@ -44,7 +44,11 @@ HEADER: Final = """\
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a person asked `calibrate` for; `name` and `version` are the new model's."""
+    """What a person asked `calibrate` for; `name` and `version` are the new model's.
+
+    One that is not judged is fitted in half the time: the report has no `validation`, nor anything else that holds a
+    fit against what came later.
+    """
 
     holdout_days: int | None = None
     time_unit: TimeUnit = "week"
@@ -53,6 +57,7 @@ class Wanted:
     name: str = "calibrated"
     version: str | None = None
     silence: SilenceWanted = LEFT_TO_THE_HISTORY
+    is_judged: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +149,15 @@ def fit(
     used = weights.weights if wanted.fits_engagement_weights else None
     try:
         found = calibrate(  # 3
-            base, looked, days, wanted.time_unit, wanted.capacities or {}, used, wanted.silence, weeks
+            base,
+            looked,
+            days,
+            wanted.time_unit,
+            wanted.capacities or {},
+            used,
+            wanted.silence,
+            weeks,
+            is_judged=wanted.is_judged,
         )
     except CalibrationError as error:
         raise CalibrationError(str(error), {**error.report, "data_quality": quality}) from None
@@ -155,7 +168,9 @@ def fit(
             "fitted engagement weights are in the model; what is held against later purchases has the weights before"
         )
     lived = None
-    if found.at_cut is None:
+    if not wanted.is_judged:
+        pass
+    elif found.at_cut is None:
         warnings.append("nothing is told as lived: no model could be fitted to the records up to the cut")
     else:
         lived = _as_lived(log, found.at_cut, looked[days.cut], looked[days.end], until_us, horizons)  # 4
@@ -198,7 +213,8 @@ def _as_lived(
         cut, end = cut.only(chosen), end.only(chosen)
     again = ReplayLog(records=records)
     replayed = replay_ordered(again, at_cut, log.end_us(until_us), horizons, None)
-    found = live_through(replayed.results.changes, at_cut, cut, end, window_of(at_cut, end.day - cut.day))
+    window_days, results = window_of(at_cut, end.day - cut.day), replayed.results
+    found = live_through(results.changes, at_cut, cut, end, window_days, results.triggers)
     return {"customers": len(end), "customers_in_all": everyone, **found}
 
 
@@ -351,5 +367,11 @@ def _lived_lines(lived: Document) -> list[str]:
         told.append(
             f"strategic captured {top['revenue_share']:.0%} of revenue "
             f"(last year's revenue: {top['by_last_years_revenue']['revenue_share']:.0%})"
+        )
+    due = lived["reactivations"]
+    if due["due"]:
+        told.append(
+            f"{due['due']:,} re-activations fell due, and after {due['returned_share']:.0%} of them the customer "
+            f"bought within {due['within_days']} days though nothing was sent"
         )
     return [f"as lived: {'; '.join(told)}"] if told else []

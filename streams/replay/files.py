@@ -23,6 +23,7 @@ from schemas.topics import INPUT_TOPICS, InputTopic
 from streams.console.progress import Report
 from streams.console.refusals import Refusals
 from streams.replay.bounded_lines import DEFAULT_LIMIT_BYTES
+from streams.replay.fared import Fared
 from streams.replay.log import Refused, ReplayLog, ordered_log, read_records, refusals_of
 from streams.replay.parts import FILES, PROFILES, TRIGGERS, Part, merge, write_lines, write_part
 from streams.replay.replay import replay_ordered
@@ -47,10 +48,11 @@ def run_replay(
     processes: int | None = None,
     limit_bytes: int = DEFAULT_LIMIT_BYTES,
     refusals: Refusals | None = None,
+    fared: list[Fared] | None = None,
 ) -> Document:
     """Replay JSON Lines (`.jsonl`, `.jsonl.gz`), write the five files into `out`; gives the summary.
 
-    What was refused is counted in `refusals`.
+    What was refused is counted in `refusals`, and how the customers of re-activations fared is added to `fared`.
 
     So many `processes` share the work: the same bytes come of it. If it is not given, as many as there are processors
     and as it pays to start. The files appear when all of them are whole. No line may have more than `limit_bytes`.
@@ -87,6 +89,8 @@ def run_replay(
         (folder / SUMMARY).write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2) + b"\n")
         for file in (*FILES, DEAD_LETTERS, SUMMARY):
             (folder / file).replace(out / file)
+    if fared is not None:
+        fared += [each for part in parts for each in part.fared]
     if refusals is not None:
         refusals_of(letters, _outcomes(log, parts), refusals)
     return summary

@@ -14,6 +14,7 @@ import orjson
 from schemas.documents import ChangeDocument, PublishedDocument, TriggerDocument
 from schemas.profiles import DIMENSIONS
 from schemas.timestamps import parse_timestamp
+from streams.replay.fared import Fared, how_they_fared
 from streams.replay.log import Refused
 from streams.replay.replay import Replayed
 
@@ -44,6 +45,8 @@ class Part:
     standings: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(dimension, standing) → customers."""
     triggers_dropped: int = 0
+    fared: list[Fared] = field(default_factory=list)
+    """What became of the customers of re-activations."""
 
 
 def write_part(replayed: Replayed, folder: Path) -> Part:
@@ -60,6 +63,7 @@ def write_part(replayed: Replayed, folder: Path) -> Part:
         dead_letters=replayed.log.dead_letters,
         outcomes=results.outcomes,
         triggers_dropped=results.triggers_dropped,
+        fared=how_they_fared(results.triggers, replayed.customers, replayed.end_us),
     )
     for name, keyed in documents.items():
         write_lines(folder / name, (document for _, document in keyed))

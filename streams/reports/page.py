@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from enrichment.calibration.drift import LARGE, MODERATE
 from schemas.documents import Document
-from streams.reports import plots as plots
+from streams.reports import drawing, plots
 from streams.reports.fit import fitted_of
 from streams.reports.formats import percent, words
 from streams.reports.rendering import render
@@ -42,7 +42,7 @@ def _heading(model: Document) -> str:
 
 def body_of(report: Document) -> Markup:
     """The page below its heading, to be put into another page."""
-    drawn = plots.are_available()
+    drawn = drawing.are_available()
     known = [key for key in SECTIONS if isinstance(report.get(key), dict)]
     rest = {
         key: part for key, part in report.items() if key not in SECTIONS and key not in ("warnings", "model")

@@ -35,7 +35,13 @@ MODELS = {
     "default": Model.model_validate(SEEDED_MODEL),
     "opt_in": Model.model_validate({**SEEDED_MODEL, "profiling": "opt_in"}),
     "lively": Model.model_validate(LIVELY),
-    "lively opt_in": Model.model_validate({**LIVELY, "profiling": "opt_in"}),
+    "lively opt_in": Model.model_validate(
+        {
+            **LIVELY,
+            "profiling": "opt_in",
+            "reactivation": {**LIVELY["reactivation"], "own_return": {"within_days": 14, "above": 0.15}},
+        }
+    ),
 }
 
 

@@ -28,7 +28,11 @@ from tests.enrichment.driver import WorkerLikeStream
 from tests.enrichment.test_batches import LIVELY
 from tests.enrichment.test_batches import MODELS as OTHERS
 
-DWELLING = {**LIVELY, "hysteresis": {**LIVELY["hysteresis"], "dwell_days": 45}}
+DWELLING = {
+    **LIVELY,
+    "hysteresis": {**LIVELY["hysteresis"], "dwell_days": 45},
+    "reactivation": {**LIVELY["reactivation"], "own_return": {"within_days": 14, "above": 0.15}},
+}
 MODELS = {**OTHERS, "dwelling": Model.model_validate(DWELLING)}
 SILENT_DAYS = 200
 """After the last event: long enough for most to lapse."""

@@ -68,6 +68,79 @@ def ten_days_after(change: dict[str, Any]) -> str:
     return format_day(day(change["as_of"]) + 10)
 
 
+WAITING = {"own_return": {"within_days": 14, "above": 0.1}}
+
+
+def chance_of_return(rules: Model, date: str) -> float:
+    """Of the slipping customer, five purchase days from 2024-01-05 to 2024-05-01: a purchase in the next 14 days."""
+    unit = rules.lifetime_value.days_per_unit
+    first, last = day("2024-01-05"), day("2024-05-01")
+    silent = rules.lifetime_value.purchase_model.probability_of_no_purchase(
+        14 / unit, 4, (last - first) / unit, (day(date) - first) / unit
+    )
+    return 1 - float(silent)
+
+
+def test_who_will_probably_come_back_alone_is_waited_for() -> None:
+    """Up to the first midnight on which their chance of a purchase is as low as the model asks; `explain` says when."""
+    rules = plain_model(**WAITING)
+    partition = slipping(rules)
+    slip = first_slip(partition)
+    partition.pass_midnight(partition.midnight_day + 10)
+    assert partition.triggers == []
+    pending = through_storage(partition.customers["c"]).decision.pending
+    assert pending is not None
+    assert pending.due_day > partition.midnight_day
+    partition.pass_midnight("2026-06-01")
+    trigger = partition.triggers[0]
+    assert trigger["change_id"] == slip["change_id"]
+    assert trigger["as_of"] == trigger["due_at"] == f"{format_day(pending.due_day)}T00:00:00Z"
+    before = format_day(pending.due_day - 1)
+    assert chance_of_return(rules, trigger["as_of"]) <= 0.1 < chance_of_return(rules, before)
+
+
+def test_whose_chance_is_low_enough_already_is_not_waited_for() -> None:
+    """The trigger falls due on the day on which it would without the rule."""
+    ways = (plain_model(), plain_model(own_return={"within_days": 14, "above": 0.9}))
+    due = []
+    for rules in ways:
+        partition = slipping(rules)
+        first_slip(partition)
+        partition.pass_midnight(partition.midnight_day + 10)
+        due.append([trigger["as_of"] for trigger in partition.triggers])
+    assert due[0] == due[1] != []
+
+
+def test_who_comes_back_while_waited_for_is_not_written_to() -> None:
+    """As with any re-activation that is pending."""
+    partition = slipping(plain_model(**WAITING))
+    first_slip(partition)
+    partition.pass_midnight(partition.midnight_day + 10)
+    partition.take(order(format_day(partition.midnight_day), "60.00"))
+    assert partition.customers["c"].decision.pending is None
+
+
+def test_who_never_falls_below_is_looked_at_again_after_400_days() -> None:
+    """And is not forgotten: nobody's chance of a purchase is below zero."""
+    partition = slipping(plain_model(own_return={"within_days": 365, "above": 0.0}))
+    first_slip(partition)
+    due_day = partition.midnight_day + 10
+    partition.pass_midnight(due_day)
+    pending = partition.customers["c"].decision.pending
+    assert pending is not None
+    assert pending.due_day == due_day + 400
+    partition.pass_midnight(due_day + 400)
+    again = partition.customers["c"].decision.pending
+    assert again is not None
+    assert (again.change_id, again.due_day) == (pending.change_id, due_day + 800)
+
+
+def test_a_model_without_the_rule_means_what_it_meant() -> None:
+    """Its fingerprint is the same; with the rule, it is another model."""
+    assert plain_model().fingerprint == plain_model(own_return=None).fingerprint
+    assert plain_model().fingerprint != plain_model(**WAITING).fingerprint
+
+
 def test_one_trigger_is_pending_at_a_time() -> None:
     """Later slips within the delay start none of their own; slips after it do."""
     partition = slipping(plain_model(delay_days=dict.fromkeys(DELAYS, 400)))

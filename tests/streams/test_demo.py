@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from enrichment.model import load_model
 from schemas.changes import LEVELS
 from streams.demo.demo import (
     PARTITIONS,
@@ -17,11 +18,12 @@ from streams.demo.demo import (
     demo_settings,
     load_events,
     partition_of,
-    run_demo_on,
+    run_demo,
     running_worker,
     wait_until_done,
 )
 from streams.demo.embedded import EmbeddedBroker
+from streams.demo.fitting import fit_demo_model
 from streams.demo.report import Compared, Published, sentence, silent_weeks, trigger_sentence
 from streams.errors import EbbtideError
 from streams.replay.replay import Replayed, replay
@@ -47,15 +49,16 @@ def run() -> Run:
     """The demo on a share of the households: real worker, embedded broker and Redis."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = run_demo_on(SHARE_PERCENT)
+        code = run_demo(percent_of_households=SHARE_PERCENT)
     return Run(code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module")
-def replayed() -> Replayed:
-    events = load_events(SHARE_PERCENT)
-    model = demo_settings("127.0.0.1:1", "redis://127.0.0.1:1/0").load_model()
-    return replay(((topic, value) for topic, _, _, value in events), model)
+def replayed(tmp_path_factory: pytest.TempPathFactory) -> Replayed:
+    events = [(topic, value) for topic, _, _, value in load_events(SHARE_PERCENT)]
+    model = tmp_path_factory.mktemp("demo") / "model.yaml"
+    fit_demo_model(events, model)
+    return replay(iter(events), load_model(model))
 
 
 def numbers_of(line: str) -> list[int]:

@@ -15,8 +15,9 @@ from schemas.profiles import DIMENSIONS
 from streams.demo.demo import load_events
 from streams.insight.explain import explanation, outlook
 from streams.insight.explain_text import explanation_text
-from streams.insight.explain_words import METRIC_WORDS, words
+from streams.insight.explain_words import words
 from streams.replay.replay import replay
+from streams.reports.metric_words import METRIC_WORDS
 
 TODAY = "2024-12-31"
 Document = dict[str, Any]

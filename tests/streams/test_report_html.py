@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from functools import cache
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,57 +22,14 @@ from enrichment.calibration.validation import validate
 from enrichment.model import METRICS, Calibration, Model, Reference, load_model
 from enrichment.scoring.scores import score
 from schemas.documents import ChangeDocument
-from streams.reports import plots as report_plots
+from streams.reports import drawing
 from streams.reports.formats import number
 from streams.reports.page import page_of, warnings_of, write_html
 from streams.reports.rendering import MAX_ROWS, environment
 from tests.enrichment.calibration.snapshots import cdnow, snapshots
+from tests.streams.pages import Page
 
 Document = dict[str, Any]
-VOID = {"meta", "br", "hr", "img", "link", "input"}
-
-
-class Page(HTMLParser):
-    """Checks that elements are closed in order; collects their names, ids and text."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.elements: Counter[str] = Counter()
-        self.ids: Counter[str] = Counter()
-        self.references: set[str] = set()
-        self.words: list[str] = []
-        self.feed(html)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._note(tag, attrs)
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._note(tag, attrs)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
-            self.words.append(data)
-
-    def _note(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements[tag] += 1
-        for name, value in attrs:
-            if name == "id":
-                self.ids[str(value)] += 1
-            if name in ("href", "src"):
-                self.references.add(str(value))
-            self.references.update(f"#{found}" for found in re.findall(r"url\(#([^)]*)\)", value or ""))
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
 
 
 def calibrated(snapshot: Snapshot) -> Model:
@@ -367,7 +322,7 @@ def test_without_matplotlib_the_tables_are_there_and_the_page_says_what_is_missi
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """In the warnings, with the command that brings it."""
-    monkeypatch.setattr(report_plots, "are_available", lambda: False)
+    monkeypatch.setattr(drawing, "are_available", lambda: False)
     page = Page(page_of(full_report()))
     assert page.elements["svg"] == 0
     assert (

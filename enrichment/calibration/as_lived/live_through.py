@@ -16,13 +16,14 @@ from enrichment.calibration.as_lived.panels import (
     panel_report,
     warnings_beside_recency,
 )
+from enrichment.calibration.as_lived.reactivations import reactivations
 from enrichment.calibration.as_lived.silences import false_alarms, silences_report
 from enrichment.calibration.as_lived.there_and_back import there_and_back
 from enrichment.calibration.as_lived.timelines import PurchaseDays, moves_of
 from enrichment.calibration.snapshot import Snapshot
 from enrichment.days import format_day
 from enrichment.model import Model
-from schemas.documents import ChangeDocument, Document
+from schemas.documents import ChangeDocument, Document, TriggerDocument
 
 LONGEST_WINDOW_DAYS: Final = 90
 
@@ -33,16 +34,23 @@ def window_of(model: Model, holdout_days: int) -> int:
 
 
 def live_through(
-    changes: Iterable[ChangeDocument], model: Model, cut: Snapshot, end: Snapshot, window_days: int
+    changes: Iterable[ChangeDocument],
+    model: Model,
+    cut: Snapshot,
+    end: Snapshot,
+    window_days: int,
+    triggers: Iterable[TriggerDocument] = (),
 ) -> Document:
     """How warnings, top standings and moves of a replay did after the cut, beside rules that need no model.
 
     1. Warnings: `panel`, `warned` and `silences`; null, with the `reason`, if the holdout is shorter than the window.
     2. The top: `capture`.
     3. Moves that were taken back: `there_and_back`.
-    4. `verdicts`, in sentences, where a plain rule did better.
+    4. Re-activations that the customers did not need: `reactivations`.
+    5. `verdicts`, in sentences, where a plain rule did better.
 
-    `model` made the `changes`, which each customer has in their order; it must be fitted up to the cut. Purchases are
+    `model` made the `changes`, which each customer has in their order, and the `triggers`; it must be fitted up to the
+    cut. Purchases are
     purchase days, as known at the end, money is in base units. Customers who are not in `end` (erased, or profiling
     denied meanwhile) are left out. A standing is that of the end of a day. Intervals hold 95% of 300 resamples of the
     customers, and are null where too few of them define a figure.
@@ -76,8 +84,9 @@ def live_through(
             dimension: there_and_back(of_dimension, len(end), cut.day, end.day)
             for dimension, of_dimension in moves.items()
         },
+        "reactivations": reactivations(triggers, purchases, cut.day, end),  # 4
     }
-    verdicts = verdicts_on(found)  # 4
+    verdicts = verdicts_on(found)  # 5
     return {**found, "verdicts": verdicts, "warnings": verdicts}
 
 
