@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import json
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
@@ -40,12 +37,12 @@ from streams.kafka.topics import create_topics
 from streams.settings import Settings
 from streams.worker.clients import RealClients
 from streams.worker.worker import Worker
+from tests.services.fork_server import start_forked
 
 Document = dict[str, Any]
 ROOT = Path(__file__).parents[2]
 MARKERS_WITHIN_S = 2.0
 BATCH_BYTES = 3_500_000
-_PR_SET_PDEATHSIG = 1
 
 
 async def make_topics(settings: Settings, partitions: int = 1, replication_factor: int = 1) -> None:
@@ -294,7 +291,7 @@ def scrape(settings: Settings) -> Scrape:
 
 
 class WorkerProcess:
-    """`python -m streams run`, or another module, with its log in a file; it dies with this process."""
+    """`python -m streams run`, or another module, forked, with its log in a file; it dies with this process."""
 
     def __init__(
         self, settings: Settings, log: Path, *arguments: str, command: Sequence[str] = ("streams", "run")
@@ -302,16 +299,8 @@ class WorkerProcess:
         self.settings = settings
         self.log = log
         with log.open("ab") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", *command, *arguments],
-                env=process_environment(settings),
-                cwd=ROOT,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                preexec_fn=_die_with_parent,
-                start_new_session=True,
-            )
+            environment = process_environment(settings)
+            self.process = start_forked([*command, *arguments], environment, output.fileno())
 
     def kill(self) -> None:
         """End it and all processes that it has started at once, as a crash of the machine would."""
@@ -360,10 +349,6 @@ def worker_process(
     finally:
         with suppress(ProcessLookupError):
             worker.kill()
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-import sys
 from pathlib import Path
 
 from schemas.topics import INPUT_TOPICS, PURCHASES
@@ -15,18 +14,13 @@ from streams.replay.log import read_records
 from streams.settings import Settings
 from tests.integration.harness import make_topics, process_environment, produce
 from tests.integration.test_equivalence import PARTITIONS, demo_log, records_of
+from tests.services.fork_server import run_forked
 
 
 def calibrate_from_kafka(settings: Settings, *options: str | Path) -> subprocess.CompletedProcess[str]:
     """The command, with these settings."""
-    return subprocess.run(
-        [sys.executable, "-m", "streams", "calibrate", "--from-kafka", *options],
-        env=process_environment(settings),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    arguments = ["streams", "calibrate", "--from-kafka", *map(str, options)]
+    return run_forked(arguments, process_environment(settings))
 
 
 async def test_the_topics_give_the_model_that_the_files_give(settings: Settings, tmp_path: Path) -> None:

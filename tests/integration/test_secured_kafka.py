@@ -6,8 +6,6 @@ import asyncio
 import base64
 import json
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,6 +38,7 @@ from tests.integration.harness import (
 )
 from tests.services import OwnRedis
 from tests.services.certificates import Authority, Identity
+from tests.services.fork_server import run_forked
 from tests.services.secured_kafka import PLAIN_PASSWORD, PLAIN_USER, REAUTHENTICATED_MS, SecuredKafka
 
 OPERATING = ROOT / "docs" / "operating.md"
@@ -178,15 +177,7 @@ async def test_the_documented_rights_are_enough_from_the_first_record_to_a_resto
     await produce(opened, [record_of("purchases", order("late", 1), PARTITIONS)])
     with worker_process(settings, tmp_path / "second.log") as worker:
         await worker.until(lambda: worker.is_idle(PARTITIONS), "restored")
-        doctor = subprocess.run(
-            [sys.executable, "-m", "streams", "doctor"],
-            env=process_environment(settings),
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=180,
-            check=False,
-        )
+        doctor = run_forked(["streams", "doctor"], process_environment(settings))
         assert (doctor.returncode, doctor.stderr) == (0, ""), doctor.stdout
         assert worker.terminate() == 0
     after = await changes_of(opened)

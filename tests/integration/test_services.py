@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from kafka.admin import NewTopic
 from ebbtide.testing.services import maven
 from ebbtide.testing.services.kafka import format_storage
 from tests.services import KafkaService, NoKafkaHereError, OwnRedis, RedisService
+from tests.services.fork_server import run_forked, start_forked
 
 ROOT = Path(__file__).parents[2]
 
@@ -166,3 +169,41 @@ def test_processes_that_ask_for_the_jars_at_once_download_them_once(
     said = [process.communicate(timeout=60)[0].strip() for process in processes]
     assert said == ["['complete', 'kafka.jar']"] * 3
     assert calls.read_text().splitlines() == ["call"]
+
+
+def test_a_forked_command_is_a_process_of_its_own(tmp_path: Path) -> None:
+    """It leads a session, sees the environment it was given and no other, and its output goes where it was sent."""
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        process = start_forked(["tests.integration.told", "rest"], {"ONE": "1"}, output.fileno())
+    while not log.read_text():
+        assert process.poll() is None
+        time.sleep(0.01)
+    assert os.getsid(process.pid) == process.pid
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == -signal.SIGTERM
+    assert process.poll() == -signal.SIGTERM
+    assert log.read_text() == "['rest'] {'ONE': '1'}\n"
+
+
+def test_a_forked_command_ends_with_the_process_that_asked_for_it(tmp_path: Path) -> None:
+    """However that one ends."""
+    asks = (
+        "import os, sys; from tests.services.fork_server import start_forked\n"
+        "print(start_forked(['tests.integration.told'], {}, 2).pid, flush=True); os.kill(os.getpid(), 9)"
+    )
+    asking = subprocess.run(
+        [sys.executable, "-c", asks], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert asking.returncode == -signal.SIGKILL
+    pid, deadline = int(asking.stdout), time.monotonic() + 10
+    while Path(f"/proc/{pid}").exists():
+        assert time.monotonic() < deadline, "it is still there"
+        time.sleep(0.01)
+
+
+def test_what_a_forked_command_exits_with_and_says_is_given() -> None:
+    """As of any other: here it refuses its arguments."""
+    done = run_forked(["streams", "no-such-command"], {})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no-such-command" in done.stderr

@@ -25,6 +25,7 @@ from tests.integration.harness import (
     worker_process,
 )
 from tests.services import KafkaService, OwnRedis
+from tests.services.fork_server import run_forked
 
 pytestmark = pytest.mark.real_kafka
 
@@ -38,15 +39,7 @@ def refusal(
     settings: Settings, more: Mapping[str, str] | None = None, arguments: Sequence[str] = ()
 ) -> tuple[int, str]:
     """The exit code of a `run` that does not start, and its one line of error."""
-    done = subprocess.run(
-        [sys.executable, "-m", "streams", "run", *arguments],
-        env={**process_environment(settings), **(more or {})},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
+    done = run_forked(["streams", "run", *arguments], {**process_environment(settings), **(more or {})})
     errors = [line for line in done.stderr.splitlines() if "error" in line.lower() or "Traceback" in line]
     assert len(errors) == 1, done.stderr
     assert errors[0].startswith("ebbtide: error: ")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +19,6 @@ from streams.worker.partition_state import Status
 from streams.worker.publisher import TransactionalPublisher
 from tests.integration.damage import delete_records, empty, forget_offsets, power_cut, snapshot
 from tests.integration.harness import (
-    ROOT,
     make_topics,
     process_environment,
     produce,
@@ -34,6 +31,7 @@ from tests.integration.harness import (
     worker_process,
 )
 from tests.oracles.seeded_log import SeededLog, make_log
+from tests.services.fork_server import run_forked
 
 pytestmark = pytest.mark.real_kafka
 
@@ -51,15 +49,7 @@ def log(random_seed: int) -> SeededLog:
 
 def doctor(settings: Settings) -> tuple[int, list[str]]:
     """The exit code of `ebbtide doctor`, and what it says of partitions."""
-    done = subprocess.run(
-        [sys.executable, "-m", "streams", "doctor"],
-        env=process_environment(settings),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = run_forked(["streams", "doctor"], process_environment(settings))
     lines = [line.split(maxsplit=2) for line in done.stdout.splitlines()]
     return done.returncode, [f"{status} {said}" for status, check, said in lines if check == "partitions"]
 
