@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import orjson
 from markupsafe import Markup
@@ -13,15 +13,10 @@ from enrichment.model import Model
 from schemas.changes import LEVELS
 from streams.replay.fared import WITHIN_DAYS, Fared
 from streams.replay.parts import CHANGES, PROFILES
-from streams.reports import drawing
 from streams.reports.formats import money
 from streams.reports.overview import FLOW_DAYS, NONE, SLIP_DAYS, Overview, Row, overview_of
 from streams.reports.rendering import render
 from streams.reports.sankey import sankey
-
-MISSING_PLOTS: Final = (
-    "The diagram is left out: matplotlib is not installed (pip install 'ebbtide[calibration]')."
-)
 
 
 def write_overview(
@@ -47,7 +42,6 @@ def write_overview_of_files(
 
 def page_of(told: Overview) -> str:
     """The whole page; the same overview gives the same page."""
-    draws = drawing.are_available()
     moves = sorted(
         (flow for flow in told.flows if flow.previous != flow.current),
         key=lambda flow: (-flow.customers, flow.previous, flow.current),
@@ -59,8 +53,7 @@ def page_of(told: Overview) -> str:
         currency=told.model.base_currency,
         tiles=list(_tiles(told)),
         moves=[flow._asdict() for flow in moves],
-        diagram=Markup(_diagram(told)) if draws and told.flows else None,
-        missing_plots=None if draws else MISSING_PLOTS,
+        diagram=Markup(_diagram(told)) if told.flows else None,
         flow_days=FLOW_DAYS,
         slip_days=SLIP_DAYS,
         within_days=WITHIN_DAYS,
@@ -71,7 +64,6 @@ def _diagram(told: Overview) -> str:
     return sankey(
         told.flows,
         (*LEVELS["segment"], NONE),
-        "flows",
         f"Customers by segment {FLOW_DAYS} days before and now; the table below has the numbers",
     )
 

@@ -19,7 +19,6 @@ from streams.cli.commands import main
 from streams.demo.demo import load_events
 from streams.replay.fared import Fared, how_they_fared
 from streams.replay.replay import Replayed, replay
-from streams.reports import drawing
 from streams.reports.overview import FLOW_DAYS, NONE, Overview, overview_of, why
 from streams.reports.overview_page import page_of
 from streams.reports.sankey import Flow, sankey
@@ -246,26 +245,26 @@ def test_nobody_and_nothing_make_a_page_too() -> None:
         assert said in page.text
 
 
-def test_without_matplotlib_the_table_of_moves_is_there(
-    told: Overview, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And the page says what is missing."""
-    monkeypatch.setattr(drawing, "are_available", lambda: False)
-    page = Page(page_of(told))
-    assert page.elements["svg"] == 0
-    assert "matplotlib is not installed (pip install 'ebbtide[calibration]')" in page.text
-    assert "Moves of the last 90 days" in page.text
-
-
 def test_a_diagram_names_each_standing_with_its_customers_and_money() -> None:
     """On both sides; a flow that is high enough has its size on it."""
     flows = [Flow("high", "high", 60, 600.0), Flow("high", "low", 30, 90.4), Flow("low", "high", 10, 55.0)]
-    svg = sankey(flows, ("high", "medium", "low"), "flows", "what it shows")
+    svg = sankey(flows, ("high", "medium", "low"), "what it shows")
     page = Page(f"<html>{svg}</html>")
     for said in ("high 90 · 690", "low 10 · 55", "high 70 · 655", "low 30 · 90", "30 · 90", "10 · 55"):
         assert said in page.text
     assert "medium" not in page.text
     assert 'aria-label="what it shows"' in svg
+
+
+@pytest.mark.parametrize(
+    ("money", "told"), [(99_999.4, "99,999"), (99_999.6, "100k"), (1_234_567.8, "1,235k")]
+)
+def test_large_sums_are_told_in_thousands_beside_a_standing(money: float, told: str) -> None:
+    """The table below the diagram has them whole."""
+    assert (
+        f"low 1 · {told}"
+        in Page(f"<html>{sankey([Flow('low', 'low', 1, money)], ['low'], 'what')}</html>").text
+    )
 
 
 def test_replay_writes_the_page_and_it_does_not_depend_on_processes(tmp_path: Path) -> None:
