@@ -16,6 +16,8 @@ from tests.faults.verdict import Verdict, judge
 from tests.faults.workload import Expected, Size, Workload, as_json, crowd
 from tests.integration.harness import Document
 
+pytestmark = pytest.mark.xdist_group("verdict")
+
 LETTER = ("purchases", 1, 7)
 
 

@@ -40,7 +40,7 @@ def browser() -> Iterator[Browser]:
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The overview of some of the demo's households, and the report of a calibration."""
     folder = tmp_path_factory.mktemp("pages")
-    replayed = replay(((topic, value) for topic, _, _, value in load_events(5)), model())
+    replayed = replay(((topic, value) for topic, _, _, value in load_events(2)), model())
     fared = how_they_fared(replayed.results.triggers, replayed.customers, replayed.end_us)
     changes: Any = replayed.results.changes
     profiles: Any = replayed.profiles
