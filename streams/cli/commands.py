@@ -257,6 +257,9 @@ def explain(options: Options, customer_id: str, as_json: bool) -> None:
     help="Read the input topics instead of files, from their beginnings to their ends.",
 )
 @click.option(
+    "--from-redis", is_flag=True, help="Read what the worker keeps of each customer instead of files."
+)
+@click.option(
     "--model", metavar="FILE", type=_FILES, help="Model file to begin with, instead of the setting's."
 )
 @until_option
@@ -314,6 +317,7 @@ def calibrate(
     engagements: tuple[Path, ...],
     consents: tuple[Path, ...],
     from_kafka: bool,
+    from_redis: bool,
     model: Path | None,
     until: int | None,
     holdout_days: int | None,
@@ -332,10 +336,13 @@ def calibrate(
 ) -> None:
     """Fit a model file to a history of purchases and engagement, and say how good it is."""
     _different_files({"--out": out, "--report": report, "--html": html})
-    if from_kafka and (purchases or engagements or consents):
-        raise click.UsageError("--from-kafka takes the place of --purchases, --engagements and --consents")
-    if not (from_kafka or purchases):
-        raise click.UsageError("--purchases is needed, or --from-kafka")
+    if from_kafka and from_redis:
+        raise click.UsageError("--from-kafka or --from-redis, not both")
+    for flag, is_given in (("--from-kafka", from_kafka), ("--from-redis", from_redis)):
+        if is_given and (purchases or engagements or consents):
+            raise click.UsageError(f"{flag} takes the place of --purchases, --engagements and --consents")
+    if not (from_kafka or from_redis or purchases):
+        raise click.UsageError("--purchases is needed, or --from-kafka, or --from-redis")
     if lapsed_share is not None and (at_risk_share is None or lapsed_share > at_risk_share):
         raise click.UsageError("--lapsed-share needs an --at-risk-share that is not below it")
     settings = options.settings()
@@ -351,6 +358,8 @@ def calibrate(
         "consents": consents,
     }
     lines = _of_topics(settings) if from_kafka else _of_files(files, settings)
+    if from_redis:
+        lines = _of_states(settings, loaded, fail_over)
     told = run_calibration(
         lines,
         loaded,
@@ -377,6 +386,18 @@ def _of_topics(settings: Settings) -> Iterable[Line]:
     from streams.insight.kafka_history import lines_of_topics
 
     return lines_of_topics(settings)
+
+
+def _of_states(settings: Settings, model: Model, fail_over: float | None) -> Iterable[Line]:
+    from streams.console.refusals import Refusals
+    from streams.insight.redis_history import lines_of_states
+
+    states = Refusals("states", fail_over)
+    lines = lines_of_states(settings, model, states)
+    states.check()
+    if states.refused:
+        say(states.text(), lines=True, err=True)
+    return lines
 
 
 def _of_files(files: Mapping[InputTopic, Sequence[Path]], settings: Settings) -> Iterable[Line]:

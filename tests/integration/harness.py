@@ -304,7 +304,8 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """End it and all processes that it has started at once, as a crash of the machine would."""
-        os.killpg(self.process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     def terminate(self, timeout_s: float = 30.0) -> int:
@@ -347,8 +348,7 @@ def worker_process(
     try:
         yield worker
     finally:
-        with suppress(ProcessLookupError):
-            worker.kill()
+        worker.kill()
 
 
 @contextmanager

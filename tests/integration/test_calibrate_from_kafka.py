@@ -1,4 +1,4 @@
-"""`calibrate --from-kafka`: the history that the topics hold, without files."""
+"""`calibrate --from-kafka` and `--from-redis`: the history that the topics or the states hold, without files."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from streams.insight.calibrate import Outputs, Wanted, run_calibration
 from streams.insight.kafka_history import lines_of_topics
 from streams.replay.log import read_records
 from streams.settings import Settings
-from tests.integration.harness import make_topics, process_environment, produce
+from tests.integration.harness import make_topics, process_environment, produce, running, until_idle
 from tests.integration.test_equivalence import PARTITIONS, demo_log, records_of
 from tests.services.fork_server import run_forked
 
 
-def calibrate_from_kafka(settings: Settings, *options: str | Path) -> subprocess.CompletedProcess[str]:
+def calibrate(settings: Settings, *options: str | Path) -> subprocess.CompletedProcess[str]:
     """The command, with these settings."""
-    arguments = ["streams", "calibrate", "--from-kafka", *map(str, options)]
+    arguments = ["streams", "calibrate", *map(str, options)]
     return run_forked(arguments, process_environment(settings))
 
 
@@ -34,7 +34,7 @@ async def test_the_topics_give_the_model_that_the_files_give(settings: Settings,
     await make_topics(settings, PARTITIONS)
     await produce(settings, records_of(log, *INPUT_TOPICS))
     model, report = tmp_path / "model.yaml", tmp_path / "report.json"
-    done = await asyncio.to_thread(calibrate_from_kafka, settings, "--out", model, "--report", report)
+    done = await asyncio.to_thread(calibrate, settings, "--from-kafka", "--out", model, "--report", report)
     assert done.returncode == 0, done.stderr
     assert (model.read_bytes(), report.read_bytes()) == tuple(path.read_bytes() for path in of_files)
 
@@ -57,3 +57,25 @@ async def test_a_record_that_is_refused_is_named_by_its_place_in_kafka(
     place = f"{settings.topic(PURCHASES)}, partition {purchase.partition}, offset"
     assert str(refusals.examples["Malformed"]).startswith(f"{place} 0: ")
     assert str(refusals.examples["KeyMismatch"]).startswith(f"{place} 1: ")
+
+
+async def test_the_states_give_the_model_that_the_topics_give(settings: Settings, tmp_path: Path) -> None:
+    """Of a history that Redis holds whole; only the report's lines on the records differ. Oracle: the topics."""
+    await make_topics(settings, PARTITIONS)
+    await produce(settings, records_of(demo_log(3), *INPUT_TOPICS))
+    of_topics, of_states = tmp_path / "topics.yaml", tmp_path / "states.yaml"
+    settings = settings.model_copy(update={"clock": "event"})
+    async with running(settings) as worker:
+        await until_idle(settings, worker)
+    for flag, out in (("--from-kafka", of_topics), ("--from-redis", of_states)):
+        done = await asyncio.to_thread(calibrate, settings, flag, "--out", out)
+        assert done.returncode == 0, done.stderr
+    assert of_states.read_bytes() == of_topics.read_bytes()
+
+
+async def test_a_redis_that_holds_nothing_of_the_group_is_named(settings: Settings, tmp_path: Path) -> None:
+    """And no model is written."""
+    done = await asyncio.to_thread(calibrate, settings, "--from-redis", "--out", tmp_path / "model.yaml")
+    assert done.returncode == 1
+    assert "holds nothing of group" in done.stderr
+    assert not list(tmp_path.iterdir())

@@ -186,6 +186,7 @@ def _run(request: Mapping[str, object], handed: Sequence[int]) -> NoReturn:
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = list(arguments)
+    sys.modules.pop(arguments[0], None)  # Faust's package is none that could be run once it has been imported
     runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
     sys.exit(0)
 

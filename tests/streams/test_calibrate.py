@@ -375,6 +375,8 @@ def test_an_odd_history_gets_a_model_or_a_refusal_with_its_reason(
         (("--out", "a", "--model-version", ""), "'--model-version': 1 to 128 characters are allowed, not 0"),
         (("--out", "a", "--model-version", "v" * 129), "'--model-version': 1 to 128 characters"),
         (("--out", "a", "--from-kafka"), "--from-kafka takes the place of --purchases"),
+        (("--out", "a", "--from-redis"), "--from-redis takes the place of --purchases"),
+        (("--out", "a", "--from-redis", "--from-kafka"), "--from-kafka or --from-redis, not both"),
         (("--out", "a", "--window-days", "0"), "'--window-days': 0 is not in the range 1<=x<=3650"),
         (("--out", "a", "--at-risk-share", "2"), "a share is at most 1, or 100%"),
         (("--out", "a", "--lapsed-share", "5%"), "--lapsed-share needs an --at-risk-share"),

@@ -101,7 +101,7 @@ def test_help_loads_none_of_the_heavy_packages() -> None:
         (["replay", "--out", "x"], "at least one of --purchases, --engagements and --consents is needed"),
         (["replay", "--out", "x", "--purchases", "/nowhere.jsonl"], "'/nowhere.jsonl' does not exist"),
         (["replay", "--out", "x", "--model", "/nowhere.yaml"], "'/nowhere.yaml' does not exist"),
-        (["calibrate", "--out", "x"], "--purchases is needed, or --from-kafka"),
+        (["calibrate", "--out", "x"], "--purchases is needed, or --from-kafka, or --from-redis"),
         (["run", "--workers", "0"], "Invalid value for '--workers'"),
         (["topics", "create", "--partitions", "0"], "Invalid value for '--partitions'"),
         (["topics", "nosuch"], "No such command 'nosuch'"),
