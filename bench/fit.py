@@ -18,6 +18,7 @@ import numpy as np
 
 from enrichment.calibration.fitting import fit_bg_nbd, fit_gamma_gamma, fit_pareto_nbd
 from enrichment.calibration.snapshot import Histories
+from enrichment.lifetime.lifetime_value import RECENT_DAYS
 
 PURCHASES = {"r": 0.553, "alpha": 10.578, "s": 0.606, "beta": 11.669}
 SPEND = {"p": 6.25, "q": 3.74, "gamma": 15.44}
@@ -42,7 +43,8 @@ def simulated(customers: int, weeks: float, seed: int) -> Histories:
     scale = random.gamma(SPEND["q"], 1 / SPEND["gamma"], customers)
     spend = random.gamma(SPEND["p"] * np.maximum(x, 1)) / (scale * np.maximum(x, 1))
     mean_spend = np.where(x > 0, np.maximum(np.round(spend, 2), 0.01), np.nan)
-    return Histories(7.0, np.arange(customers), x, last, observed, x, mean_spend)
+    recent = np.zeros((customers, len(RECENT_DAYS)))  # no fit looks at them
+    return Histories(7.0, np.arange(customers), x, last, observed, x, mean_spend, recent)
 
 
 def main() -> None:

@@ -35,6 +35,8 @@ from pydantic_core import PydanticCustomError
 
 from enrichment.lifetime.empirical_hazard import EmpiricalHazard
 from enrichment.lifetime.lifetime_value import BGNBD, ParetoNBD, Predictor
+from enrichment.lifetime.mbg_cnbd import MBGCNBD, MOST_STAGES
+from enrichment.lifetime.recalibrated import FEATURES, Correction, RecalibratedParetoNBD
 from enrichment.money import (
     BASE_RATE,
     MAX_AMOUNT_MICROS,
@@ -226,6 +228,20 @@ class BGNBDParameters(_Part):
     b: Annotated[float, Field(gt=0)]
 
 
+class MBGCNBDParameters(_Part):
+    """MBG/CNBD-k, for regular buyers: gaps of `k` stages (`r`, `alpha`), dropping out after a purchase (`a`, `b`).
+
+    With `k` = 1 it is MBG/NBD; `alpha` in the time unit.
+    """
+
+    family: Literal["mbg_cnbd_k"]
+    k: Annotated[int, Field(ge=1, le=MOST_STAGES)]
+    r: Annotated[float, Field(gt=0)]
+    alpha: Annotated[float, Field(gt=0)]
+    a: Annotated[float, Field(gt=0)]
+    b: Annotated[float, Field(gt=0)]
+
+
 class EmpiricalParameters(_Part):
     """Hazards of buying again, counted from a history, for customers whom neither model above describes.
 
@@ -247,6 +263,45 @@ class EmpiricalParameters(_Part):
         return self
 
 
+class RecalibratedFeature(_Part):
+    """What one feature of a recalibrated family adds, per unit, within the range that the fit has seen."""
+
+    least: float
+    most: float
+    expected: float
+    buys: float
+
+
+class RecalibratedParameters(_Part):
+    """Pareto/NBD (`r` to `beta`), corrected over `horizon_days` by what earlier cuts have shown.
+
+    `RecalibratedParetoNBD` says how the corrections add up. `features` has each feature of it.
+    """
+
+    family: Literal["recalibrated"]
+    r: Annotated[float, Field(gt=0)]
+    alpha: Annotated[float, Field(gt=0)]
+    s: Annotated[float, Field(gt=0)]
+    beta: Annotated[float, Field(gt=0)]
+    horizon_days: Annotated[int, Field(ge=1, le=800)]
+    typical_gap_days: Annotated[float, Field(gt=0)]
+    expected_intercept: float
+    buys_intercept: float
+    features: Annotated[dict[str, RecalibratedFeature], _keys_among(FEATURES)]
+
+    @model_validator(mode="after")
+    def _usable(self) -> RecalibratedParameters:
+        self.predictor(1.0)
+        return self
+
+    def predictor(self, days_per_unit: float) -> RecalibratedParetoNBD:
+        """The family itself, for times in units of so many days."""
+        features = {name: Correction(**part.model_dump()) for name, part in self.features.items()}
+        own = self.model_dump(exclude={"family", "r", "alpha", "s", "beta", "features"})
+        base = ParetoNBD(self.r, self.alpha, self.s, self.beta)
+        return RecalibratedParetoNBD(base=base, days_per_unit=days_per_unit, features=features, **own)
+
+
 class GammaGammaParameters(_Part):
     """Gamma-Gamma: spend per purchase day; `gamma` in base units. The mean exists for `q` above 1 only."""
 
@@ -260,7 +315,12 @@ class LifetimeValue(_Part):
 
     time_unit: TimeUnit
     purchases: Annotated[
-        ParetoNBDParameters | BGNBDParameters | EmpiricalParameters, Field(discriminator="family")
+        ParetoNBDParameters
+        | BGNBDParameters
+        | MBGCNBDParameters
+        | EmpiricalParameters
+        | RecalibratedParameters,
+        Field(discriminator="family"),
     ]
     spend: GammaGammaParameters
     discount_rate_per_year: Annotated[float, Field(ge=0)] = 0.0
@@ -279,9 +339,12 @@ class LifetimeValue(_Part):
     @cached_property
     def purchase_model(self) -> Predictor:
         """What predicts purchases, by `purchases`; its times are in `time_unit`."""
+        if isinstance(self.purchases, RecalibratedParameters):
+            return self.purchases.predictor(self.days_per_unit)
         families: dict[str, Callable[..., Predictor]] = {
             "pareto_nbd": ParetoNBD,
             "bg_nbd": BGNBD,
+            "mbg_cnbd_k": MBGCNBD,
             "empirical": EmpiricalHazard,
         }
         return families[self.purchases.family](**self.purchases.model_dump(exclude={"family"}))

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from enrichment.calibration.empirical import fit_empirical_hazard
-from enrichment.calibration.fitting import Fit, fit_bg_nbd, fit_pareto_nbd
+from enrichment.calibration.empirical import fit_empirical_hazard, mean_log_gap
+from enrichment.calibration.fitting import Fit, fit_bg_nbd, fit_mbg_cnbd_k, fit_pareto_nbd
 from enrichment.calibration.holdout import (
     Holdout,
     Predicted,
@@ -19,18 +19,22 @@ from enrichment.calibration.holdout import (
     poisson_deviance,
     predictions,
 )
+from enrichment.calibration.recalibrated import fit_recalibrated
 from enrichment.calibration.snapshot import Histories, Snapshot
-from enrichment.lifetime.lifetime_value import BGNBD, Floats, ParetoNBD, Predictor
+from enrichment.lifetime.lifetime_value import Floats, ParetoNBD, Predictor, PurchaseModel
 
-Family = Literal["pareto_nbd", "bg_nbd", "empirical"]
-FAMILIES: tuple[Family, ...] = ("pareto_nbd", "bg_nbd", "empirical")
+Family = Literal["pareto_nbd", "bg_nbd", "mbg_cnbd_k", "empirical", "recalibrated"]
+FAMILIES: tuple[Family, ...] = ("pareto_nbd", "bg_nbd", "mbg_cnbd_k", "empirical", "recalibrated")
 """In the order of preference, where nothing tells them apart. Pareto/NBD comes first since its probability of being
-active ranks one-time buyers; the empirical hazard last since it knows nothing beyond what was observed."""
+active ranks one-time buyers; the empirical hazard after those with a theory, since it knows nothing beyond what was
+observed; and last what corrects Pareto/NBD, which must prove that it does."""
 
 NAMES: dict[Family, str] = {
     "pareto_nbd": "Pareto/NBD",
     "bg_nbd": "BG/NBD",
+    "mbg_cnbd_k": "MBG/CNBD-k",
     "empirical": "the empirical hazard",
+    "recalibrated": "recalibrated Pareto/NBD",
 }
 
 LEAST_REPEAT_BUYERS = 20
@@ -51,13 +55,14 @@ class FamilyCandidates:
     fits: dict[Family, Fit]
     models: dict[Family, Predictor]
     """Those that have parameters, degenerate ones included."""
-    hazard_reason: str | None
+    faults: dict[Family, str]
+    """What is wrong with the families that have no `Fit`; those without a fault are not in it."""
     refused: str | None
 
     def why_not(self, family: Family) -> str | None:
         """What is wrong with a family's fit; None where it converged."""
-        if family == "empirical":
-            return self.hazard_reason
+        if family not in self.fits:
+            return self.faults.get(family)
         fit = self.fits[family]
         return None if fit.status == "converged" else f"{fit.status}: {fit.reason}"
 
@@ -90,15 +95,29 @@ class Used:
 def fit_candidates(snapshot: Snapshot, unit_days: float) -> FamilyCandidates:
     """Fit every family to a snapshot, times in units of so many days."""
     histories = Histories.of(snapshot, unit_days)
-    fits: dict[Family, Fit] = {"pareto_nbd": fit_pareto_nbd(histories), "bg_nbd": fit_bg_nbd(histories)}
-    models: dict[Family, Predictor] = {
-        family: fit.parameters
-        for family, fit in fits.items()
-        if isinstance(fit.parameters, (ParetoNBD, BGNBD))
+    fits: dict[Family, Fit] = {
+        "pareto_nbd": fit_pareto_nbd(histories),
+        "bg_nbd": fit_bg_nbd(histories),
+        "mbg_cnbd_k": fit_mbg_cnbd_k(histories, mean_log_gap(snapshot, unit_days)),
     }
-    hazard = fit_empirical_hazard(snapshot, unit_days)
-    if not isinstance(hazard, str):
-        models["empirical"] = hazard
+    models: dict[Family, Predictor] = {
+        family: fit.parameters for family, fit in fits.items() if isinstance(fit.parameters, PurchaseModel)
+    }
+    faults: dict[Family, str] = {}
+    base = fits["pareto_nbd"]
+    found: dict[Family, Predictor | str] = {
+        "empirical": fit_empirical_hazard(snapshot, unit_days),
+        "recalibrated": fit_recalibrated(
+            snapshot, histories, base.parameters if isinstance(base.parameters, ParetoNBD) else None
+        ),
+    }
+    for family, model in found.items():
+        if isinstance(model, str):
+            faults[family] = model
+        else:
+            models[family] = model
+    if "recalibrated" in models and base.status != "converged":
+        faults["recalibrated"] = f"{base.status}: in Pareto/NBD, which it corrects, {base.reason}"
     repeat_buyers = int((histories.x > 0).sum())
     refused = None
     if len(histories) == 0:
@@ -108,7 +127,7 @@ def fit_candidates(snapshot: Snapshot, unit_days: float) -> FamilyCandidates:
             f"{repeat_buyers} of {len(histories)} customers with a counted order have bought on a second day; "
             f"at least {LEAST_REPEAT_BUYERS} are needed to tell how customers come back"
         )
-    return FamilyCandidates(histories, fits, models, hazard if isinstance(hazard, str) else None, refused)
+    return FamilyCandidates(histories, fits, models, faults, refused)
 
 
 def choose(choice: Snapshot | None, cut: Snapshot, unit_days: float) -> Choice:

@@ -88,6 +88,13 @@ def fit_empirical_hazard(snapshot: Snapshot, unit_days: float) -> EmpiricalHazar
     )
 
 
+def mean_log_gap(snapshot: Snapshot, unit_days: float) -> float:
+    """The mean logarithm of the gaps that a purchase ended, in units of so many days; 0 without one."""
+    gaps = Gaps.of(snapshot)
+    lengths = gaps.length[gaps.bought]
+    return float(np.log(lengths / unit_days).mean()) if len(lengths) else 0.0
+
+
 def _centres(pace: Floats, weight: Floats, purchases: int) -> Floats:
     """Logarithms of the paces, one in the middle of each equal share of the time at risk."""
     if len(pace) == 0 or weight.sum() == 0.0:

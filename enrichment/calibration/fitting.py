@@ -1,15 +1,17 @@
-"""Maximum likelihood for Pareto/NBD, BG/NBD and Gamma-Gamma, with a verdict on what was found.
+"""Maximum likelihood for Pareto/NBD, BG/NBD, MBG/CNBD-k and Gamma-Gamma, with a verdict on what was found.
 
 Parameters are searched as logarithms, within bounds, from several fixed starts: on a part of the histories where there
 are very many, then on all of them from the best. Equal histories are computed once and weighted, and sorted first, so
 the same histories give the same fit in whatever order they come. The likelihoods are those of
-`enrichment.lifetime.lifetime_value`, which names their sources.
+`enrichment.lifetime`, which names their sources.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -17,14 +19,18 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 
 from enrichment.calibration.snapshot import Histories
-from enrichment.lifetime.lifetime_value import BGNBD, GammaGamma, ParetoNBD
+from enrichment.lifetime.lifetime_value import BGNBD, GammaGamma, ParetoNBD, PurchaseModel
+from enrichment.lifetime.mbg_cnbd import MBGCNBD
 
 Floats = npt.NDArray[np.float64]
-Parameters = ParetoNBD | BGNBD | GammaGamma
+Parameters = ParetoNBD | BGNBD | MBGCNBD | GammaGamma
 
 PARAMETER_LIMIT = 1_000.0
 """Above this, or below its inverse, a parameter has run away. Times (`alpha`, `beta`) are held against so many weeks,
 money (`gamma`) against so many medians of customers' mean spend: no unit and no currency changes a verdict."""
+
+STAGES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 36, 50, 72, 100)
+"""Numbers of stages of MBG/CNBD-k that are tried, in this order."""
 
 BOUND = 10_000.0
 """Where the search ends, in the same terms: `lifetime_value` is exact up to here, and beyond it little changes."""
@@ -104,6 +110,45 @@ def fit_bg_nbd(histories: Histories) -> Fit:
     return _fit_purchases(search, histories, histories.x > 0)
 
 
+def fit_mbg_cnbd_k(histories: Histories, mean_log_gap: float) -> Fit:
+    """Fit `MBGCNBD`; ``alpha`` comes in the unit of the histories' times. With one stage it is MBG/NBD.
+
+    Stages are tried from one on, as long as the likelihood rises, each from the best parameters of the one before. The
+    likelihood is that of the gaps too, of which ``mean_log_gap`` is the mean logarithm in the histories' unit, over
+    those that are still held by day.
+    """
+    week, repeats = 7.0 / histories.unit_days, float(histories.x.sum())
+    starts: tuple[tuple[float, ...], ...] = (
+        (0.25, 4.0, 0.8, 2.5),
+        (1.0, 4.0, 0.1, 5.0),
+        (1.0, 10.0, 0.5, 30.0),
+        (3.0, 10.0, 1.0, 10.0),
+    )
+    best: Fit | None = None
+    for at, stages in enumerate(STAGES):
+        search = _Search(
+            partial(MBGCNBD, stages),
+            ("r", "alpha", "a", "b"),
+            (1.0, week, 1.0, 1.0),
+            ("", " weeks", "", ""),
+            starts,
+        )
+        fit = _fit_purchases(search, histories, np.ones(len(histories), np.bool_))
+        own = fit.parameters
+        if fit.log_likelihood is None or not isinstance(own, MBGCNBD):
+            return best or fit
+        # The factors of the likelihood in which there is no parameter but the number of stages.
+        of_gaps = repeats * ((stages - 1) * mean_log_gap - math.lgamma(stages))
+        likelihood = fit.log_likelihood + of_gaps
+        if best is not None and likelihood <= (best.log_likelihood or -math.inf):
+            break
+        best = replace(fit, log_likelihood=likelihood)
+        faster = STAGES[min(at + 1, len(STAGES) - 1)] / stages
+        starts = ((own.r, own.alpha / week / faster, own.a, own.b),)
+    assert best is not None
+    return best
+
+
 def fit_gamma_gamma(histories: Histories) -> Fit:
     """Fit `GammaGamma` to the customers with a `mean_spend`; `gamma` comes in base units."""
     known = (histories.spend_days > 0) & (histories.mean_spend > 0)
@@ -140,7 +185,7 @@ def _fit_purchases(search: _Search, histories: Histories, may_be_inactive: npt.N
     columns = histories.x, histories.t_x, histories.T
     fit = _maximize(search, *_grouped(*columns))
     model = fit.parameters
-    if fit.status == "converged" and isinstance(model, (ParetoNBD, BGNBD)):
+    if fit.status == "converged" and isinstance(model, PurchaseModel):
         asked = [column[may_be_inactive] for column in columns]
         share = float((model.probability_active(*asked) > ACTIVE_PROBABILITY).mean())
         if share >= ACTIVE_SHARE:

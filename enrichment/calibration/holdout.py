@@ -90,7 +90,8 @@ def hold_out(before: Snapshot, after: Snapshot, unit_days: float) -> Holdout:
 def predictions(model: Predictor, holdout: Holdout) -> Predicted:
     """What the model says of the holdout; its unit of time must be that of the histories."""
     histories = holdout.histories
-    return Predicted(*predict(model, histories.x, histories.t_x, histories.T, holdout.horizon))
+    columns = histories.x, histories.t_x, histories.T, holdout.horizon
+    return Predicted(*predict(model, *columns, histories.recent))
 
 
 def accuracy(expected: Floats, actual: Floats) -> dict[str, float | None]:

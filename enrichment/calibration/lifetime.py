@@ -10,8 +10,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from enrichment.calibration.choice import (
+    FAMILIES,
     NAMES,
     Choice,
+    Family,
     FamilyCandidates,
     Used,
     better_than,
@@ -23,6 +25,7 @@ from enrichment.calibration.choice import (
 from enrichment.calibration.holdout import Holdout, hold_out, holdout_report
 from enrichment.calibration.snapshot import Snapshot
 from enrichment.calibration.spend import Spend, fit_spend, spend_frequency_correlation
+from enrichment.lifetime.recalibrated import RecalibratedParetoNBD
 from enrichment.model import DAYS_PER_UNIT, LifetimeValue, TimeUnit
 
 LARGEST_BIAS = 0.15
@@ -83,16 +86,21 @@ class _Fitted:
 
     def models(self) -> dict[str, Any]:
         fits: dict[str, Any] = {family: fit.as_report() for family, fit in self.candidates.fits.items()}
-        hazard = self.candidates.models.get("empirical")
+        others: dict[str, Any] = {
+            family: self._without_likelihood(family)
+            for family in FAMILIES
+            if family not in self.candidates.fits
+        }
+        return {**fits, "gamma_gamma": self.spend.gamma_gamma.as_report(), **others}
+
+    def _without_likelihood(self, family: Family) -> dict[str, Any]:
+        """What the report says of a family that is not fitted by its likelihood."""
+        model, fault = self.candidates.models.get(family), self.candidates.faults.get(family)
         return {
-            **fits,
-            "gamma_gamma": self.spend.gamma_gamma.as_report(),
-            "empirical": {
-                "parameters": None if hazard is None else _parameters(hazard),
-                "customers": len(self.candidates.histories),
-                "status": "failed" if hazard is None else "converged",
-                "reason": self.candidates.hazard_reason,
-            },
+            "parameters": None if model is None else _parameters(model),
+            "customers": len(self.candidates.histories),
+            "status": "failed" if model is None else "converged" if fault is None else "degenerate",
+            "reason": fault,
         }
 
 
@@ -137,8 +145,12 @@ def _fit(snapshot: Snapshot, chosen: Choice, time_unit: TimeUnit) -> _Fitted:
 
 
 def _parameters(model: Any) -> dict[str, Any]:
-    """A model's parameters by name."""
-    return asdict(model)
+    """A model's parameters by name, as in a model file."""
+    parameters: dict[str, Any] = asdict(model)
+    if isinstance(model, RecalibratedParetoNBD):
+        del parameters["days_per_unit"]  # the file's time unit says it
+        return {**parameters.pop("base"), **parameters}
+    return parameters
 
 
 def _warnings(

@@ -12,8 +12,9 @@ import numpy.typing as npt
 from enrichment.customer.customer import Customer, CustomerSnapshot, empty_state
 from enrichment.customer.validation import Horizons, topic_of
 from enrichment.days import day_of
+from enrichment.lifetime.lifetime_value import RECENT_DAYS
 from enrichment.model import Model
-from enrichment.scoring.features import Features, build_features
+from enrichment.scoring.features import Features, build_features, repeat_days_within
 from schemas.events import Event
 from schemas.rejection import Rejection
 
@@ -71,7 +72,7 @@ class Histories:
     `at` is each one's place in the snapshot. `x` is the number of purchase days after the first, `t_x` the time of the
     last and `T` of the snapshot, both from the first, in whole days divided by `unit_days`. `mean_spend` is that of the
     `spend_days`, the purchase days after the first on which counted orders came to more than zero (base units; NaN
-    without such a day).
+    without such a day). `recent`, (customers, 3), are the purchase days after the first within the last `RECENT_DAYS`.
     """
 
     unit_days: float
@@ -81,6 +82,7 @@ class Histories:
     T: Floats
     spend_days: Floats
     mean_spend: Floats
+    recent: Floats
 
     def __len__(self) -> int:
         return len(self.x)
@@ -117,7 +119,14 @@ class Histories:
             T=(snapshot.day - first) / unit_days,
             spend_days=spend_days.astype(np.float64),
             mean_spend=mean,
+            recent=_recent(snapshot, at),
         )
+
+
+def _recent(snapshot: Snapshot, at: Ints) -> Floats:
+    today = np.array([snapshot.day])
+    counts = [repeat_days_within(snapshot.views[place], today) for place in at.tolist()]
+    return np.concatenate(counts).astype(np.float64) if counts else np.zeros((0, len(RECENT_DAYS)))
 
 
 @dataclass(frozen=True, slots=True)

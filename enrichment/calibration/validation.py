@@ -124,7 +124,12 @@ def _holdout(model: Model, cut: Snapshot, end: Snapshot, seen: Bools) -> HeldOut
     silent, expected = np.zeros(0), np.zeros(0)
     if len(rows):
         _, silent, expected = lifetime_value.predict(
-            model.lifetime_value.purchase_model, x, histories.t_x[kept], histories.T[kept], days / unit_days
+            model.lifetime_value.purchase_model,
+            x,
+            histories.t_x[kept],
+            histories.T[kept],
+            days / unit_days,
+            histories.recent[kept],
         )
     later = between(end, [cut.customer_ids[row] for row in rows], cut.day)
     return HeldOut(days, rows, x, expected, 1.0 - silent, later)

@@ -18,7 +18,14 @@ from enrichment.customer.customer import Customer
 from enrichment.customer.engagement import COST_WINDOW_DAYS
 from enrichment.days import FOREVER_DAY, day_of
 from enrichment.deciding.decider import Decider
-from enrichment.model import METRICS, EmpiricalParameters, Metric, Model
+from enrichment.model import (
+    METRICS,
+    EmpiricalParameters,
+    MBGCNBDParameters,
+    Metric,
+    Model,
+    RecalibratedParameters,
+)
 from enrichment.scoring.evaluate import Table, evaluate
 from enrichment.scoring.scores import SCORES, Scored
 from enrichment.scoring.standing import candidates
@@ -55,6 +62,9 @@ def _only_silence_is_left(customer: Customer, day: int, model: Model) -> bool:
         return False
     silent_days = day - day_of(latest_us)
     purchases = model.lifetime_value.purchases
+    if isinstance(purchases, (RecalibratedParameters, MBGCNBDParameters)):
+        # A regression need not move one way, and a regular buyer's next purchase comes nearer: days are walked.
+        return False
     if isinstance(purchases, EmpiricalParameters):
         # Its hazards may rise from one length of silence to the next, up to the last.
         silent_days -= round(purchases.silences[-1] * model.lifetime_value.days_per_unit)

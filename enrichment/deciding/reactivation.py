@@ -13,7 +13,7 @@ from enrichment.customer.decision import PendingTrigger
 from enrichment.customer.engagement import COUNT_WINDOW_DAYS
 from enrichment.identity import identifier
 from enrichment.model import Model
-from enrichment.scoring.features import Features, Ints
+from enrichment.scoring.features import Features, Ints, repeat_days_within
 from enrichment.scoring.scores import round6
 from enrichment.scoring.standing import AT_RISK, LAPSED, LIFECYCLE, SEGMENT, STANDINGS
 
@@ -71,11 +71,13 @@ def _chance_of_return(
     """The probability of a purchase in the `within_days` days after each day, if none comes before it."""
     lifetime = model.lifetime_value
     first_day, last_day = features.first_order_day[row], features.last_order_day[row]
-    silent = lifetime.purchase_model.probability_of_no_purchase(
+    predictor = lifetime.purchase_model
+    silent = predictor.probability_of_no_purchase(
         within_days / lifetime.days_per_unit,
         float(features.purchase_days[row] - 1),
         (last_day - first_day) / lifetime.days_per_unit,
         (days - first_day) / lifetime.days_per_unit,
+        repeat_days_within(features.snapshot(row), days) if predictor.looks_back else None,
     )
     return round6(1.0 - silent)
 

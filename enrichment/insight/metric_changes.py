@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from enrichment.customer.customer import CustomerSnapshot
 from enrichment.customer.validation import MAX_GROSS_MICROS
+from enrichment.lifetime.lifetime_value import RECENT_DAYS
 from enrichment.model import METRICS, Model
 from enrichment.scoring.evaluate import Table, evaluate_features
 from enrichment.scoring.features import Features, build_features
@@ -76,7 +77,12 @@ def _recency(now: Columns, model: Model) -> Iterator[MetricChange]:
     recency = now["day"] - now["last_order_day"]
     if now["order_count"] > 0 and now["purchase_days"] > 1 and recency > 0:
         days = now["day"] - np.arange(recency - 1, -1, -1)
-        yield MetricChange("recency_days", "with no more orders", {"last_order_day": days}, recency)
+        columns = {"last_order_day": days}
+        for window in RECENT_DAYS:
+            start = now["day"] - window  # the last day before the window
+            moved_in = (now["last_order_day"] <= start) & (days > start)
+            columns[f"repeat_days_{window}d"] = now[f"repeat_days_{window}d"] + moved_in
+        yield MetricChange("recency_days", "with no more orders", columns, recency)
 
 
 def _order_count(now: Columns, model: Model) -> Iterator[MetricChange]:

@@ -71,7 +71,9 @@ class EmpiricalHazard(Predictor):
         if not all(0.0 < value < np.inf for value in (*positive, 1.0 + self.silences[-1])):
             raise ValueError("times and hazards must be finite, and above 0 but for the first of silences")
 
-    def _predict(self, x: Floats, t_x: Floats, T: Floats, t: Floats) -> tuple[Floats, Floats, Floats]:
+    def _predict(
+        self, x: Floats, t_x: Floats, T: Floats, t: Floats, *recent: Floats
+    ) -> tuple[Floats, Floats, Floats]:
         silence = T - t_x
         start, rate = self._rows(x, (t_x + self.typical_gap) / (x + 1.0))
         begun = self._cumulative(start, rate, silence[:, None])
@@ -84,7 +86,7 @@ class EmpiricalHazard(Predictor):
         return -np.expm1(-within[:, 0]), 1.0 - bought[:, -1], expected.sum(axis=1)
 
     def _predict_with_window(
-        self, x: Floats, t_x: Floats, T: Floats, t: Floats, window: Floats
+        self, x: Floats, t_x: Floats, T: Floats, t: Floats, window: Floats, *recent: Floats
     ) -> tuple[Floats, Floats, Floats, Floats]:
         silence = T - t_x
         start, rate = self._rows(x, (t_x + self.typical_gap) / (x + 1.0))

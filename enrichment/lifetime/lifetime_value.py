@@ -24,12 +24,16 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import betaln, expit, gammaln
 
 Floats = NDArray[np.float64]
+
+RECENT_DAYS = (30, 90, 180)
+"""Windows, in days, of the purchase days that predictors may look back on. The first purchase day counts in none."""
 
 _BLOCK_ROWS = 512
 """Rows worked on at once: their quadrature nodes stay in the processor's second-level cache."""
@@ -59,48 +63,62 @@ class _PositiveParameters:
 
 
 class Predictor(ABC):
-    """What predicts purchases from histories; not only the models below do (see `empirical_hazard`)."""
+    """What predicts purchases from histories; not only the models below do (see `empirical_hazard`).
+
+    A predictor that ``looks_back`` also takes ``recent``, as its last argument: per customer the purchase days after
+    the first within the last `RECENT_DAYS`, an array of the histories' shape with those three in a last dimension more.
+    Without them it raises ``ValueError``; to the others they may be given, and say nothing.
+    """
 
     __slots__ = ()
+    looks_back: ClassVar[bool] = False
 
     @abstractmethod
-    def _predict(self, x: Floats, t_x: Floats, T: Floats, t: Floats) -> tuple[Floats, Floats, Floats]:
-        """`predict` for one block of flat, valid columns."""
+    def _predict(
+        self, x: Floats, t_x: Floats, T: Floats, t: Floats, *recent: Floats
+    ) -> tuple[Floats, Floats, Floats]:
+        """`predict` for one block of flat, valid columns; ``recent`` are three more for who looks back."""
 
     def _predict_with_window(
-        self, x: Floats, t_x: Floats, T: Floats, t: Floats, window: Floats
+        self, x: Floats, t_x: Floats, T: Floats, t: Floats, window: Floats, *recent: Floats
     ) -> tuple[Floats, Floats, Floats, Floats]:
         """`predict_with_window` for one block of flat, valid columns."""
-        return *self._predict(x, t_x, T, t), self._predict(x, t_x, T, window)[1]
+        return *self._predict(x, t_x, T, t, *recent), self._predict(x, t_x, T, window, *recent)[1]
 
-    def _expected_after_purchase(self, x: Floats, T: Floats, t: Floats) -> Floats:
+    def _expected_after_purchase(self, x: Floats, T: Floats, t: Floats, *recent: Floats) -> Floats:
         """`expected_after_purchase` for one block of flat, valid columns."""
-        return self._predict(x, T, T, t)[2]
+        return self._predict(x, T, T, t, *recent)[2]
 
     def probability_active(self, x: ArrayLike, t_x: ArrayLike, T: ArrayLike) -> Floats:
         """Probability, in [0, 1], that the customer has not dropped out by ``T``."""
         return predict(self, x, t_x, T, 0.0)[0]
 
-    def expected_purchases(self, t: ArrayLike, x: ArrayLike, t_x: ArrayLike, T: ArrayLike) -> Floats:
+    def expected_purchases(
+        self, t: ArrayLike, x: ArrayLike, t_x: ArrayLike, T: ArrayLike, recent: ArrayLike | None = None
+    ) -> Floats:
         """Expected number of purchases in ``(T, T + t]``, given the history."""
-        return predict(self, x, t_x, T, t)[2]
+        return predict(self, x, t_x, T, t, recent)[2]
 
-    def expected_after_purchase(self, t: ArrayLike, x: ArrayLike, T: ArrayLike) -> Floats:
+    def expected_after_purchase(
+        self, t: ArrayLike, x: ArrayLike, T: ArrayLike, recent: ArrayLike | None = None
+    ) -> Floats:
         """Expected number of purchases in ``(T, T + t]`` if the last of those known were at ``T``: ``t_x = T``."""
-        shape, columns = _columns(x=x, T=T, t=t)
+        shape, columns = _columns(x=x, T=T, t=t, **_recent_columns(self, recent))
         out = np.empty(columns.shape[1])
         for block in _blocks(out.size):
             out[block] = self._expected_after_purchase(*columns[:, block])
         return out.reshape(shape)
 
-    def probability_of_no_purchase(self, t: ArrayLike, x: ArrayLike, t_x: ArrayLike, T: ArrayLike) -> Floats:
+    def probability_of_no_purchase(
+        self, t: ArrayLike, x: ArrayLike, t_x: ArrayLike, T: ArrayLike, recent: ArrayLike | None = None
+    ) -> Floats:
         """Probability, in [0, 1], of no purchase in ``(T, T + t]``, given the history.
 
         For the models below it is ``L(x, t_x, T + t) / L(x, t_x, T)``. It counts those who dropped out and
         those who merely pause, so unlike ``probability_active`` it ranks one-time buyers sensibly under
         BG/NBD too.
         """
-        return predict(self, x, t_x, T, t)[1]
+        return predict(self, x, t_x, T, t, recent)[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +135,9 @@ class PurchaseModel(_PositiveParameters, Predictor):
     def _while_active(self, t: Floats, x: Floats, T: Floats) -> tuple[Floats, Floats]:
         """(probability of no purchase, expected purchases) in the next ``t``, for one active at ``T``."""
 
-    def _predict(self, x: Floats, t_x: Floats, T: Floats, t: Floats) -> tuple[Floats, Floats, Floats]:
+    def _predict(
+        self, x: Floats, t_x: Floats, T: Floats, t: Floats, *recent: Floats
+    ) -> tuple[Floats, Floats, Floats]:
         return _combine(self._log_odds_inactive(x, t_x, T), *self._while_active(t, x, T))
 
     def log_likelihood(self, x: ArrayLike, t_x: ArrayLike, T: ArrayLike) -> Floats:
@@ -237,7 +257,7 @@ class ParetoNBD(PurchaseModel):
         lived = beta_growth if self.s == 1.0 else np.expm1((1.0 - self.s) * beta_growth) / (1.0 - self.s)
         return rho * ((self.beta + T) / (self.alpha + T)) * lived
 
-    def _expected_after_purchase(self, x: Floats, T: Floats, t: Floats) -> Floats:
+    def _expected_after_purchase(self, x: Floats, T: Floats, t: Floats, *recent: Floats) -> Floats:
         # Who has just bought is active, so no drop-out needs to be integrated.
         return self._expected_while_active(self.r + x, T, np.log1p(t / (self.beta + T)))
 
@@ -245,7 +265,9 @@ class ParetoNBD(PurchaseModel):
         rho = self.r + x
         return self._active(t, rho, T, self._dropout_integral(rho, T, t))
 
-    def _predict(self, x: Floats, t_x: Floats, T: Floats, t: Floats) -> tuple[Floats, Floats, Floats]:
+    def _predict(
+        self, x: Floats, t_x: Floats, T: Floats, t: Floats, *recent: Floats
+    ) -> tuple[Floats, Floats, Floats]:
         rho = self.r + x
         both = self._dropout_integral(
             np.concatenate((rho, rho)), np.concatenate((t_x, T)), np.concatenate((T - t_x, t))
@@ -254,7 +276,7 @@ class ParetoNBD(PurchaseModel):
         return _combine(log_odds, *self._active(t, rho, T, both[rho.size :]))
 
     def _predict_with_window(
-        self, x: Floats, t_x: Floats, T: Floats, t: Floats, window: Floats
+        self, x: Floats, t_x: Floats, T: Floats, t: Floats, window: Floats, *recent: Floats
     ) -> tuple[Floats, Floats, Floats, Floats]:
         rho, rows = self.r + x, x.size
         integrals = self._dropout_integral(
@@ -265,7 +287,7 @@ class ParetoNBD(PurchaseModel):
         idle, ahead, in_window = integrals[:rows], integrals[rows : 2 * rows], integrals[2 * rows :]
         log_odds = self._log_odds(rho, t_x, T, idle)
         predicted = _combine(log_odds, *self._active(t, rho, T, ahead))
-        return *predicted, _silent_in_all(log_odds, self._silent(window, rho, T, in_window))
+        return *predicted, silent_in_all(log_odds, self._silent(window, rho, T, in_window))
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,12 +332,12 @@ class BGNBD(PurchaseModel):
         return silent, self._expected_while_active(rho, self.b + x, stretch)
 
     def _predict_with_window(
-        self, x: Floats, t_x: Floats, T: Floats, t: Floats, window: Floats
+        self, x: Floats, t_x: Floats, T: Floats, t: Floats, window: Floats, *recent: Floats
     ) -> tuple[Floats, Floats, Floats, Floats]:
         log_odds = self._log_odds_inactive(x, t_x, T)
         predicted = _combine(log_odds, *self._while_active(t, x, T))
         silent = np.exp(-(self.r + x) * np.log1p(window / (self.alpha + T)))
-        return *predicted, _silent_in_all(log_odds, silent)
+        return *predicted, silent_in_all(log_odds, silent)
 
     def _expected_while_active(self, rho: Floats, b: Floats, stretch: Floats) -> Floats:
         """Mean of f(p) = (1 - (1 + p z)^-rho) / p over p ~ Beta(a, b + x), with z = t / (alpha + T).
@@ -423,13 +445,19 @@ class GammaGamma(_PositiveParameters):
 
 
 def predict(
-    model: Predictor, x: ArrayLike, t_x: ArrayLike, T: ArrayLike, horizon: ArrayLike
+    model: Predictor,
+    x: ArrayLike,
+    t_x: ArrayLike,
+    T: ArrayLike,
+    horizon: ArrayLike,
+    recent: ArrayLike | None = None,
 ) -> tuple[Floats, Floats, Floats]:
     """(probability_active, probability_of_no_purchase, expected_purchases), all three in one pass.
 
-    The last two are for the next ``horizon``, in the model's unit of time like ``t_x`` and ``T``.
+    The last two are for the next ``horizon``, in the model's unit of time like ``t_x`` and ``T``; `Predictor` says
+    who needs ``recent``.
     """
-    shape, columns = _columns(x=x, t_x=t_x, T=T, horizon=horizon)
+    shape, columns = _columns(x=x, t_x=t_x, T=T, horizon=horizon, **_recent_columns(model, recent))
     out = np.empty((3, columns.shape[1]))
     for block in _blocks(out.shape[1]):
         out[:, block] = model._predict(*columns[:, block])
@@ -438,10 +466,17 @@ def predict(
 
 
 def predict_with_window(
-    model: Predictor, x: ArrayLike, t_x: ArrayLike, T: ArrayLike, horizon: ArrayLike, window: ArrayLike
+    model: Predictor,
+    x: ArrayLike,
+    t_x: ArrayLike,
+    T: ArrayLike,
+    horizon: ArrayLike,
+    window: ArrayLike,
+    recent: ArrayLike | None = None,
 ) -> tuple[Floats, Floats, Floats, Floats]:
     """What `predict` gives, and the probability of no purchase in the next ``window``: bit by bit, in one pass."""
-    shape, columns = _columns(x=x, t_x=t_x, T=T, horizon=horizon, window=window)
+    more = _recent_columns(model, recent)
+    shape, columns = _columns(x=x, t_x=t_x, T=T, horizon=horizon, window=window, **more)
     out = np.empty((4, columns.shape[1]))
     for block in _blocks(out.shape[1]):
         out[:, block] = model._predict_with_window(*columns[:, block])
@@ -452,10 +487,10 @@ def predict_with_window(
 def _combine(log_odds_inactive: Floats, silent: Floats, purchases: Floats) -> tuple[Floats, Floats, Floats]:
     """From what holds while active to what holds for a customer who may not be."""
     active = expit(-log_odds_inactive)
-    return active, _silent_in_all(log_odds_inactive, silent), active * purchases
+    return active, silent_in_all(log_odds_inactive, silent), active * purchases
 
 
-def _silent_in_all(log_odds_inactive: Floats, silent: Floats) -> Floats:
+def silent_in_all(log_odds_inactive: Floats, silent: Floats) -> Floats:
     """The probability of no purchase of one who may not be active, from that while active."""
     return np.minimum(expit(log_odds_inactive) + expit(-log_odds_inactive) * silent, 1.0)
 
@@ -480,6 +515,16 @@ def _beta_span(left: float, right: Floats) -> tuple[Floats, Floats]:
         slope = right - both * q_mode / total
         high -= np.maximum(fallen, 0.0) / np.maximum(slope, 1e-300)
     return low, high
+
+
+def _recent_columns(model: Predictor, recent: ArrayLike | None) -> dict[str, Floats]:
+    """The counts of `RECENT_DAYS` by name, for a model that looks back."""
+    if not model.looks_back:
+        return {}
+    if recent is None:
+        raise ValueError(f"{type(model).__name__} needs recent, the purchase days of {RECENT_DAYS} days")
+    counts = np.moveaxis(np.asarray(recent, np.float64), -1, 0)
+    return {f"recent {days} days": count for days, count in zip(RECENT_DAYS, counts, strict=True)}
 
 
 def _blocks(rows: int) -> list[slice]:

@@ -17,6 +17,7 @@ from enrichment.customer.customer import ENGAGED_DAY, CustomerSnapshot
 from enrichment.customer.engagement import COST_WINDOW_DAYS, COUNT_WINDOW_DAYS
 from enrichment.customer.orders import DAY_BYTES, NUMBERS
 from enrichment.customer.orders import NO_DAY as NO_DAY
+from enrichment.lifetime.lifetime_value import RECENT_DAYS
 from enrichment.model import Model
 
 Ints = npt.NDArray[np.int64]
@@ -28,7 +29,11 @@ _DAYS_PER_VIEW = 1 << 25
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """One array per aggregate, one element per row; `NO_DAY` and NaN stand for what is not defined."""
+    """One array per aggregate, one element per row; `NO_DAY` and NaN stand for what is not defined.
+
+    `repeat_days_*` are the purchase days of a window, the customer's first one left out; they are counted only for a
+    model whose family of purchases looks back, and 0 for any other.
+    """
 
     snapshots: Sequence[CustomerSnapshot]
     snapshot_at: Ints
@@ -47,6 +52,9 @@ class Features:
     order_count_30d: Ints
     order_count_90d: Ints
     order_count_365d: Ints
+    repeat_days_30d: Ints
+    repeat_days_90d: Ints
+    repeat_days_180d: Ints
     revenue_30d_micros: Ints
     revenue_90d_micros: Ints
     revenue_365d_micros: Ints
@@ -60,6 +68,11 @@ class Features:
 
     def __len__(self) -> int:
         return len(self.day)
+
+    @property
+    def recent(self) -> Ints:
+        """What families that look back take as `recent`: shape (rows, 3), by `lifetime_value.RECENT_DAYS`."""
+        return np.stack([self.repeat_days_30d, self.repeat_days_90d, self.repeat_days_180d], axis=1)
 
     def snapshot(self, row: int) -> CustomerSnapshot:
         """The customer that a row is about."""
@@ -95,6 +108,7 @@ def build_features(
         days[:, 0], [len(snapshot.money.packed) // DAY_BYTES for snapshot in snapshots], snapshot_at, day
     )
     orders, counted, revenue, margin, refunds = (_running_sums(days[:, at]) for at in (1, 2, 3, 4, 6))
+    repeated = _repeat_days(money, days[:, 1], totals[:, 0], day, model)
     contacts = np.frombuffer(b"".join([snapshot.engaged for snapshot in snapshots]), dtype=ENGAGED_DAY)
     engaged = _Windows(
         contacts["day"],
@@ -120,6 +134,9 @@ def build_features(
         order_count_30d=money.within(30, orders),
         order_count_90d=money.within(90, orders),
         order_count_365d=money.within(365, orders),
+        repeat_days_30d=repeated[0],
+        repeat_days_90d=repeated[1],
+        repeat_days_180d=repeated[2],
         revenue_30d_micros=money.within(30, revenue),
         revenue_90d_micros=money.within(90, revenue),
         revenue_365d_micros=money.within(365, revenue),
@@ -134,6 +151,30 @@ def build_features(
         consent_breadth=_breadth(snapshots, snapshot_at, day),
         declared_intent=declared[snapshot_at],
     )
+
+
+def repeat_days_within(snapshot: CustomerSnapshot, days: Ints) -> Ints:
+    """One customer's purchase days after the first within windows that end on these days: shape (days, 3).
+
+    The windows are `RECENT_DAYS`; what was bought after a day is not in its windows.
+    """
+    columns, first_day = snapshot.money.columns, snapshot.money.totals.first_day
+    bought = columns[columns[:, 1] > 0, 0]
+    bought = bought[bought != first_day]
+    end = np.searchsorted(bought, days, side="right")
+    starts = [np.searchsorted(bought, days - window, side="right") for window in RECENT_DAYS]
+    return np.stack([end - start for start in starts], axis=1).astype(np.int64)
+
+
+def _repeat_days(money: _Windows, orders: Ints, first_order_day: Ints, day: Ints, model: Model) -> list[Ints]:
+    """Per window of `RECENT_DAYS`, each row's purchase days in it, the first one left out; 0 if nobody asks."""
+    if not model.lifetime_value.purchase_model.looks_back:
+        return [np.zeros(len(day), dtype=np.int64)] * len(RECENT_DAYS)
+    purchases = _running_sums((orders > 0).astype(np.int64))
+    return [
+        money.within(window, purchases) - ((first_order_day > day - window) & (first_order_day <= day))
+        for window in RECENT_DAYS
+    ]
 
 
 def _ints(parts: Sequence[bytes]) -> Ints:

@@ -158,16 +158,17 @@ def _purchasing(
     unit_days, predictor = model.lifetime_value.days_per_unit, model.lifetime_value.purchase_model
     x = (features.purchase_days[has_order] - 1).astype(np.float64)
     t_x, T = (tenure - recency)[has_order] / unit_days, tenure[has_order] / unit_days
+    recent = features.recent[has_order] if predictor.looks_back else None
     horizon = HORIZON_DAYS / unit_days
     window_days = model.lifecycle.window_days
     if window_days is None:
-        active, silent, expected = lifetime_value.predict(predictor, x, t_x, T, horizon)
+        active, silent, expected = lifetime_value.predict(predictor, x, t_x, T, horizon, recent)
         in_window = np.full(len(x), np.nan)
     else:
         active, silent, expected, in_window = lifetime_value.predict_with_window(
-            predictor, x, t_x, T, horizon, window_days / unit_days
+            predictor, x, t_x, T, horizon, window_days / unit_days, recent
         )
-    if_back = predictor.expected_after_purchase(horizon, x, T)
+    if_back = predictor.expected_after_purchase(horizon, x, T, recent)
     for result, values in zip(results, (active, silent, expected, if_back, in_window), strict=True):
         result[has_order] = round6(values)
     return results

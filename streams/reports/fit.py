@@ -84,13 +84,22 @@ def _parameters(models: Document, unit: str, currency: str) -> Iterator[Document
         **dict.fromkeys(PER_TIME, f"purchases per {unit}"),
     }
     for name, fit in models.items():
-        for parameter, value in (fit.get("parameters") or {}).items():
+        for parameter, value in _flat(fit.get("parameters") or {}):
             yield {
                 "model": name,
                 "parameter": parameter,
                 "value": value,
                 "unit": units.get(parameter, "shape, without a unit"),
             }
+
+
+def _flat(parameters: Document, within: str = "") -> Iterator[tuple[str, Any]]:
+    """Parameters by name; one within another by both names."""
+    for name, value in parameters.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{within}{name} ")
+        else:
+            yield within + name, value
 
 
 def _comparison(compared: Document) -> Comparison:

@@ -140,7 +140,7 @@ def test_the_model_file_is_a_model_that_says_what_it_was_fitted_to(of_cdnow: Pat
     assert (model.calibration.until, model.calibration.customers) == ("1998-06-30", 2357)
     assert model.calibration.segments["high"].days == 273
     assert model.lifetime_value.time_unit == "week"
-    assert model.lifetime_value.purchases.family == report["lifetime_value"]["chosen"] == "pareto_nbd"
+    assert model.lifetime_value.purchases.family == report["lifetime_value"]["chosen"] == "recalibrated"
     assert (
         model.lifetime_value.purchases.r
         != report["lifetime_value"]["models"]["pareto_nbd"]["parameters"]["r"]

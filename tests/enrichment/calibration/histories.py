@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
+
 from ebbtide.testing.records import day, order
 from enrichment.calibration.snapshot import Snapshot, take_snapshots
 from enrichment.model import load_model
@@ -30,6 +32,23 @@ def orders(purchases: Purchases) -> list[Event]:
         )
         for number, (on, customer_id, total) in enumerate(dated)
     ]
+
+
+def subscriptions(
+    customers: int, leave: float, until: int, seed: int = 11
+) -> dict[str, list[tuple[int, float]]]:
+    """Subscribers who begin within 240 days, renew every 29 to 31, and may leave after each payment."""
+    random = np.random.default_rng(seed)
+    purchases = {}
+    for number in range(customers):
+        on, mine = int(random.integers(0, 240)), []
+        while on <= until:
+            mine.append((on, 20.0))
+            if random.random() < leave:
+                break
+            on += 30 + int(random.integers(-1, 2))
+        purchases[f"c{number:04d}"] = mine
+    return purchases
 
 
 def snapshots(events: Iterable[Event], *days: int) -> list[Snapshot]:

@@ -16,10 +16,12 @@ from enrichment.calibration.fitting import (
     Fit,
     fit_bg_nbd,
     fit_gamma_gamma,
+    fit_mbg_cnbd_k,
     fit_pareto_nbd,
 )
 from enrichment.calibration.snapshot import Histories
 from enrichment.lifetime.lifetime_value import BGNBD, GammaGamma, ParetoNBD
+from enrichment.lifetime.mbg_cnbd import MBGCNBD
 
 CDNOW = Path(__file__).parents[2] / "data" / "cdnow" / "customers_summary_weeks.csv"
 PURCHASE_FITS = pytest.mark.parametrize("fit", [fit_pareto_nbd, fit_bg_nbd])
@@ -32,7 +34,8 @@ def histories(
     columns = np.broadcast_arrays(*(np.asarray(column, np.float64) for column in (x, t_x, T, mean_spend)))
     repeats, last, observed, spend = (np.array(column) for column in columns)
     spend_days = np.where(np.isnan(spend), 0.0, repeats)
-    return Histories(unit_days, np.arange(len(repeats)), repeats, last, observed, spend_days, spend)
+    places, recent = np.arange(len(repeats)), np.zeros((len(repeats), 3))
+    return Histories(unit_days, places, repeats, last, observed, spend_days, spend, recent)
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +107,36 @@ def test_a_fit_in_cents_is_the_fit_in_dollars(cdnow: Histories) -> None:
     assert cents.parameters.gamma > PARAMETER_LIMIT
     assert cents.parameters.gamma == pytest.approx(100 * dollars.parameters.gamma, rel=1e-5)
     assert cents.parameters.p == pytest.approx(dollars.parameters.p, rel=1e-5)
+
+
+def drawn(true: MBGCNBD, customers: int) -> tuple[Histories, float]:
+    """Histories over 60 weeks of customers drawn from a model, and the mean logarithm of their gaps."""
+    random = np.random.default_rng(5)
+    rate = random.gamma(true.r, 1.0 / true.alpha, customers)
+    chance = random.beta(true.a, true.b, customers)
+    x, t_x, now = np.zeros(customers), np.zeros(customers), np.zeros(customers)
+    active, logs = random.random(customers) >= chance, []
+    while active.any():
+        gap = random.gamma(true.k, 1.0 / rate)
+        now = now + gap
+        active &= now <= 60.0
+        logs.append(np.log(gap[active]))
+        x, t_x = x + active, np.where(active, now, t_x)
+        active &= random.random(customers) >= chance
+    return histories(x, t_x, 60.0), float(np.concatenate(logs).mean())
+
+
+@pytest.mark.parametrize(
+    "true", [MBGCNBD(1, 0.8, 6.0, 0.6, 3.0), MBGCNBD(4, 3.0, 4.0, 0.5, 5.0)], ids=["MBG/NBD", "four stages"]
+)
+def test_mbg_cnbd_k_finds_the_model_that_customers_were_drawn_from(true: MBGCNBD) -> None:
+    """4,000 customers: the number of stages, and the means of rate and chance within 10%. Oracle: the model itself."""
+    fit = fit_mbg_cnbd_k(*drawn(true, 4_000))
+    found = fit.parameters
+    assert isinstance(found, MBGCNBD)
+    assert (fit.status, fit.customers, found.k) == ("converged", 4_000, true.k)
+    assert found.r / found.alpha == pytest.approx(true.r / true.alpha, rel=0.1)
+    assert found.a / (found.a + found.b) == pytest.approx(true.a / (true.a + true.b), rel=0.1)
 
 
 @pytest.mark.parametrize("fit", [fit_pareto_nbd, fit_bg_nbd, fit_gamma_gamma])
