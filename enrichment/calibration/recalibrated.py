@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import minimize
+from scipy.special import expit
 
 from enrichment.calibration.snapshot import Histories, Snapshot
 from enrichment.lifetime.lifetime_value import RECENT_DAYS, ParetoNBD, predict
@@ -84,16 +86,12 @@ def fit_recalibrated(
     """Correct a Pareto/NBD that was fitted to the snapshot's histories; a sentence where nothing can be corrected.
 
     1. Horizon and cuts, by the length of the history.
-    2. Both regressions (scikit-learn), on features that have a mean of 0 and a deviation of 1 over all rows.
+    2. Both regressions, on features that have a mean of 0 and a deviation of 1 over all rows.
     3. Levels: over the snapshot's customers, the purchases expected within the horizon, and the number of customers
        expected to buy, stay what they are by Pareto/NBD. So a season of the cuts moves nobody's level.
     """
     if base is None:
         return "Pareto/NBD, which it corrects, has no fit"
-    try:
-        from sklearn.linear_model import LogisticRegression, PoissonRegressor
-    except ImportError:
-        return "it needs scikit-learn: pip install 'ebbtide[calibration]'"
     history_days = round(float(histories.T.max(initial=0.0)) * histories.unit_days)
     horizon_days = min(MOST_HORIZON_DAYS, history_days // 3)  # 1
     if horizon_days < LEAST_HORIZON_DAYS:
@@ -116,14 +114,15 @@ def fit_recalibrated(
     table = np.stack([features[name] for name in FEATURES], axis=1)
     mean, deviation = table.mean(axis=0), table.std(axis=0)
     scaled = (table - mean) / np.where(deviation > 0, deviation, 1.0)
-    poisson = PoissonRegressor(alpha=EXPECTED_PENALTY, solver="newton-cholesky", tol=1e-8, max_iter=200)  # 2
     least = np.maximum(expected, 1e-9)
-    poisson.fit(scaled, rows.purchases / least, sample_weight=least)
-    strength = 1.0 / (BUYS_PENALTY * len(rows))
-    logistic = LogisticRegression(C=strength, solver="newton-cholesky", tol=1e-8, max_iter=200)
-    logistic.fit(scaled, bought)
-    more = _unscaled(poisson.coef_, poisson.intercept_, mean, deviation)
-    buys = _unscaled(logistic.coef_[0], logistic.intercept_[0], mean, deviation)
+    more = _unscaled(
+        _regression(_poisson, scaled, rows.purchases / least, least, EXPECTED_PENALTY), mean, deviation
+    )
+    buys = _unscaled(
+        _regression(_logistic, scaled, bought.astype(np.float64), np.ones(len(rows)), BUYS_PENALTY),
+        mean,
+        deviation,
+    )
     buys[0][FEATURES.index("logit")] -= 1.0  # of the logit itself, only what goes beyond it is a correction
     found = RecalibratedParetoNBD(
         base=base,
@@ -145,10 +144,51 @@ def fit_recalibrated(
     return _levelled(found, histories)  # 3
 
 
-def _unscaled(coefficients: Any, intercept: Any, mean: Floats, deviation: Floats) -> tuple[Floats, float]:
-    """Coefficients and intercept for features as they are, from those for scaled ones."""
-    own = np.where(deviation > 0, coefficients / np.where(deviation > 0, deviation, 1.0), 0.0)
-    return own, float(intercept - (own * mean).sum())
+Loss = Callable[[Floats, Floats], tuple[Floats, Floats, Floats]]
+"""Of linear predictors and answers: each row's loss, and its first and second derivative by the predictor."""
+
+
+def _poisson(eta: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:
+    """Half the deviance, but for what no coefficient changes (McCullagh and Nelder 1989, chapter 6)."""
+    mean = np.exp(eta)
+    return mean - y * eta, mean - y, mean
+
+
+def _logistic(eta: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:
+    """Log loss (McCullagh and Nelder 1989, chapter 4)."""
+    chance = expit(eta)
+    return np.logaddexp(0.0, eta) - y * eta, chance - y, chance * (1.0 - chance)
+
+
+def _regression(loss: Loss, features: Floats, y: Floats, weights: Floats, penalty: float) -> Floats:
+    """The intercept, and a coefficient for each feature: those of the least mean loss.
+
+    To that comes half the penalty times the coefficients' squares; the intercept bears none. The problem is convex, so
+    there is one answer.
+    """
+    design = np.column_stack([np.ones(len(features)), features])
+    shares = weights / weights.sum()
+    ridge = np.full(design.shape[1], penalty)
+    ridge[0] = 0.0
+
+    def value(found: Floats) -> tuple[float, Floats]:
+        each, slope, _ = loss(design @ found, y)
+        return float(shares @ each + ridge @ found**2 / 2), design.T @ (shares * slope) + ridge * found
+
+    def curvature(found: Floats) -> Floats:
+        _, _, second = loss(design @ found, y)
+        curved: Floats = (design.T * (shares * second)) @ design + np.diag(ridge)
+        return curved
+
+    start = np.zeros(design.shape[1])
+    least = minimize(value, start, jac=True, hess=curvature, method="trust-exact", options={"gtol": 1e-10})
+    return np.asarray(least.x, dtype=np.float64)
+
+
+def _unscaled(found: Floats, mean: Floats, deviation: Floats) -> tuple[Floats, float]:
+    """Coefficients and intercept for features as they are, from those for scaled ones, the intercept first."""
+    own = np.where(deviation > 0, found[1:] / np.where(deviation > 0, deviation, 1.0), 0.0)
+    return own, float(found[0] - (own * mean).sum())
 
 
 def _levelled(found: RecalibratedParetoNBD, histories: Histories) -> RecalibratedParetoNBD:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.special import expit
+from sklearn.linear_model import LogisticRegression, PoissonRegressor
 
 from enrichment.calibration.choice import fit_candidates
 from enrichment.calibration.holdout import accuracy, hold_out, predictions
-from enrichment.calibration.recalibrated import EarlierRows, fit_recalibrated
+from enrichment.calibration.recalibrated import (
+    EarlierRows,
+    _logistic,
+    _poisson,
+    _regression,
+    fit_recalibrated,
+)
 from enrichment.calibration.snapshot import Histories, Snapshot
 from enrichment.lifetime.lifetime_value import ParetoNBD, predict
 from enrichment.lifetime.recalibrated import RecalibratedParetoNBD
@@ -134,10 +141,8 @@ def test_the_unit_of_time_says_nothing(
     )
 
 
-def test_what_cannot_be_corrected_is_said(
-    histories: tuple[Snapshot, Snapshot], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No base, too short a history, too few who stayed away, and no scikit-learn."""
+def test_what_cannot_be_corrected_is_said(histories: tuple[Snapshot, Snapshot]) -> None:
+    """No base, too short a history, and too few who stayed away."""
     snapshot = histories[0]
     own = Histories.of(snapshot, 7.0)
     assert "has no fit" in str(fit_recalibrated(snapshot, own, None))
@@ -145,8 +150,24 @@ def test_what_cannot_be_corrected_is_said(
     assert "too few for an earlier cut" in str(fit_recalibrated(early, Histories.of(early, 7.0), PARETO))
     few = snapshot.only(snapshot.customer_ids[:20])
     assert "who did not are needed" in str(fit_recalibrated(few, Histories.of(few, 7.0), PARETO))
-    monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
-    assert "needs scikit-learn" in str(fit_recalibrated(snapshot, own, PARETO))
+
+
+def test_the_regressions_are_scikit_learns(random_seed: int) -> None:
+    """Oracles: sklearn's PoissonRegressor, weighted, and LogisticRegression, with the same penalties."""
+    rng = np.random.default_rng(random_seed)
+    features = rng.normal(size=(2_000, 3))
+    eta = features @ [0.5, -0.3, 0.0] - 0.4
+    weights = rng.uniform(0.1, 3.0, len(eta))
+    rates = rng.poisson(weights * np.exp(eta)) / weights
+    poisson = PoissonRegressor(alpha=0.01, solver="newton-cholesky", tol=1e-9, max_iter=300)
+    poisson.fit(features, rates, sample_weight=weights)
+    found = _regression(_poisson, features, rates, weights, 0.01)
+    np.testing.assert_allclose(found, [poisson.intercept_, *poisson.coef_], rtol=1e-6, atol=1e-7)
+    bought = rng.random(len(eta)) < expit(eta)
+    logistic = LogisticRegression(C=1 / (0.001 * len(eta)), solver="newton-cholesky", tol=1e-9, max_iter=300)
+    logistic.fit(features, bought)
+    found = _regression(_logistic, features, bought.astype(np.float64), np.ones(len(eta)), 0.001)
+    np.testing.assert_allclose(found, [logistic.intercept_[0], *logistic.coef_[0]], rtol=1e-6, atol=1e-7)
 
 
 def test_a_correction_of_a_degenerate_fit_is_degenerate_too() -> None:
