@@ -66,6 +66,7 @@ def test_python_m_streams_is_ebbtide() -> None:
         *(
             "audit",
             "calibrate",
+            "convert",
             "demo",
             "dlq",
             "doctor",

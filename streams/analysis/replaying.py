@@ -17,8 +17,9 @@ from enrichment.model import Model, load_model
 from schemas.documents import ChangeDocument, ProfileDocument, TriggerDocument
 from schemas.timestamps import parse_timestamp
 from schemas.topics import INPUT_TOPICS, InputTopic
-from streams.replay.log import Line, ReplayLog, ordered_log, read_records
+from streams.replay.log import Line, ReplayLog, ordered_log
 from streams.replay.parts import in_order
+from streams.replay.reading import read_records
 from streams.replay.replay import replay_ordered
 
 Record = Mapping[str, Any] | bytes
