@@ -15,6 +15,7 @@ from enrichment.calibration.calibrate import CalibrationError
 from enrichment.customer.validation import Horizons
 from enrichment.model import Model
 from schemas.topics import INPUT_TOPICS, InputTopic
+from streams.analysis.at_the_end import standing_at_the_end
 from streams.analysis.replaying import Replayed, Until, model_of, replayed, time_us
 from streams.console.refusals import Refusals
 from streams.errors import EbbtideError
@@ -168,6 +169,7 @@ def analyze(
     model: Model | str | Path | None = None,
     until: Until = None,
     horizons: Horizons | None = None,
+    history: bool = True,
 ) -> Analysis:
     """Score the customers of a table of orders, and tell who moved, when and why.
 
@@ -209,6 +211,8 @@ def analyze(
             `"fit"` fits them to this history, as `ebbtide calibrate` does.
         until: Rows after this time are left out, and every profile is as of it. None takes the latest row.
         horizons: How late a record may be; None takes the contract's limits.
+        history: False tells how everyone stands at the end alone, by the plain rules, as after a first load: no moves,
+            no triggers, and seconds instead of minutes for a hundred thousand orders.
 
     Raises:
         UsageError: A needed column is missing, or `columns` names one that there is not.
@@ -238,7 +242,7 @@ def analyze(
     calibration = None
     if model == FIT:
         base, calibration = _fitted(log, base, until_us, horizons)
-    made = replayed(log, base, until_us, horizons)
+    made = (replayed if history else standing_at_the_end)(log, base, until_us, horizons)
     return Analysis(
         *_frames(made),
         outcomes={(TABLES[topic], name): count for (topic, name), count in _counted(made.outcomes)},

@@ -109,19 +109,24 @@ def replay(
 def replayed(log: ReplayLog, model: Model, until_us: int | None, horizons: Horizons | None) -> Replayed:
     """What becomes of an ordered log."""
     found = replay_ordered(log, model, log.end_us(until_us), horizons, None)
-    refused = [
-        RefusedRecord(line.topic, why.reason, why.message, line.value, line.file, line.number)
-        for line, why in log.dead_letters
-    ]
     return Replayed(
         [document for _, document in in_order(found.results.changes)],
         [document for _, document in in_order(found.results.triggers)],
         found.profiles,
-        sorted(refused, key=lambda one: (INPUT_TOPICS.index(one.topic), one.file, one.line, one.reason)),
+        refused_records(log),
         log.outcomes + found.results.outcomes,
         format_time(found.end_us),
         model,
     )
+
+
+def refused_records(log: ReplayLog) -> list[RefusedRecord]:
+    """The dead letters of a log, by topic and by where they were read."""
+    refused = [
+        RefusedRecord(line.topic, why.reason, why.message, line.value, line.file, line.number)
+        for line, why in log.dead_letters
+    ]
+    return sorted(refused, key=lambda one: (INPUT_TOPICS.index(one.topic), one.file, one.line, one.reason))
 
 
 def model_of(model: Model | str | Path | None) -> Model:

@@ -460,6 +460,7 @@ def whatif(
 
 
 for _command in (
+    cli_conversion.analyze,
     cli_conversion.convert,
     cli_operations.topics,
     cli_operations.dlq,

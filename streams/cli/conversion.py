@@ -8,7 +8,17 @@ from typing import Final
 
 import click
 
-from streams.cli.options import PROGRAM, Currency, Options, conclude, fail_over_option, for_all
+from streams.cli.options import (
+    PROGRAM,
+    Currency,
+    InputFile,
+    Options,
+    columns_option,
+    conclude,
+    fail_over_option,
+    for_all,
+    until_option,
+)
 from streams.console.terminal import say
 
 CHECKED: Final = 5
@@ -84,3 +94,67 @@ def convert(
     conclude(refusals)
     check_something_came_of_it(conversion)
     say(f"the records are in {out}")
+
+
+@click.command()
+@click.argument("orders", metavar="ORDERS", type=InputFile())
+@click.option(
+    "--model",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Model file, instead of the built-in one.",
+)
+@columns_option
+@until_option
+@click.option(
+    "--html",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The same as a page to look at.",
+)
+@click.option(
+    "--out",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="One row a customer: .csv, .parquet or .jsonl.",
+)
+@fail_over_option
+@for_all
+def analyze(
+    orders: list[Path],
+    model: Path | None,
+    columns: tuple[tuple[str, str], ...],
+    until: int | None,
+    html: Path | None,
+    out: Path | None,
+    fail_over: float | None,
+) -> None:
+    """Tell how the customers of a table of orders stand: RFM, lifetime value, segments, tiers, who slipped."""
+    from streams.analysis.analysis import analyze as analyze_orders
+    from streams.analysis.summary import FORMATS, summary_text, write_profiles
+    from streams.console.refusals import Example, Refusals
+    from streams.garbage import expecting_long_lives
+
+    if len(orders) != 1:
+        raise click.UsageError(f"one table is needed, not the {len(orders)} that this pattern finds")
+    if out is not None and out.suffix not in FORMATS:
+        raise click.UsageError(
+            f"--out {out}: the name of a file of profiles ends in one of {', '.join(FORMATS)}"
+        )
+    with expecting_long_lives():
+        analysis = analyze_orders(orders[0], columns=dict(columns), model=model, until=until, history=False)
+    taken = ", ".join(f"{of} ← {column}" for of, column in analysis.columns["orders"].items())
+    say(f"{orders[0]}: {taken}", err=True)
+    refusals = Refusals("rows", fail_over)
+    for one in analysis.replayed.refused:
+        refusals.add(one.reason, Example(str(orders[0]), one.line + 1, one.message))
+    refusals.read = sum(count for (_, name), count in analysis.outcomes.items() if name != "after_until")
+    refusals.accepted = analysis.outcomes.get(("orders", "accepted"), 0)
+    conclude(refusals)
+    say(summary_text(analysis), lines=True)
+    if html is not None:
+        analysis.report(html)
+        say(f"The same as a page to look at: {html}")
+    if out is not None:
+        write_profiles(analysis, out)
+        say(f"One row a customer is in {out}")
