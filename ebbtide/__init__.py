@@ -49,14 +49,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ebbtide.analysis import Analysis, analyze
-    from ebbtide.replaying import replay
     from ebbtide.testing.local_stream import LocalStream
     from enrichment.customer.customer import Customer
     from enrichment.deciding.results import Results
     from enrichment.enricher import Enricher
     from enrichment.model import Model, load_model
     from schemas.decode import decode
+    from streams.analysis.analysis import Analysis, analyze
+    from streams.analysis.replaying import replay
     from streams.settings import Settings
     from streams.worker.worker import Worker
 
@@ -76,7 +76,7 @@ __all__ = [
 ]
 
 _MODULE_OF = {
-    "Analysis": "ebbtide.analysis",
+    "Analysis": "streams.analysis.analysis",
     "Customer": "enrichment.customer.customer",
     "Enricher": "enrichment.enricher",
     "LocalStream": "ebbtide.testing.local_stream",
@@ -84,10 +84,10 @@ _MODULE_OF = {
     "Results": "enrichment.deciding.results",
     "Settings": "streams.settings",
     "Worker": "streams.worker.worker",
-    "analyze": "ebbtide.analysis",
+    "analyze": "streams.analysis.analysis",
     "decode": "schemas.decode",
     "load_model": "enrichment.model",
-    "replay": "ebbtide.replaying",
+    "replay": "streams.analysis.replaying",
 }
 
 _HIDDEN = (

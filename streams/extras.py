@@ -27,6 +27,7 @@ EXTRA_OF: Final[Mapping[str, str]] = {
     **dict.fromkeys(("matplotlib", "sklearn"), "calibration"),
     **dict.fromkeys(("filelock", "lupa", "testcontainers"), "testing"),
     "aws_msk_iam_sasl_signer": "msk",
+    "pyarrow": "files",
 }
 """The extra that brings a package, by the name under which Python imports it."""
 

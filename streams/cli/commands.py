@@ -17,13 +17,16 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
+from streams.cli import conversion as cli_conversion
 from streams.cli import operations as cli_operations
 from streams.cli.options import (
     PROGRAM,
+    InputFile,
     Name,
     Options,
     Share,
     Tier,
+    columns_option,
     conclude,
     fail_over_option,
     for_all,
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from enrichment.model import Model
     from schemas.topics import InputTopic
     from streams.replay.log import Line
+    from streams.replay.reading import Tables
     from streams.settings import Settings
 
 INTERRUPTED: Final = 130
@@ -44,7 +48,7 @@ MAX_HOLDOUT_DAYS: Final = 800
 """Purchases are held by day for so long (docs/contract.md, section 8); what came earlier could not be counted."""
 MAX_WINDOW_DAYS: Final = 3650
 """As model files allow."""
-_LINES: Final = "JSON Lines; may repeat."
+_LINES: Final = "JSON Lines, CSV, TSV or Parquet; a file, a pattern or -; may repeat."
 _NEW_FILE: Final = click.Path(dir_okay=False, path_type=Path)
 _FILES: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 _capacities = click.option(
@@ -139,9 +143,9 @@ def run(options: Options, workers: int) -> int:
 
 
 @cli.command()
-@click.option("--purchases", metavar="FILE", type=_FILES, multiple=True, help=_LINES)
-@click.option("--engagements", metavar="FILE", type=_FILES, multiple=True, help=_LINES)
-@click.option("--consents", metavar="FILE", type=_FILES, multiple=True, help=_LINES)
+@click.option("--purchases", metavar="FILE", type=InputFile(), multiple=True, help=_LINES)
+@click.option("--engagements", metavar="FILE", type=InputFile(), multiple=True, help=_LINES)
+@click.option("--consents", metavar="FILE", type=InputFile(), multiple=True, help=_LINES)
 @click.option("--model", metavar="FILE", type=_FILES, help="Model file, instead of the setting's.")
 @until_option
 @click.option(
@@ -158,22 +162,24 @@ def run(options: Options, workers: int) -> int:
     help="That share the work; one for each processor, if it pays, when left out. The results are the same.",
 )
 @click.option("--html", metavar="FILE", type=_NEW_FILE, help="What came of it, as a page to look at.")
+@columns_option
 @fail_over_option
 @for_all
 @click.pass_obj
 def replay(
     options: Options,
-    purchases: tuple[Path, ...],
-    engagements: tuple[Path, ...],
-    consents: tuple[Path, ...],
+    purchases: tuple[list[Path], ...],
+    engagements: tuple[list[Path], ...],
+    consents: tuple[list[Path], ...],
     model: Path | None,
     until: int | None,
     out: Path,
     processes: int | None,
     html: Path | None,
+    columns: tuple[tuple[str, str], ...],
     fail_over: float | None,
 ) -> None:
-    """Run a log from files (.jsonl, .jsonl.gz) through the same pipeline, with no broker and no Redis."""
+    """Run a log from files through the same pipeline, with no broker and no Redis."""
     if not (purchases or engagements or consents):
         raise click.UsageError("at least one of --purchases, --engagements and --consents is needed")
     settings = options.settings()
@@ -188,9 +194,9 @@ def replay(
     refusals, fared = Refusals(fail_over=fail_over), list[Fared]()
     with expecting_long_lives(), reporting("replay") as report:
         summary: Any = run_replay(
-            purchases=purchases,
-            engagements=engagements,
-            consents=consents,
+            purchases=_all_of(purchases),
+            engagements=_all_of(engagements),
+            consents=_all_of(consents),
             out=out,
             model=loaded,
             until_us=until,
@@ -200,6 +206,7 @@ def replay(
             limit_bytes=settings.decompressed_max_bytes,
             refusals=refusals,
             fared=fared,
+            tables=_tables(columns, loaded),
         )
     if html is not None:
         from streams.reports.overview_page import write_overview_of_files
@@ -248,9 +255,9 @@ def explain(options: Options, customer_id: str, as_json: bool) -> None:
 
 
 @cli.command()
-@click.option("--purchases", metavar="FILE", type=_FILES, multiple=True, help=_LINES)
-@click.option("--engagements", metavar="FILE", type=_FILES, multiple=True, help=_LINES)
-@click.option("--consents", metavar="FILE", type=_FILES, multiple=True, help=_LINES)
+@click.option("--purchases", metavar="FILE", type=InputFile(), multiple=True, help=_LINES)
+@click.option("--engagements", metavar="FILE", type=InputFile(), multiple=True, help=_LINES)
+@click.option("--consents", metavar="FILE", type=InputFile(), multiple=True, help=_LINES)
 @click.option(
     "--from-kafka",
     is_flag=True,
@@ -308,14 +315,15 @@ def explain(options: Options, customer_id: str, as_json: bool) -> None:
 @click.option("--out", metavar="FILE", type=_NEW_FILE, required=True, help="The model file (YAML).")
 @click.option("--report", metavar="FILE", type=_NEW_FILE, help="How good it is, as JSON.")
 @click.option("--html", metavar="FILE", type=_NEW_FILE, help="The report as a page to look at.")
+@columns_option
 @fail_over_option
 @for_all
 @click.pass_obj
 def calibrate(
     options: Options,
-    purchases: tuple[Path, ...],
-    engagements: tuple[Path, ...],
-    consents: tuple[Path, ...],
+    purchases: tuple[list[Path], ...],
+    engagements: tuple[list[Path], ...],
+    consents: tuple[list[Path], ...],
     from_kafka: bool,
     from_redis: bool,
     model: Path | None,
@@ -332,6 +340,7 @@ def calibrate(
     out: Path,
     report: Path | None,
     html: Path | None,
+    columns: tuple[tuple[str, str], ...],
     fail_over: float | None,
 ) -> None:
     """Fit a model file to a history of purchases and engagement, and say how good it is."""
@@ -352,14 +361,17 @@ def calibrate(
     from streams.insight.calibrate import Outputs, Wanted, calibration_text, run_calibration
 
     refusals = Refusals(fail_over=fail_over)
-    files: dict[InputTopic, tuple[Path, ...]] = {
-        "purchases": purchases,
-        "engagements": engagements,
-        "consents": consents,
+    files: dict[InputTopic, list[Path]] = {
+        "purchases": _all_of(purchases),
+        "engagements": _all_of(engagements),
+        "consents": _all_of(consents),
     }
-    lines = _of_topics(settings) if from_kafka else _of_files(files, settings)
-    if from_redis:
+    if from_kafka:
+        lines = _of_topics(settings)
+    elif from_redis:
         lines = _of_states(settings, loaded, fail_over)
+    else:
+        lines = _of_files(files, settings, _tables(columns, loaded))
     told = run_calibration(
         lines,
         loaded,
@@ -400,10 +412,24 @@ def _of_states(settings: Settings, model: Model, fail_over: float | None) -> Ite
     return lines
 
 
-def _of_files(files: Mapping[InputTopic, Sequence[Path]], settings: Settings) -> Iterable[Line]:
-    from streams.replay.log import read_records
+def _of_files(
+    files: Mapping[InputTopic, Sequence[Path]], settings: Settings, tables: Tables
+) -> Iterable[Line]:
+    from streams.replay.reading import read_records
 
-    return read_records(files, settings.decompressed_max_bytes)
+    return read_records(files, settings.decompressed_max_bytes, tables)
+
+
+def _all_of(files: Iterable[Sequence[Path]]) -> list[Path]:
+    """Those of all the times that an option is given."""
+    return [path for some in files for path in some]
+
+
+def _tables(columns: Iterable[tuple[str, str]], model: Model) -> Tables:
+    """How tables are read; which columns were taken is told on stderr."""
+    from streams.replay.reading import Tables
+
+    return Tables(dict(columns), model.base_currency, lambda told: say(told, err=True))
 
 
 @cli.command()
@@ -458,6 +484,8 @@ def whatif(
 
 
 for _command in (
+    cli_conversion.analyze,
+    cli_conversion.convert,
     cli_operations.topics,
     cli_operations.dlq,
     cli_operations.erase,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 PROGRAM: Final = "ebbtide"
 MAX_NAME_CHARACTERS: Final = 128
+_CODE: Final = re.compile(r"[A-Z]{3}")
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _DECIMAL: Final = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?")
 _NUMBER: Final = re.compile(r"[0-9]{1,18}")
@@ -108,6 +109,54 @@ class Share(click.ParamType):
         return share
 
 
+class InputFile(click.ParamType):
+    """A file, a pattern of files, or `-` for standard input."""
+
+    name = "file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[Path]:
+        """The files, those of a pattern in order."""
+        from streams.errors import UsageError
+        from streams.files.opening import expanded
+
+        try:
+            return value if isinstance(value, list) else expanded([str(value)])
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+
+
+class ColumnName(click.ParamType):
+    """Which column of a table is which field, such as `customer_id=CustomerNo`."""
+
+    name = "column"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        """The field and the column."""
+        if isinstance(value, tuple):
+            return value
+        field, _, column = str(value).partition("=")
+        if not (field.strip() and column.strip()):
+            self.fail(
+                f"{value!r}: a column is named as FIELD=COLUMN, such as customer_id=CustomerNo", param, ctx
+            )
+        return field.strip(), column.strip()
+
+
+class Currency(click.ParamType):
+    """A currency by its code, such as EUR."""
+
+    name = "currency"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The code, in upper case."""
+        code = str(value).upper()
+        if not _CODE.fullmatch(code):
+            self.fail(f"{value!r}: a currency is three letters (ISO 4217), such as EUR", param, ctx)
+        return code
+
+
 class Reason(click.ParamType):
     """A reason of dead letters, as docs/contract.md lists them."""
 
@@ -183,6 +232,14 @@ def _telling_missing_extras(command: Callable[..., Any]) -> Callable[..., Any]:
 
 until_option = click.option(
     "--until", metavar="T", type=Time(), help="RFC 3339 time, or a date (its first instant, UTC)."
+)
+
+columns_option = click.option(
+    "--columns",
+    metavar="FIELD=COLUMN",
+    type=ColumnName(),
+    multiple=True,
+    help="Of tables: the column of a field, where its name is none of the usual ones; may repeat.",
 )
 
 fail_over_option = click.option(

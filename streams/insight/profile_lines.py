@@ -17,7 +17,7 @@ from schemas.profiles import ADDED_TRAITS, CustomerProfile
 from schemas.rejection import MALFORMED, rejection
 from streams.console.refusals import Example, Refusals
 from streams.errors import EbbtideError
-from streams.replay.log import read_lines
+from streams.replay.reading import read_lines
 
 Field = tuple[str | int, ...]
 

@@ -22,10 +22,11 @@ from schemas.profiles import DIMENSIONS
 from schemas.topics import INPUT_TOPICS, InputTopic
 from streams.console.progress import Report
 from streams.console.refusals import Refusals
-from streams.replay.bounded_lines import DEFAULT_LIMIT_BYTES
+from streams.files.bounded_lines import DEFAULT_LIMIT_BYTES
 from streams.replay.fared import Fared
-from streams.replay.log import Refused, ReplayLog, ordered_log, read_records, refusals_of
+from streams.replay.log import Refused, ReplayLog, ordered_log, refusals_of
 from streams.replay.parts import FILES, PROFILES, TRIGGERS, Part, merge, write_lines, write_part
+from streams.replay.reading import Tables, read_records
 from streams.replay.replay import replay_ordered
 from streams.replay.shares import Rules, replay_in_shares
 
@@ -49,8 +50,9 @@ def run_replay(
     limit_bytes: int = DEFAULT_LIMIT_BYTES,
     refusals: Refusals | None = None,
     fared: list[Fared] | None = None,
+    tables: Tables | None = None,
 ) -> Document:
-    """Replay JSON Lines (`.jsonl`, `.jsonl.gz`), write the five files into `out`; gives the summary.
+    """Replay JSON Lines and tables, write the five files into `out`; gives the summary.
 
     What was refused is counted in `refusals`, and how the customers of re-activations fared is added to `fared`.
 
@@ -68,7 +70,7 @@ def run_replay(
         "engagements": engagements,
     }
     started_s = time.perf_counter()
-    log = ordered_log(read_records(files, limit_bytes), model, until_us)
+    log = ordered_log(read_records(files, limit_bytes, tables), model, until_us)
     rules = Rules(model, log.end_us(until_us), horizons)
     if processes is None:
         processes = max(min(_processors(), MOST_PROCESSES, len(log.records) // RECORDS_PER_PROCESS), 1)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
-import os
-import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
 from enrichment.customer.validation import check_against_model
@@ -19,9 +15,6 @@ from schemas.events import Event
 from schemas.rejection import FROM_THE_FUTURE, Rejection, rejection
 from schemas.topics import INPUT_TOPICS, InputTopic
 from streams.console.refusals import Example, Refusals
-from streams.errors import EbbtideError
-from streams.replay.bounded_lines import DEFAULT_LIMIT_BYTES, bounded_lines
-from streams.replay.file_kinds import BYTE_ORDER_MARK, HEAD_BYTES, other_kind
 
 LONGEST_GAP_DAYS = 400
 """Without an end given, records farther apart than this are of different clocks, not of one that was silent."""
@@ -38,6 +31,8 @@ class Line(NamedTuple):
     file: str = ""
     number: int = 0
     key: bytes | NoKey | None = NO_KEY
+    why: Rejection | None = None
+    """Why it was refused before it was decoded, as a row of a table may be."""
 
 
 class Refused(NamedTuple):
@@ -96,46 +91,11 @@ class ReplayLog:
         return self.records[-1].occurred_at_us if self.records else 0
 
 
-def read_records(
-    files: Mapping[InputTopic, Sequence[Path]], limit_bytes: int = DEFAULT_LIMIT_BYTES
-) -> Iterator[Line]:
-    """The records of files of JSON Lines, by topic; raises as `read_lines` does."""
-    for topic in INPUT_TOPICS:
-        for path in files.get(topic, ()):
-            name = os.fsencode(path).decode(errors="backslashreplace")
-            for number, value in enumerate(read_lines(path, limit_bytes), start=1):
-                yield Line(topic, value, name, number)
-
-
-def read_lines(path: Path, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> Iterator[bytes]:
-    """The lines of a file as they are, without their ends and without byte order marks.
-
-    Raises:
-        EbbtideError: A compressed file is cut off or damaged, or is not compressed at all; the file is of another kind
-            than JSON Lines; a line is longer than the limit, or the file explodes.
-        OSError: The file cannot be read.
-    """
-    try:
-        is_compressed = path.name.endswith(".gz")
-        compressed_bytes = path.stat().st_size if is_compressed else None
-        with gzip.open(path, "rb") if is_compressed else path.open("rb") as lines:
-            head = lines.peek(HEAD_BYTES)
-            kind = other_kind(head)
-            if kind is not None:
-                raise EbbtideError(f"{path}: no JSON Lines (one object a line, in UTF-8), but {kind}")
-            if head.startswith(BYTE_ORDER_MARK):
-                lines.read(len(BYTE_ORDER_MARK))
-            for line in bounded_lines(lines, str(path), compressed_bytes, limit_bytes):
-                yield line.rstrip(b"\r\n").removeprefix(BYTE_ORDER_MARK)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise EbbtideError(f"{path}: cannot be decompressed: {error}") from error
-
-
 def ordered_log(lines: Iterable[Line], model: Model, until_us: int | None = None) -> ReplayLog:
     """The acceptable records of a log in replay order; `lines` may come in any order."""
     log = ReplayLog()
     for line in lines:
-        event = decode(line.topic, line.value, line.key)
+        event = line.why or decode(line.topic, line.value, line.key)
         if isinstance(event, Rejection):
             log.refuse(line, event)
             continue

@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 
 import ebbtide
-from ebbtide.tables import columns_of
 from schemas.topics import INPUT_TOPICS
 from streams.cli.commands import main
 from streams.errors import EbbtideError, UsageError
+from streams.replay.tables import columns_of
 from tests.door.isolated import run_core
 from tests.oracles.seeded_log import ATTRIBUTES, Record, make_log
 
@@ -151,7 +151,7 @@ def test_refused_rows_are_told_with_their_place_and_reason() -> None:
     rows = [
         order("a", "2025-01-09", "10.00"),
         order(None, "2025-01-09", 10),
-        order("b", "9.1.2025", 10),
+        order("b", "9 January", 10),
         order("c", "2025-01-09", -10),
         order("d", "2025-01-09", float("inf")),
         order("e", "2025-01-09", 10, currency="EURO"),

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import ebbtide
-from ebbtide.replaying import time_us
 from schemas.topics import INPUT_TOPICS
+from streams.analysis.replaying import time_us
 from streams.cli.commands import main
 from tests.door.isolated import run_core
 from tests.oracles.seeded_log import make_log, write_log

@@ -10,7 +10,7 @@ from schemas.topics import INPUT_TOPICS, PURCHASES
 from streams.console.refusals import Refusals
 from streams.insight.calibrate import Outputs, Wanted, run_calibration
 from streams.insight.kafka_history import lines_of_topics
-from streams.replay.log import read_records
+from streams.replay.reading import read_records
 from streams.settings import Settings
 from tests.integration.harness import make_topics, process_environment, produce, running, until_idle
 from tests.integration.test_equivalence import PARTITIONS, demo_log, records_of

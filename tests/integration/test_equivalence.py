@@ -17,7 +17,7 @@ from schemas.timestamps import parse_timestamp
 from schemas.topics import INPUT_TOPICS, InputTopic
 from streams.demo.demo import load_events
 from streams.insight.calibrate import Outputs, Wanted, run_calibration
-from streams.replay.log import read_records
+from streams.replay.reading import read_records
 from streams.replay.replay import NAMESPACE, Replayed, replay
 from streams.settings import Settings
 from tests.enrichment.driver import SEEDED_MODEL

@@ -64,8 +64,10 @@ def test_python_m_streams_is_ebbtide() -> None:
     names = [line.split()[0] for line in listed if line.startswith("  ") and line[2] != " "]
     assert names == [
         *(
+            "analyze",
             "audit",
             "calibrate",
+            "convert",
             "demo",
             "dlq",
             "doctor",

@@ -18,7 +18,8 @@ from enrichment.scoring.scores import score
 from schemas.events import Event
 from schemas.timestamps import parse_timestamp
 from schemas.topics import InputTopic
-from streams.replay.log import ordered_log, read_records
+from streams.replay.log import ordered_log
+from streams.replay.reading import read_records
 from tests.enrichment.calibration.histories import Purchases, orders, snapshots, subscriptions
 from tests.once import Once
 

@@ -14,9 +14,9 @@ from streams.reports.rendering import render
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ebbtide.replaying import Replayed
     from enrichment.model import Model
     from schemas.documents import Document
+    from streams.analysis.replaying import Replayed
 
 ROWS: Final = 20
 """Of each list of customers."""

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,18 +24,23 @@ from schemas.decode import decode
 from schemas.events import Purchase
 from schemas.rejection import MALFORMED, Rejection
 from schemas.topics import InputTopic
-from streams.errors import UsageError
+from streams.errors import EbbtideError, UsageError
+from streams.files.bounded_lines import DEFAULT_LIMIT_BYTES, bounded_lines
+from streams.files.file_kinds import BYTE_ORDER_MARK
+from streams.files.frames import is_table, read_frame
+from streams.files.opening import opened
+from streams.replay.dates import other_dates
 from streams.replay.log import Line
 
 Table = pd.DataFrame | Iterable[Mapping[str, Any]] | str | Path
-"""A pandas frame, rows as mappings, or a CSV file (`.csv`, `.csv.gz`)."""
+"""A pandas frame, rows as mappings, or a file: CSV, TSV, Parquet or JSON Lines, compressed or not."""
 Record = dict[str, Any]
 
 ATTRIBUTES: Final = "attributes."
 """A field of this beginning is what is known of the customer: `attributes.region`."""
 _CUSTOMER = (
     "customerid customer customerno customernumber custid clientid client userid user accountid account "
-    "memberid member"
+    "memberid member email emailaddress customeremail useremail"
 )
 _DATE = "date occurredat orderdate invoicedate purchasedate transactiondate orderedat createdat timestamp datetime time"
 _OF_ALL: Final[Mapping[str, str]] = {
@@ -52,7 +57,10 @@ GUESSES: Final[Mapping[InputTopic, Mapping[str, str]]] = {
         **_OF_ALL,
         "order_id": "orderid orderno ordernumber order invoiceid invoiceno invoice transactionid transaction "
         "receiptid receiptno",
-        "amount": "amount total totalamount ordertotal ordervalue orderamount netamount revenue sales spend value",
+        "amount": "amount netamount subtotal total totalamount ordertotal ordervalue orderamount revenue sales "
+        "spend value",
+        "quantity": "quantity qty",
+        "unit_price": "unitprice itemprice price",
         "currency": "currency currencycode",
         "kind": "kind",
         "cost_of_goods": "costofgoods cogs",
@@ -82,6 +90,8 @@ NEEDED: Final[Mapping[InputTopic, tuple[str, ...]]] = {
     "engagements": ("customer_id", "date", "kind"),
     "consents": ("customer_id", "date"),
 }
+_LINE_AMOUNT: Final = ("quantity", "unit_price")
+"""What an order's amount is made of where there is no column for it."""
 _CODE: Final = re.compile(r"[A-Z]{3}")
 _TRUTH: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
@@ -112,6 +122,8 @@ def records_of(
     chosen = columns_of(topic, name, [str(column) for column in frame.columns], columns)
     records = Records(topic, chosen)
     cells = {of: _cells(of, frame[column].tolist()) for of, column in chosen.items()}
+    if topic == "purchases" and "amount" not in cells:
+        cells["amount"] = map(_line_amount, cells.pop("quantity"), cells.pop("unit_price"))
     rows = [dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True)]
     make = _MAKERS[topic]
     documents = [make(number, row, currency) for number, row in enumerate(rows, start=1)]
@@ -139,7 +151,13 @@ def usual_currency(frame: pd.DataFrame, columns: Mapping[str, str]) -> str | Non
 def frame_of(table: Table) -> pd.DataFrame:
     """The table as a frame. A file's cells stay text, so that `0017` stays an id; empty ones are missing."""
     if isinstance(table, (str, Path)):
-        return pd.read_csv(table, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        path = Path(table)
+        with opened(path) as file:
+            if is_table(file.head, path):
+                return read_frame(file, path, DEFAULT_LIMIT_BYTES)
+            lines = bounded_lines(file.file, str(path), file.compressed_bytes, DEFAULT_LIMIT_BYTES)
+            rows = [_row(line, path, number) for number, line in enumerate(lines, start=1) if line.strip()]
+            return pd.DataFrame(rows)
     return table if isinstance(table, pd.DataFrame) else pd.DataFrame(list(table))
 
 
@@ -160,11 +178,15 @@ def columns_of(
             continue
         if column in there:
             chosen[of] = column
+    if "amount" in chosen:
+        chosen = {of: column for of, column in chosen.items() if of not in _LINE_AMOUNT}
     missing = [of for of in NEEDED[topic] if of not in chosen]
+    if missing == ["amount"] and all(of in chosen for of in _LINE_AMOUNT):
+        missing = []
     if missing:
         raise UsageError(
             f"{name}: no column for {', '.join(missing)} among {', '.join(there) or 'no columns'}; "
-            f'say which with columns={{"{missing[0]}": ...}}'
+            f'say which with columns={{"{missing[0]}": ...}}, in a command with --columns {missing[0]}=...'
         )
     return chosen
 
@@ -306,8 +328,31 @@ def _decimal(micros: int) -> str:
 # ---------------------------------------------------------------- cells
 
 
-def _cells(of: str, values: Iterable[Any]) -> Iterator[Any]:
+def _row(line: bytes, path: Path, number: int) -> dict[str, Any]:
+    """A line of JSON Lines as a row."""
+    try:
+        row = orjson.loads(line.removeprefix(BYTE_ORDER_MARK))
+    except orjson.JSONDecodeError as error:
+        raise EbbtideError(f"{path}, line {number}: neither a table nor JSON Lines: {error}") from error
+    if not isinstance(row, dict):
+        raise EbbtideError(f"{path}, line {number}: a row is a JSON object")
+    return row
+
+
+def _line_amount(quantity: Any, price: Any) -> Any:
+    """So many at this price; None where one of them is missing, and as it stands where it is no number."""
+    if quantity is None or price is None:
+        return None
+    try:
+        return f"{(Decimal(str(quantity)) * Decimal(str(price))).normalize():f}"
+    except InvalidOperation:
+        return price
+
+
+def _cells(of: str, values: Sequence[Any]) -> Iterator[Any]:
     read: Callable[[Any], Any] = _READERS.get(of, _text)
+    if read is _time and any(isinstance(value, str) and not _is_iso(value) for value in values):
+        read = _reader_of_other_dates(values)
     return (None if _is_missing(value) else read(value) for value in values)
 
 
@@ -323,6 +368,26 @@ def _text(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)
+
+
+def _is_iso(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text.strip())
+    except ValueError:
+        return text == ""
+    return True
+
+
+def _reader_of_other_dates(values: Sequence[Any]) -> Callable[[Any], Any]:
+    """Of a column in which some text is no ISO 8601."""
+    other = other_dates(values)
+
+    def read(value: Any) -> Any:
+        if other is None or not isinstance(value, str) or _is_iso(value):
+            return _time(value)
+        return _time(other(value) or value)
+
+    return read
 
 
 def _time(value: Any) -> Any:
@@ -373,6 +438,7 @@ _READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "date": _time,
     "expires_at": _time,
     "amount": _amount,
+    "unit_price": _amount,
     "cost": _amount,
     "cost_of_goods": _amount,
     "currency": _currency,

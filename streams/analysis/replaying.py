@@ -17,8 +17,9 @@ from enrichment.model import Model, load_model
 from schemas.documents import ChangeDocument, ProfileDocument, TriggerDocument
 from schemas.timestamps import parse_timestamp
 from schemas.topics import INPUT_TOPICS, InputTopic
-from streams.replay.log import Line, ReplayLog, ordered_log, read_records
+from streams.replay.log import Line, ReplayLog, ordered_log
 from streams.replay.parts import in_order
+from streams.replay.reading import read_records
 from streams.replay.replay import replay_ordered
 
 Record = Mapping[str, Any] | bytes
@@ -108,19 +109,24 @@ def replay(
 def replayed(log: ReplayLog, model: Model, until_us: int | None, horizons: Horizons | None) -> Replayed:
     """What becomes of an ordered log."""
     found = replay_ordered(log, model, log.end_us(until_us), horizons, None)
-    refused = [
-        RefusedRecord(line.topic, why.reason, why.message, line.value, line.file, line.number)
-        for line, why in log.dead_letters
-    ]
     return Replayed(
         [document for _, document in in_order(found.results.changes)],
         [document for _, document in in_order(found.results.triggers)],
         found.profiles,
-        sorted(refused, key=lambda one: (INPUT_TOPICS.index(one.topic), one.file, one.line, one.reason)),
+        refused_records(log),
         log.outcomes + found.results.outcomes,
         format_time(found.end_us),
         model,
     )
+
+
+def refused_records(log: ReplayLog) -> list[RefusedRecord]:
+    """The dead letters of a log, by topic and by where they were read."""
+    refused = [
+        RefusedRecord(line.topic, why.reason, why.message, line.value, line.file, line.number)
+        for line, why in log.dead_letters
+    ]
+    return sorted(refused, key=lambda one: (INPUT_TOPICS.index(one.topic), one.file, one.line, one.reason))
 
 
 def model_of(model: Model | str | Path | None) -> Model:

@@ -1,0 +1,160 @@
+"""Commands that take other people's files: events of other systems, and tables."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+import click
+
+from streams.cli.options import (
+    PROGRAM,
+    Currency,
+    InputFile,
+    Options,
+    columns_option,
+    conclude,
+    fail_over_option,
+    for_all,
+    until_option,
+)
+from streams.console.terminal import say
+
+CHECKED: Final = 5
+"""How many events `--check` shows."""
+
+
+@click.command()
+@click.argument("files", metavar="FILE...", nargs=-1)
+@click.option(
+    "--from",
+    "name",
+    metavar="NAME",
+    help="Whose events these are, such as segment; or a mapping of your own (.yaml).",
+)
+@click.option(
+    "--out",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="For purchases.jsonl, engagements.jsonl, consents.jsonl and dead-letters.jsonl.",
+)
+@click.option(
+    "--check", is_flag=True, help=f"Show field by field what becomes of the first {CHECKED} events."
+)
+@click.option("--currency", metavar="CODE", type=Currency(), help="Of amounts whose events name none.")
+@click.option("--list", "as_list", is_flag=True, help="Show the mappings that there are.")
+@fail_over_option
+@for_all
+@click.pass_obj
+def convert(
+    options: Options,
+    files: tuple[str, ...],
+    name: str | None,
+    out: Path | None,
+    check: bool,
+    currency: str | None,
+    as_list: bool,
+    fail_over: float | None,
+) -> None:
+    """Make records of other systems' events, from files (JSON, JSON Lines, CSV, Parquet; - is standard input)."""
+    from streams.adapters.mapping import load_mapping, shipped
+
+    if as_list:
+        for one in shipped():
+            say(f"{one:<12} {load_mapping(one).about}")
+        return
+    if name is None or not files:
+        raise click.UsageError(
+            f"--from and files are needed, such as `{PROGRAM} convert --from segment events.jsonl`"
+        )
+    if out is None and not check:
+        raise click.UsageError("--out or --check is needed")
+    settings = options.settings()
+    from streams.adapters.check import check_text
+    from streams.adapters.conversion import check_something_came_of_it, converted, run_conversion
+    from streams.adapters.converter import Converter
+    from streams.console.progress import reporting
+    from streams.console.refusals import Refusals
+    from streams.files.opening import STANDARD_INPUT, expanded
+
+    paths = expanded(files)
+    if check and out is not None and Path(STANDARD_INPUT) in paths:
+        raise click.UsageError("--check and --out together read twice, which standard input cannot be")
+    converter = Converter(load_mapping(name), currency)
+    limit_bytes = settings.decompressed_max_bytes
+    if check:
+        say(check_text(islice(converted(paths, converter, limit_bytes), CHECKED)), lines=True)
+    if out is None:
+        return
+    refusals = Refusals("events", fail_over)
+    with reporting("convert") as report:
+        conversion = run_conversion(paths, converter, out, refusals, limit_bytes, report)
+    say(conversion.text(), lines=True)
+    conclude(refusals)
+    check_something_came_of_it(conversion)
+    say(f"the records are in {out}")
+
+
+@click.command()
+@click.argument("orders", metavar="ORDERS", type=InputFile())
+@click.option(
+    "--model",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Model file, instead of the built-in one.",
+)
+@columns_option
+@until_option
+@click.option(
+    "--html",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The same as a page to look at.",
+)
+@click.option(
+    "--out",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="One row a customer: .csv, .parquet or .jsonl.",
+)
+@fail_over_option
+@for_all
+def analyze(
+    orders: list[Path],
+    model: Path | None,
+    columns: tuple[tuple[str, str], ...],
+    until: int | None,
+    html: Path | None,
+    out: Path | None,
+    fail_over: float | None,
+) -> None:
+    """Tell how the customers of a table of orders stand: RFM, lifetime value, segments, tiers, who slipped."""
+    from streams.analysis.analysis import analyze as analyze_orders
+    from streams.analysis.summary import FORMATS, summary_text, write_profiles
+    from streams.console.refusals import Example, Refusals
+    from streams.garbage import expecting_long_lives
+
+    if len(orders) != 1:
+        raise click.UsageError(f"one table is needed, not the {len(orders)} that this pattern finds")
+    if out is not None and out.suffix not in FORMATS:
+        raise click.UsageError(
+            f"--out {out}: the name of a file of profiles ends in one of {', '.join(FORMATS)}"
+        )
+    with expecting_long_lives():
+        analysis = analyze_orders(orders[0], columns=dict(columns), model=model, until=until, history=False)
+    taken = ", ".join(f"{of} ← {column}" for of, column in analysis.columns["orders"].items())
+    say(f"{orders[0]}: {taken}", err=True)
+    refusals = Refusals("rows", fail_over)
+    for one in analysis.replayed.refused:
+        refusals.add(one.reason, Example(str(orders[0]), one.line + 1, one.message))
+    refusals.read = sum(count for (_, name), count in analysis.outcomes.items() if name != "after_until")
+    refusals.accepted = analysis.outcomes.get(("orders", "accepted"), 0)
+    conclude(refusals)
+    say(summary_text(analysis), lines=True)
+    if html is not None:
+        analysis.report(html)
+        say(f"The same as a page to look at: {html}")
+    if out is not None:
+        write_profiles(analysis, out)
+        say(f"One row a customer is in {out}")

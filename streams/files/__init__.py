@@ -1,0 +1,1 @@
+"""Files that people bring: however they are compressed, whatever kind of table they hold."""
