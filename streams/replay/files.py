@@ -125,9 +125,9 @@ def _summary(log: ReplayLog, parts: Sequence[Part], rules: Rules, elapsed_s: flo
     total = sum(outcomes.values())
     return {
         "events": {topic: {name: outcomes[topic, name] for name in names} for topic in sorted(INPUT_TOPICS)},
-        "customers": sum(len(part.keys[PROFILES]) for part in parts),
+        "customers": sum(part.lines[PROFILES] for part in parts),
         "changes": changes,
-        "reactivation_triggers": sum(len(part.keys[TRIGGERS]) for part in parts),
+        "reactivation_triggers": sum(part.lines[TRIGGERS] for part in parts),
         "reactivation_triggers_dropped": sum(part.triggers_dropped for part in parts),
         "standings": {
             dimension: {name: number for (of, name), number in sorted(by_standing.items()) if of == dimension}
