@@ -1,6 +1,6 @@
 """The compiled core, where it is built: which core computes, and the model as the numbers that it takes.
 
-`kernel/README.md` says what it does. The Python core is the specification, and takes whatever the compiled one declines.
+`kernel/README.md` says what it does. The Python core is the specification, and takes what the compiled one declines.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _built() -> tuple[Any | None, str]:
 
 
 def given_model(model: Model, namespace: str, horizons: Horizons) -> dict[str, Any]:
-    """The model as `kernel/src/model.rs` takes it: numbers that follow from it, made where the Python core makes its own.
+    """The model as `kernel/src/model.rs` takes it, with numbers that follow from it as the Python core makes them.
 
     Raises:
         DeclinedError: The model holds something that the compiled core does not know.

@@ -89,7 +89,10 @@ impl ConsentState {
 
     /// The last day on which profiling is allowed.
     pub fn profiling_until_day(&self, profiling: u32, is_opt_in: bool) -> i64 {
-        let latest = self.latest.iter().find(|(purpose, _)| *purpose == profiling);
+        let latest = self
+            .latest
+            .iter()
+            .find(|(purpose, _)| *purpose == profiling);
         match (latest, is_opt_in) {
             (None, false) => FOREVER_DAY,
             (Some((_, record)), false) if record.granted => FOREVER_DAY,

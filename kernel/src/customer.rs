@@ -45,7 +45,10 @@ pub enum Effect {
     Erased,
     Duplicate,
     /// The state changed. `is_repeated` is an order sent again, `wins_back` a new counted order or scored engagement.
-    Changed { is_repeated: bool, wins_back: bool },
+    Changed {
+        is_repeated: bool,
+        wins_back: bool,
+    },
     /// Everything is forgotten, but this decision of the life that ended.
     Erasure(Box<Decision>),
 }
@@ -104,7 +107,11 @@ impl Customer {
         intent_of: &mut impl FnMut(&Held<Answer>) -> Result<Option<f64>, Declined>,
     ) -> Result<Effect, Declined> {
         let at_us = record.occurred_at_us;
-        if self.decision.erased_up_to_us.is_some_and(|erased_us| at_us <= erased_us) {
+        if self
+            .decision
+            .erased_up_to_us
+            .is_some_and(|erased_us| at_us <= erased_us)
+        {
             return Ok(Effect::Erased);
         }
         let topic = usize::from(record.topic);
@@ -151,7 +158,9 @@ impl Customer {
                     late_after_days,
                 )?;
                 if self.ledger.gross_micros > MAX_GROSS_MICROS {
-                    return Err(Declined("a customer's amounts add up beyond 2^61 micro-units"));
+                    return Err(Declined(
+                        "a customer's amounts add up beyond 2^61 micro-units",
+                    ));
                 }
                 effect = (found.is_repeated_order, found.is_new_counted_order);
                 self.note_attributes(record)?;
@@ -169,7 +178,9 @@ impl Customer {
                     None => catalogue.unit_cost_of_kind[engagement.kind as usize],
                 };
                 if self.engagement.gross_cost_micros + cost_micros > MAX_GROSS_MICROS {
-                    return Err(Declined("a customer's costs add up beyond 2^61 micro-units"));
+                    return Err(Declined(
+                        "a customer's costs add up beyond 2^61 micro-units",
+                    ));
                 }
                 self.note_name(count_key, catalogue)?;
                 if is_kept {
@@ -269,7 +280,10 @@ impl Customer {
         };
         let held = self.engagement.declared.iter();
         let held_bytes: usize = held.map(|(key, latest)| bytes(key, &latest.value)).sum();
-        let more_bytes: usize = declared.iter().map(|(key, answer)| bytes(key, answer)).sum();
+        let more_bytes: usize = declared
+            .iter()
+            .map(|(key, answer)| bytes(key, answer))
+            .sum();
         within_limit(held_bytes + more_bytes)?;
         if is_kept {
             let answers = &mut self.engagement.declared;
@@ -284,7 +298,12 @@ impl Customer {
             return Ok(());
         }
         let held = &mut self.attributes[usize::from(record.topic)];
-        if !hold_latest(held, &record.attributes, record.occurred_at_us, &record.event_id) {
+        if !hold_latest(
+            held,
+            &record.attributes,
+            record.occurred_at_us,
+            &record.event_id,
+        ) {
             return Ok(());
         }
         let all = self.attributes.iter().flatten();

@@ -137,9 +137,5 @@ fn civil(day: i64) -> (i64, i64, i64) {
     } else {
         month_from_march - 9
     };
-    (
-        year_of_era + era * 400 + i64::from(month <= 2),
-        month,
-        day,
-    )
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }

@@ -227,9 +227,9 @@ impl<'de> Deserialize<'de> for Strings {
 
 impl<'de> Deserialize<'de> for Answers {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Answers(deserializer.deserialize_option(Pairs::<Answer>(
-            std::marker::PhantomData,
-        ))?))
+        Ok(Answers(deserializer.deserialize_option(
+            Pairs::<Answer>(std::marker::PhantomData),
+        )?))
     }
 }
 

@@ -6,9 +6,7 @@ use crate::days::{midnight_us, write_day, write_time};
 use crate::decision::{Baseline, Decision, PendingTrigger};
 use crate::events::Answer;
 use crate::identity::{digest_of, identifier, Part};
-use crate::json::{
-    write_float, write_float_or_null, write_integer, write_string, Commas,
-};
+use crate::json::{write_float, write_float_or_null, write_integer, write_string, Commas};
 use crate::model::Model;
 use crate::numbers::{round6_exactly, write_micros};
 use crate::scores::{Ranks, Row};
@@ -221,7 +219,11 @@ impl Writer<'_> {
             commas.next(out);
             write_string(out, name);
             out.push(b':');
-            write_standing(out, dimension, decision.standing.map(|ranks| ranks[dimension]));
+            write_standing(
+                out,
+                dimension,
+                decision.standing.map(|ranks| ranks[dimension]),
+            );
         }
         out.extend_from_slice(b"},\"consents\":{");
         self.write_consents(out, customer, row);
@@ -241,7 +243,12 @@ impl Writer<'_> {
     /// Metrics whose effect on value is at least 0.05, largest first, then by name.
     fn write_drivers(&self, out: &mut Vec<u8>, before: &Baseline, after: &Baseline) {
         let mut effects: Vec<(f64, usize)> = Vec::new();
-        for (at, (old, new)) in before.contributions.iter().zip(&after.contributions).enumerate() {
+        for (at, (old, new)) in before
+            .contributions
+            .iter()
+            .zip(&after.contributions)
+            .enumerate()
+        {
             if old != new {
                 let effect = round6_exactly(new - old);
                 if effect.abs() >= MIN_LISTED_EFFECT {
@@ -273,7 +280,10 @@ impl Writer<'_> {
     }
 
     fn write_traits(&self, out: &mut Vec<u8>, customer: &Customer, row: &Row) {
-        let days = [("{\"recency_days\":", row.recency_days), (",\"tenure_days\":", row.tenure_days)];
+        let days = [
+            ("{\"recency_days\":", row.recency_days),
+            (",\"tenure_days\":", row.tenure_days),
+        ];
         for (key, days) in days {
             out.extend_from_slice(key.as_bytes());
             if row.has_order {
@@ -397,7 +407,10 @@ impl Writer<'_> {
             out,
             &[
                 ("cost_to_serve_365d", windows.cost_to_serve_365d_micros),
-                ("cost_to_acquire", customer.engagement.cost_to_acquire_micros),
+                (
+                    "cost_to_acquire",
+                    customer.engagement.cost_to_acquire_micros,
+                ),
             ],
         );
         out.push(b'}');
@@ -435,7 +448,9 @@ impl Writer<'_> {
     pub fn money_text(&self, amount: f64) -> String {
         let mut out = Vec::new();
         self.write_money(&mut out, amount);
-        String::from_utf8_lossy(&out).replace(['"'], "").replace("null", "")
+        String::from_utf8_lossy(&out)
+            .replace(['"'], "")
+            .replace("null", "")
     }
 
     fn write_consents(&self, out: &mut Vec<u8>, customer: &Customer, row: &Row) {

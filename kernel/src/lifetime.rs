@@ -3,8 +3,8 @@
 //! The last bits differ from NumPy's, whose exponentials and logarithms are others. A result that lies so near to a
 //! tie that this could change its rounding to 6 decimals is computed again, by Python.
 
-use crate::model::Model;
-use crate::numbers::{is_safely_rounded, round6};
+use crate::model::{Model, NODES};
+use crate::numbers::{exp, is_safely_rounded, ln, round6};
 
 const HORIZON_DAYS: f64 = 365.0;
 const NEGLIGIBLE: f64 = 27.0;
@@ -48,7 +48,8 @@ impl Predictor {
         model: &Model,
         exactly: impl FnOnce(History) -> Result<Purchasing, E>,
     ) -> Result<Purchasing, E> {
-        let mixed = (history.repeats * 1_000_003 + history.to_last_days) * 1_000_003 + history.tenure_days;
+        let mixed =
+            (history.repeats * 1_000_003 + history.to_last_days) * 1_000_003 + history.tenure_days;
         let at = (mixed as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 50;
         let place = &mut self.kept[at as usize];
         if let Some((known, found)) = place {
@@ -99,7 +100,10 @@ fn rounded(history: History, model: &Model) -> Option<Purchasing> {
             .window_days
             .map_or(0.0, |days| silent_in(days / unit_days)),
     ];
-    if !found.iter().all(|value| value.is_finite() && is_safely_rounded(*value)) {
+    if !found
+        .iter()
+        .all(|value| value.is_finite() && is_safely_rounded(*value))
+    {
         return None;
     }
     let [active, silent, expected, expected_if_back, in_window] = found.map(round6);
@@ -120,8 +124,8 @@ struct Pareto<'a> {
     alpha: f64,
     s: f64,
     beta: f64,
-    nodes: &'a [f64],
-    weights: &'a [f64],
+    nodes: &'a [f64; NODES],
+    weights: &'a [f64; NODES],
 }
 
 impl Pareto<'_> {
@@ -148,16 +152,13 @@ impl Pareto<'_> {
             let slope = near_power + far_power * grown / total;
             end -= fallen.max(0.0) / slope.max(1e-300);
         }
-        let sum: f64 = self
-            .nodes
-            .iter()
-            .zip(self.weights)
-            .map(|(node, weight)| {
-                let w = end * node;
-                let exponent = far_power * (w.exp() * ratio + rest).ln() + near_power * w;
-                (-exponent).exp() * weight
-            })
-            .sum();
+        let mut terms = [0.0; NODES];
+        for ((term, node), weight) in terms.iter_mut().zip(self.nodes).zip(self.weights) {
+            let w = end * node;
+            let exponent = far_power * ln(exp(w) * ratio + rest) + near_power * w;
+            *term = exp(-exponent) * weight;
+        }
+        let sum: f64 = terms.iter().sum();
         near * end * sum
     }
 

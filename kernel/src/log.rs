@@ -12,8 +12,10 @@ use crate::model::Model;
 use crate::Declined;
 
 const LONGEST_GAP_DAYS: i64 = 400;
-/// A log of more days is Python's, which passes long silences at once.
-const MOST_DAYS: i64 = 30 * 366;
+/// Days of customers' lives that are walked one by one, in all and for each customer: a log with more of them is
+/// Python's, which passes long silences at once.
+const MOST_DAYS: i64 = 1_000_000;
+const MOST_DAYS_OF_EACH: i64 = 5_000;
 const PURCHASES: u8 = 1;
 const RESERVED_CHANNELS: [&str; 2] = ["automated", "none"];
 
@@ -157,7 +159,12 @@ impl Log {
         })
     }
 
-    fn engagement(&mut self, kind: &str, fields: &mut Fields<'_>, model: &Model) -> Option<Engagement> {
+    fn engagement(
+        &mut self,
+        kind: &str,
+        fields: &mut Fields<'_>,
+        model: &Model,
+    ) -> Option<Engagement> {
         let kind_number = *self.kinds.get(kind)?;
         let channel = channel_of(&fields.channel)?;
         let currency = match fields.currency.as_deref() {
@@ -215,14 +222,14 @@ impl Log {
 
     /// The records in replay order, by customer.
     pub fn ordered(self, until_us: Option<i64>, model: &Model) -> Result<OrderedLog, Declined> {
-        let latest_us = self.records.iter().map(|record| record.occurred_at_us).max();
-        let earliest_us = self.records.iter().map(|record| record.occurred_at_us).min();
+        let latest_us = self
+            .records
+            .iter()
+            .map(|record| record.occurred_at_us)
+            .max();
         let end_us = until_us.or(latest_us).unwrap_or(0);
         if until_us.is_none() && has_wrong_clocks(&self.records) {
             return Err(Declined("records of clocks that lie far apart"));
-        }
-        if earliest_us.is_some_and(|earliest_us| day_of(end_us) - day_of(earliest_us) > MOST_DAYS) {
-            return Err(Declined("a log of more than thirty years"));
         }
         let (customers, customer_places) = self.customers.in_order();
         let mut records = self.records;
@@ -241,6 +248,13 @@ impl Log {
             while starts.len() <= record.customer as usize {
                 starts.push(at);
             }
+        }
+        let first_us = starts.iter().map(|&at| records[at].occurred_at_us);
+        let days: i64 = first_us
+            .map(|first_us| day_of(end_us) - day_of(first_us))
+            .sum();
+        if days > MOST_DAYS + MOST_DAYS_OF_EACH * customers.len() as i64 {
+            return Err(Declined("a log of silences of many years"));
         }
         starts.push(records.len());
         let (place_names, place_places) = self.places.in_order();
@@ -267,7 +281,12 @@ impl Log {
         let is_channel = place_names
             .iter()
             .map(|name| {
-                **name != *"profiling" && !model.given.other_purposes.iter().any(|other| **other == **name)
+                **name != *"profiling"
+                    && !model
+                        .given
+                        .other_purposes
+                        .iter()
+                        .any(|other| **other == **name)
             })
             .collect();
         let catalogue = Catalogue {

@@ -8,6 +8,8 @@ use crate::numbers::{divide_half_even, Curve};
 
 /// How many metrics there are, in the order of `METRICS`.
 pub const METRICS: usize = 13;
+/// Nodes of the quadrature.
+pub const NODES: usize = 28;
 
 /// What Python hands over; each field is a key of the dict, with the meaning that its name has there.
 #[derive(FromPyObject)]
@@ -39,8 +41,8 @@ pub struct GivenModel {
     pub gamma_gamma: (f64, f64, f64),
     pub discount_factor: f64,
     pub default_margin_rate: f64,
-    pub nodes: Vec<f64>,
-    pub node_weights: Vec<f64>,
+    pub nodes: [f64; NODES],
+    pub node_weights: [f64; NODES],
     pub rfm: Vec<Vec<f64>>,
     pub thresholds: Vec<Vec<f64>>,
     pub new_days: i64,
@@ -101,7 +103,6 @@ impl Model {
             && given.delay_days.len() == 5
             && given.decay_of_sums.len() == 90
             && given.decay_of_channels.len() == 90
-            && given.nodes.len() == given.node_weights.len()
             && given.minor_unit_digits <= 6
             && given
                 .curves

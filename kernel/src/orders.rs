@@ -177,7 +177,10 @@ impl Ledger {
         self.fold(day_of(occurred_at_us), 2 * late_after_days);
         Ok(PurchaseEffect {
             is_repeated_order,
-            is_new_counted_order: is_order && !counted_before && !is_repeated_order && is_counted_now,
+            is_new_counted_order: is_order
+                && !counted_before
+                && !is_repeated_order
+                && is_counted_now,
         })
     }
 
@@ -230,7 +233,8 @@ impl Ledger {
             return;
         }
         let cut = self.cut_between_entries(cut);
-        self.entries.retain(|_, entry| anchor_day(entry) >= cut || keeps_refunds(entry, cut));
+        self.entries
+            .retain(|_, entry| anchor_day(entry) >= cut || keeps_refunds(entry, cut));
         let at = self.days.partition_point(|bucket| bucket.day < cut);
         for bucket in self.days.drain(..at) {
             self.folded.add(&bucket);
@@ -343,7 +347,10 @@ fn enter(
     } else {
         &mut entry.version
     };
-    if place.as_ref().is_none_or(|known| version.key() > known.key()) {
+    if place
+        .as_ref()
+        .is_none_or(|known| version.key() > known.key())
+    {
         *place = Some(version);
     }
     Ok(())
@@ -351,8 +358,8 @@ fn enter(
 
 fn add_refund(refunds: &mut Vec<Refund>, refund: Refund) {
     for known in refunds.iter_mut() {
-        let is_alike =
-            (known.day, known.is_late, known.currency) == (refund.day, refund.is_late, refund.currency);
+        let is_alike = (known.day, known.is_late, known.currency)
+            == (refund.day, refund.is_late, refund.currency);
         let Some(amount_micros) = known.amount_micros.checked_add(refund.amount_micros) else {
             continue;
         };
@@ -377,13 +384,19 @@ fn is_counted(entry: &Entry, model: &Model) -> Result<bool, Declined> {
 }
 
 /// Total above zero and timely refunds not below it, compared exactly.
-fn is_fully_refunded(version: &Version, refunds: &[Refund], model: &Model) -> Result<bool, Declined> {
+fn is_fully_refunded(
+    version: &Version,
+    refunds: &[Refund],
+    model: &Model,
+) -> Result<bool, Declined> {
     if version.total_micros == 0 || refunds.is_empty() {
         return Ok(false);
     }
     let timely = || refunds.iter().filter(|refund| !refund.is_late);
     if timely().all(|refund| refund.currency == version.currency) {
-        let refunded: i128 = timely().map(|refund| i128::from(refund.amount_micros)).sum();
+        let refunded: i128 = timely()
+            .map(|refund| i128::from(refund.amount_micros))
+            .sum();
         return Ok(refunded >= i128::from(version.total_micros));
     }
     let worth = |micros: i64, currency: usize| {

@@ -88,12 +88,19 @@ impl Output {
         current: Option<u8>,
         cause: Cause<'_>,
     ) {
-        let key = (DIMENSIONS[dimension], direction(previous, current), cause.trigger);
+        let key = (
+            DIMENSIONS[dimension],
+            direction(previous, current),
+            cause.trigger,
+        );
         *self.change_counts.entry(key).or_default() += 1;
     }
 
     pub fn count_standing(&mut self, dimension: usize, rank: Option<u8>) {
         let name = rank.map_or("none", |rank| standing_name(dimension, rank));
-        *self.standings.entry((DIMENSIONS[dimension], name)).or_default() += 1;
+        *self
+            .standings
+            .entry((DIMENSIONS[dimension], name))
+            .or_default() += 1;
     }
 }

@@ -165,7 +165,11 @@ impl Replay {
             .map(|each| {
                 (
                     each.day,
-                    if each.is_control { "control" } else { "treatment" },
+                    if each.is_control {
+                        "control"
+                    } else {
+                        "treatment"
+                    },
                     each.segment,
                     &*each.value_at_stake,
                     each.bought,

@@ -95,7 +95,15 @@ pub fn evaluate<E>(
         let if_back = round6(purchasing.expected_if_back * worth * given.discount_factor);
         value_at_stake = round6((if_back - lifetime_value).max(0.0));
     }
-    let metrics = metrics_of(customer, &windows, has_order, recency_days, tenure_days, lifetime_value, model);
+    let metrics = metrics_of(
+        customer,
+        &windows,
+        has_order,
+        recency_days,
+        tenure_days,
+        lifetime_value,
+        model,
+    );
     let mut points = [0.0; METRICS];
     let mut signed = [0.0; METRICS];
     let mut contributions = [0.0; METRICS];
@@ -182,7 +190,8 @@ fn windows_of(customer: &Customer, day: i64, model: &Model) -> Windows {
         windows.cost_to_serve_365d_micros += bucket.cost_micros;
         let age_days = day - bucket.day;
         if age_days < 90 {
-            windows.weighted_engagement_90d += bucket.points * model.given.decay_of_sums[age_days as usize];
+            windows.weighted_engagement_90d +=
+                bucket.points * model.given.decay_of_sums[age_days as usize];
         }
     }
     windows.cost_to_serve_365d_micros += refunds * model.given.cost_per_refund_micros;
@@ -315,7 +324,11 @@ struct Standing {
 
 impl Standing {
     fn ranks(&self, limits: &Thresholds) -> Ranks {
-        [self.segment(limits), self.tier(limits), self.lifecycle(limits)]
+        [
+            self.segment(limits),
+            self.tier(limits),
+            self.lifecycle(limits),
+        ]
     }
 
     fn segment(&self, limits: &Thresholds) -> u8 {

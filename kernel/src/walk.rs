@@ -48,7 +48,12 @@ impl<'a> Walker<'a> {
         let mut customer = Customer::unknown(self.catalogue, self.model);
         let first_fared = self.output.fared.len();
         for record in records {
-            self.advance(&writer, number, &mut customer, day_of(record.occurred_at_us))?;
+            self.advance(
+                &writer,
+                number,
+                &mut customer,
+                day_of(record.occurred_at_us),
+            )?;
             self.take(&writer, number, &mut customer, record)?;
         }
         self.advance(&writer, number, &mut customer, day_of(self.end_us))?;
@@ -89,7 +94,9 @@ impl<'a> Walker<'a> {
                     trigger: "erasure",
                     event_id,
                 };
-                self.change(writer, number, &decision, customer, None, None, at_us, cause);
+                self.change(
+                    writer, number, &decision, customer, None, None, at_us, cause,
+                );
             }
             Effect::Changed {
                 is_repeated,
@@ -107,7 +114,14 @@ impl<'a> Walker<'a> {
                     _ => "event",
                 };
                 let row = self.evaluate(customer, day)?;
-                self.decide(writer, number, customer, &row, at_us, Cause { trigger, event_id });
+                self.decide(
+                    writer,
+                    number,
+                    customer,
+                    &row,
+                    at_us,
+                    Cause { trigger, event_id },
+                );
             }
         }
         Ok(())
@@ -131,7 +145,8 @@ impl<'a> Walker<'a> {
             if customer.decision.standing.is_some() && !row.profiling_allowed {
                 // Engagement kept by the consent that ended is deleted; this row would still show it.
                 let (model, exactly, points) = (self.model, self.exactly, &mut self.points);
-                let mut intent_of = |held: &Held<Answer>| declared_intent(held, model, exactly, points);
+                let mut intent_of =
+                    |held: &Held<Answer>| declared_intent(held, model, exactly, points);
                 customer.forget_unallowed(day, model, &mut intent_of)?;
                 row = self.evaluate(customer, day)?;
                 trigger = "consent";
@@ -142,7 +157,11 @@ impl<'a> Walker<'a> {
             };
             self.decide(writer, number, customer, &row, midnight_us(day), cause);
             let pending = &customer.decision.pending;
-            if trigger == "time" && pending.as_ref().is_some_and(|pending| pending.due_day <= day) {
+            if trigger == "time"
+                && pending
+                    .as_ref()
+                    .is_some_and(|pending| pending.due_day <= day)
+            {
                 self.fire(writer, number, customer, &row);
             }
         }
@@ -212,7 +231,8 @@ impl<'a> Walker<'a> {
         as_of_us: i64,
         cause: Cause<'_>,
     ) -> Vec<(usize, String)> {
-        let rank_of = |standing: Option<Ranks>, dimension: usize| standing.map(|ranks| ranks[dimension]);
+        let rank_of =
+            |standing: Option<Ranks>, dimension: usize| standing.map(|ranks| ranks[dimension]);
         let after = row.filter(|_| current.is_some()).map(|row| Baseline {
             metrics: row.metrics,
             contributions: row.contributions,
@@ -246,7 +266,8 @@ impl<'a> Walker<'a> {
             );
             let key = (as_of_us, number, sequence);
             self.output.changes.push(key, &[&begin, end]);
-            self.output.count_change(dimension, previous, current, cause);
+            self.output
+                .count_change(dimension, previous, current, cause);
             changes.push((dimension, id));
         }
         changes
@@ -267,13 +288,18 @@ impl<'a> Walker<'a> {
         let Some(previous) = customer.decision.standing else {
             return pending;
         };
-        if pending.is_some() || !rules.triggers.iter().any(|trigger| trigger == cause.trigger) {
+        if pending.is_some()
+            || !rules
+                .triggers
+                .iter()
+                .any(|trigger| trigger == cause.trigger)
+        {
             return pending;
         }
         let is_slip = |dimension: usize| {
             let rank = current[dimension];
-            let counts =
-                dimension == SEGMENT || (dimension == LIFECYCLE && (rank == AT_RISK || rank == LAPSED));
+            let counts = dimension == SEGMENT
+                || (dimension == LIFECYCLE && (rank == AT_RISK || rank == LAPSED));
             rank > previous[dimension] && counts
         };
         let (_, change_id) = changes.iter().find(|(dimension, _)| is_slip(*dimension))?;
@@ -325,7 +351,12 @@ impl<'a> Walker<'a> {
     fn see_how_they_fared(&mut self, customer: &Customer, first: usize) {
         for fared in &mut self.output.fared[first..] {
             let days = fared.day..fared.day + FARED_WITHIN_DAYS;
-            for bucket in customer.ledger.days.iter().filter(|bucket| days.contains(&bucket.day)) {
+            for bucket in customer
+                .ledger
+                .days
+                .iter()
+                .filter(|bucket| days.contains(&bucket.day))
+            {
                 fared.bought |= bucket.orders != 0;
                 fared.revenue_micros += bucket.revenue_micros;
             }

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ import orjson
 from enrichment.customer.validation import Horizons
 from enrichment.days import format_time
 from enrichment.deciding.profile import model_document
+from enrichment.kernel import DeclinedError, core
 from enrichment.model import Model
 from schemas.dead_letters import replay_line
 from schemas.documents import Document
@@ -22,12 +24,16 @@ from schemas.profiles import DIMENSIONS
 from schemas.topics import INPUT_TOPICS, InputTopic
 from streams.console.progress import Report
 from streams.console.refusals import Refusals
+from streams.errors import EbbtideError
 from streams.replay.bounded_lines import DEFAULT_LIMIT_BYTES
+from streams.replay.compiled import replay_compiled
 from streams.replay.fared import Fared
 from streams.replay.log import Refused, ReplayLog, ordered_log, read_records, refusals_of
 from streams.replay.parts import FILES, PROFILES, TRIGGERS, Part, merge, write_lines, write_part
 from streams.replay.replay import replay_ordered
 from streams.replay.shares import Rules, replay_in_shares
+
+_log = logging.getLogger(__name__)
 
 RECORDS_PER_PROCESS: Final = 20_000
 """With fewer it hardly pays: a process takes a second to start, in which two thousand are done."""
@@ -54,8 +60,10 @@ def run_replay(
 
     What was refused is counted in `refusals`, and how the customers of re-activations fared is added to `fared`.
 
-    So many `processes` share the work: the same bytes come of it. If it is not given, as many as there are processors
-    and as it pays to start. The files appear when all of them are whole. No line may have more than `limit_bytes`.
+    EBBTIDE_CORE says which core replays (see `enrichment.kernel`); a log line tells why the compiled one declined.
+    So many `processes`, or threads of the compiled core, share the work: the same bytes come of it. If it is not given,
+    as many as there are processors and as it pays to start. The files appear when all of them are whole. No line may
+    have more than `limit_bytes`.
 
     Raises:
         EbbtideError: A file is damaged or of another kind, a line is beyond the limit, or a process ended before its
@@ -68,20 +76,19 @@ def run_replay(
         "engagements": engagements,
     }
     started_s = time.perf_counter()
-    log = ordered_log(read_records(files, limit_bytes), model, until_us)
-    rules = Rules(model, log.end_us(until_us), horizons)
-    if processes is None:
-        processes = max(min(_processors(), MOST_PROCESSES, len(log.records) // RECORDS_PER_PROCESS), 1)
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".replay-", dir=out) as name:
         folder = Path(name)
-        if processes == 1:
-            taken = ReplayLog(log.records)
-            parts = [write_part(replay_ordered(taken, *rules, report), folder)]
+        found = _by_the_compiled_core(
+            files, limit_bytes, folder, model, until_us, horizons, report, processes
+        )
+        if found is None:
+            log = ordered_log(read_records(files, limit_bytes), model, until_us)
+            rules = Rules(model, log.end_us(until_us), horizons)
+            parts = _by_the_python_core(log, folder, rules, report, processes)
         else:
-            parts = replay_in_shares(log, folder, processes, rules, report)
-            for file in FILES:
-                merge(folder / file, file, parts)
+            log, part, end_us = found
+            rules, parts = Rules(model, end_us, horizons), [part]
         elapsed_s = time.perf_counter() - started_s
         letters = [*log.dead_letters, *(letter for part in parts for letter in part.dead_letters)]
         _write_dead_letters(folder / DEAD_LETTERS, letters)
@@ -94,6 +101,45 @@ def run_replay(
     if refusals is not None:
         refusals_of(letters, _outcomes(log, parts), refusals)
     return summary
+
+
+def _by_the_compiled_core(
+    files: Mapping[InputTopic, Sequence[Path]],
+    limit_bytes: int,
+    folder: Path,
+    model: Model,
+    until_us: int | None,
+    horizons: Horizons | None,
+    report: Report | None,
+    processes: int | None,
+) -> tuple[ReplayLog, Part, int] | None:
+    """What was refused, the part that is the whole, and the end; None where the Python core replays."""
+    try:
+        compiled = core().compiled
+    except ValueError as error:
+        raise EbbtideError(str(error)) from None
+    if compiled is None:
+        return None
+    threads = processes or min(_processors(), MOST_PROCESSES)
+    lines = read_records(files, limit_bytes)
+    try:
+        return replay_compiled(compiled, lines, folder, model, until_us, horizons, threads, report)
+    except DeclinedError as error:
+        _log.warning("the Python core replays: %s", error)
+        return None
+
+
+def _by_the_python_core(
+    log: ReplayLog, folder: Path, rules: Rules, report: Report | None, processes: int | None
+) -> list[Part]:
+    if processes is None:
+        processes = max(min(_processors(), MOST_PROCESSES, len(log.records) // RECORDS_PER_PROCESS), 1)
+    if processes == 1:
+        return [write_part(replay_ordered(ReplayLog(log.records), *rules, report), folder)]
+    parts = replay_in_shares(log, folder, processes, rules, report)
+    for file in FILES:
+        merge(folder / file, file, parts)
+    return parts
 
 
 def _processors() -> int:
