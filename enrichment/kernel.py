@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import math
-import os
 from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple, cast
 
@@ -22,9 +21,12 @@ from enrichment.scoring.standing import moved
 from schemas.profiles import SEGMENTS
 
 Wanted = Literal["auto", "compiled", "python"]
-VARIABLE: Final = "EBBTIDE_CORE"
 _MOST: Final = 2**62
 """The largest numerator and denominator of a rate that the compiled core takes."""
+
+
+class KernelError(ValueError):
+    """The compiled core cannot be had; the message says why."""
 
 
 class DeclinedError(ValueError):
@@ -32,7 +34,7 @@ class DeclinedError(ValueError):
 
 
 class Core(NamedTuple):
-    """Which core computes, and why, in a few words; `compiled` is its module, None for the Python core."""
+    """A core: `compiled` is the module of the compiled one, None for the Python core; `reason` says why it is that."""
 
     compiled: Any | None
     reason: str
@@ -43,21 +45,24 @@ class Core(NamedTuple):
         return "python" if self.compiled is None else "compiled"
 
 
-def core() -> Core:
-    """The core that EBBTIDE_CORE asks for: `python` (the default), `compiled`, or `auto`, which is either.
+def core_of(wanted: Wanted) -> Core:
+    """The core of this name; `auto` is the compiled one where it is built.
 
     Raises:
-        ValueError: EBBTIDE_CORE is none of these, or asks for the compiled core where that is not built.
+        KernelError: The compiled core is asked for and not built.
     """
-    wanted = os.environ.get(VARIABLE, "") or "python"
     if wanted == "python":
-        return Core(None, f"{VARIABLE}={wanted}" if VARIABLE in os.environ else "the default")
-    if wanted not in ("auto", "compiled"):
-        raise ValueError(f"{VARIABLE} is one of auto, compiled and python, not {wanted!r}")
+        return Core(None, "it was asked for")
     module, why_not = _built()
     if module is None and wanted == "compiled":
-        raise ValueError(f"{VARIABLE}=compiled: {why_not}")
-    return Core(module, why_not if module is None else f"{VARIABLE}={wanted}")
+        raise KernelError(f"{why_not}; `auto` and `python` do without")
+    return Core(module, why_not)
+
+
+def told() -> str:
+    """One line on the compiled core: whether it is there, and if not, why."""
+    module, why_not = _built()
+    return why_not if module is None else "the compiled core is built; EBBTIDE_CORE=auto replays with it"
 
 
 @lru_cache(maxsize=1)
@@ -190,3 +195,7 @@ def _thresholds(model: Model, harder: int) -> list[float]:
         moved(at_risk, -harder * model.lifecycle_margin),
         moved(lapsed, -harder * model.lifecycle_margin),
     ]
+
+
+if __name__ == "__main__":
+    print(told())

@@ -2,6 +2,9 @@
 //! Twin: `streams/replay/parts.py` and `fared.py`.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
 
 use crate::documents::{direction, standing_name, Cause, DIMENSIONS};
 
@@ -32,19 +35,20 @@ impl Lines {
     }
 }
 
-/// The lines of all parts in order; lines of one key stay as they are, and are all of one part.
-pub fn merged(parts: &[&Lines]) -> (Vec<u8>, usize) {
+/// Write the lines of all parts in order to a file; gives how many. Lines of one key stay as they are, and are all of
+/// one part.
+pub fn write_merged(parts: &[&Lines], path: &Path) -> std::io::Result<usize> {
     let mut places: Vec<(&Line, &Lines)> = parts
         .iter()
         .flat_map(|part| part.lines.iter().map(move |line| (line, *part)))
         .collect();
     places.sort_by_key(|(line, _)| line.key);
-    let size = parts.iter().map(|part| part.bytes.len()).sum();
-    let mut whole = Vec::with_capacity(size);
+    let mut whole = BufWriter::with_capacity(1 << 18, File::create(path)?);
     for (line, part) in &places {
-        whole.extend_from_slice(&part.bytes[line.start..line.end]);
+        whole.write_all(&part.bytes[line.start..line.end])?;
     }
-    (whole, places.len())
+    whole.flush()?;
+    Ok(places.len())
 }
 
 /// How the customer of a re-activation fared: day, group, segment, value at stake, whether they bought, revenue.

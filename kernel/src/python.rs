@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::path::{Path, PathBuf};
 
 use pyo3::create_exception;
 use pyo3::exceptions::PyException;
@@ -12,7 +13,7 @@ use crate::events::Answer;
 use crate::lifetime::{History, Predictor, Purchasing};
 use crate::log::{Log, OrderedLog, Taken};
 use crate::model::{GivenModel, Model};
-use crate::output::{merged, Lines, Output};
+use crate::output::{write_merged, Lines, Output};
 use crate::walk::{Exactly, Walker};
 use crate::Declined;
 
@@ -30,6 +31,11 @@ impl From<Declined> for PyErr {
 }
 
 const PANICKED: Declined = Declined("something that the compiled core did not expect");
+const FILES: [&str; 3] = [
+    "segment-changes.jsonl",
+    "reactivation-triggers.jsonl",
+    "customer-profiles.jsonl",
+];
 const TOPICS: [&str; 3] = ["consents", "purchases", "engagements"];
 
 /// A replay: lines in, files out.
@@ -74,12 +80,13 @@ impl Replay {
         Ok(())
     }
 
-    /// Replay what was taken, on so many threads; gives the files' bytes and the counters.
+    /// Replay what was taken, on so many threads; writes the three files into a folder, and gives the counters.
     ///
     /// `purchasing(repeats, to_last_days, tenure_days)` and `points_of_answer(key, answer)` ask the Python core.
     fn run<'py>(
         &mut self,
         py: Python<'py>,
+        folder: PathBuf,
         threads: usize,
         purchasing: Py<PyAny>,
         points_of_answer: Py<PyAny>,
@@ -90,14 +97,15 @@ impl Replay {
             points_of_answer,
         };
         let (model, until_us) = (&self.model, self.until_us);
-        let (parts, customers, end_us) = py.detach(|| {
-            caught(|| {
+        let (parts, lines, end_us) = py.detach(|| {
+            let (parts, end_us) = caught(|| {
                 let log = log.ordered(until_us, model)?;
-                let parts = replayed(&log, model, &asked, threads.max(1))?;
-                Ok((parts, log.customers, log.end_us))
-            })
+                Ok((replayed(&log, model, &asked, threads.max(1))?, log.end_us))
+            })?;
+            let lines = written(&parts, &folder)?;
+            Ok::<_, PyErr>((parts, lines, end_us))
         })?;
-        self.told(py, &parts, &customers, end_us)
+        self.told(py, &parts, lines, end_us)
     }
 }
 
@@ -123,19 +131,12 @@ impl Replay {
         &self,
         py: Python<'py>,
         parts: &[Output],
-        customers: &[Box<str>],
+        lines: [usize; 3],
         end_us: i64,
     ) -> PyResult<Bound<'py, PyDict>> {
         let told = PyDict::new(py);
-        let files: [(&str, fn(&Output) -> &Lines); 3] = [
-            ("changes", |part| &part.changes),
-            ("triggers", |part| &part.triggers),
-            ("profiles", |part| &part.profiles),
-        ];
-        for (name, of_part) in files {
-            let lines: Vec<&Lines> = parts.iter().map(of_part).collect();
-            let (bytes, count) = merged(&lines);
-            told.set_item(name, (PyBytes::new(py, &bytes), count))?;
+        for (name, count) in FILES.iter().zip(lines) {
+            told.set_item(name, count)?;
         }
         let mut outcomes: HashMap<(&str, &str), u64> = HashMap::new();
         let mut change_counts: HashMap<(&str, &str, &str), u64> = HashMap::new();
@@ -183,10 +184,22 @@ impl Replay {
         told.set_item("standings", standings)?;
         told.set_item("fared", fared)?;
         told.set_item("triggers_dropped", dropped)?;
-        told.set_item("customers", customers.len())?;
         told.set_item("end_us", end_us)?;
         Ok(told)
     }
+}
+
+/// Write the files of FILES; gives how many lines each has.
+fn written(parts: &[Output], folder: &Path) -> std::io::Result<[usize; 3]> {
+    let of = |lines_of: &dyn Fn(&Output) -> &Lines, name: &str| {
+        let lines: Vec<&Lines> = parts.iter().map(lines_of).collect();
+        write_merged(&lines, &folder.join(name))
+    };
+    Ok([
+        of(&|part| &part.changes, FILES[0])?,
+        of(&|part| &part.triggers, FILES[1])?,
+        of(&|part| &part.profiles, FILES[2])?,
+    ])
 }
 
 /// A panic becomes a refusal: Python takes the log then.

@@ -200,6 +200,7 @@ def replay(
             limit_bytes=settings.decompressed_max_bytes,
             refusals=refusals,
             fared=fared,
+            core=settings.core,
         )
     if html is not None:
         from streams.reports.overview_page import write_overview_of_files

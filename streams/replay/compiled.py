@@ -10,7 +10,7 @@ from typing import Any, Final
 import orjson
 
 from enrichment.customer.validation import Horizons
-from enrichment.days import format_time
+from enrichment.days import day_of, format_time
 from enrichment.kernel import DeclinedError, Exactly, given_model
 from enrichment.model import Model
 from schemas.events import Consent, Event, Purchase
@@ -18,7 +18,7 @@ from schemas.topics import INPUT_TOPICS
 from streams.console.progress import Report
 from streams.replay.fared import WITHIN_DAYS, Fared
 from streams.replay.log import Line, ReplayLog, accepted
-from streams.replay.parts import CHANGES, PROFILES, TRIGGERS, Part
+from streams.replay.parts import FILES, Part
 from streams.replay.replay import NAMESPACE
 
 LINES_AT_ONCE: Final = 4_096
@@ -54,7 +54,7 @@ def replay_compiled(
                 if event is not None:
                     replay.take_as(topic, line.value, plain(event))
             taken += len(part)
-        found = replay.run(threads, exactly.purchasing, exactly.points_of_answer)
+        found = replay.run(folder, threads, exactly.purchasing, exactly.points_of_answer)
     except module.DeclinedError as error:
         raise DeclinedError(f"the compiled core does not take {error}") from None
     if report is not None:
@@ -112,14 +112,12 @@ def _in_parts(lines: Iterable[Line]) -> Iterator[tuple[int, list[Line]]]:
 
 def _part(found: Any, folder: Path) -> Part:
     part = Part(folder)
-    for name, key in ((CHANGES, "changes"), (TRIGGERS, "triggers"), (PROFILES, "profiles")):
-        lines, part.lines[name] = found[key]
-        (folder / name).write_bytes(lines)
+    part.lines.update({name: found[name] for name in FILES})
     part.outcomes.update(found["outcomes"])
     part.changes.update(found["change_counts"])
     part.standings.update(found["standings"])
     part.triggers_dropped = found["triggers_dropped"]
-    end_day = found["end_us"] // 86_400_000_000
+    end_day = day_of(found["end_us"])
     part.fared = [
         Fared(
             day,

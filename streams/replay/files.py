@@ -7,7 +7,7 @@ import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ import orjson
 from enrichment.customer.validation import Horizons
 from enrichment.days import format_time
 from enrichment.deciding.profile import model_document
-from enrichment.kernel import DeclinedError, core
+from enrichment.kernel import DeclinedError, KernelError, Wanted, core_of
 from enrichment.model import Model
 from schemas.dead_letters import replay_line
 from schemas.documents import Document
@@ -28,7 +28,7 @@ from streams.errors import EbbtideError
 from streams.replay.bounded_lines import DEFAULT_LIMIT_BYTES
 from streams.replay.compiled import replay_compiled
 from streams.replay.fared import Fared
-from streams.replay.log import Refused, ReplayLog, ordered_log, read_records, refusals_of
+from streams.replay.log import Line, Refused, ReplayLog, ordered_log, read_records, refusals_of
 from streams.replay.parts import FILES, PROFILES, TRIGGERS, Part, merge, write_lines, write_part
 from streams.replay.replay import replay_ordered
 from streams.replay.shares import Rules, replay_in_shares
@@ -55,19 +55,20 @@ def run_replay(
     limit_bytes: int = DEFAULT_LIMIT_BYTES,
     refusals: Refusals | None = None,
     fared: list[Fared] | None = None,
+    core: Wanted = "python",
 ) -> Document:
     """Replay JSON Lines (`.jsonl`, `.jsonl.gz`), write the five files into `out`; gives the summary.
 
     What was refused is counted in `refusals`, and how the customers of re-activations fared is added to `fared`.
 
-    EBBTIDE_CORE says which core replays (see `enrichment.kernel`); a log line tells why the compiled one declined.
+    `core` replays, or the Python core where the compiled one declines: a log line tells why.
     So many `processes`, or threads of the compiled core, share the work: the same bytes come of it. If it is not given,
     as many as there are processors and as it pays to start. The files appear when all of them are whole. No line may
     have more than `limit_bytes`.
 
     Raises:
-        EbbtideError: A file is damaged or of another kind, a line is beyond the limit, or a process ended before its
-            work was done.
+        EbbtideError: A file is damaged or of another kind, a line is beyond the limit, a process ended before its work
+            was done, or the compiled core is asked for and not built.
         OSError: A file cannot be read or written.
     """
     files: dict[InputTopic, Sequence[Path]] = {
@@ -79,8 +80,9 @@ def run_replay(
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".replay-", dir=out) as name:
         folder = Path(name)
-        found = _by_the_compiled_core(
-            files, limit_bytes, folder, model, until_us, horizons, report, processes
+        compiled, lines = _compiled(core), read_records(files, limit_bytes)
+        found = compiled and _by_the_compiled_core(
+            compiled, lines, folder, model, until_us, horizons, report, processes
         )
         if found is None:
             log = ordered_log(read_records(files, limit_bytes), model, until_us)
@@ -103,9 +105,17 @@ def run_replay(
     return summary
 
 
+def _compiled(core: Wanted) -> Any | None:
+    """The compiled core's module, if it is to replay."""
+    try:
+        return core_of(core).compiled
+    except KernelError as error:
+        raise EbbtideError(f"EBBTIDE_CORE: {error}") from None
+
+
 def _by_the_compiled_core(
-    files: Mapping[InputTopic, Sequence[Path]],
-    limit_bytes: int,
+    compiled: Any,
+    lines: Iterable[Line],
     folder: Path,
     model: Model,
     until_us: int | None,
@@ -113,15 +123,8 @@ def _by_the_compiled_core(
     report: Report | None,
     processes: int | None,
 ) -> tuple[ReplayLog, Part, int] | None:
-    """What was refused, the part that is the whole, and the end; None where the Python core replays."""
-    try:
-        compiled = core().compiled
-    except ValueError as error:
-        raise EbbtideError(str(error)) from None
-    if compiled is None:
-        return None
+    """What was refused, the part that is the whole, and the end; None where the Python core must replay."""
     threads = processes or min(_processors(), MOST_PROCESSES)
-    lines = read_records(files, limit_bytes)
     try:
         return replay_compiled(compiled, lines, folder, model, until_us, horizons, threads, report)
     except DeclinedError as error:
