@@ -57,6 +57,8 @@ def replay_compiled(
         found = replay.run(folder, threads, exactly.purchasing, exactly.points_of_answer)
     except module.DeclinedError as error:
         raise DeclinedError(f"the compiled core does not take {error}") from None
+    except OverflowError:
+        raise DeclinedError("the compiled core does not take a model with numbers beyond 64 bits") from None
     if report is not None:
         report(taken, taken)
     return log, _part(found, folder), found["end_us"]
