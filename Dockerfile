@@ -1,7 +1,7 @@
 # The worker, and every other `ebbtide` command. The embedded broker and Redis are not in it.
 FROM python:3.11-slim AS build
 WORKDIR /build
-RUN python -m venv /opt/ebbtide && /opt/ebbtide/bin/pip install --no-cache-dir "setuptools>=77"
+RUN python -m venv /opt/ebbtide && /opt/ebbtide/bin/pip install --no-cache-dir "setuptools>=77" "setuptools-rust>=1.10"
 COPY requirements.lock .
 RUN /opt/ebbtide/bin/pip install --no-cache-dir --require-hashes -r requirements.lock
 COPY . .

@@ -22,7 +22,7 @@ test test-deep faults: export OPENBLAS_NUM_THREADS = 1
 test test-deep faults: export OMP_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-deep simulate faults fuzz bench lint docs format schemas schemas-check up observe down lock clean
+.PHONY: help install demo test test-deep simulate faults fuzz bench lint lint-kernel docs format schemas schemas-check up observe down lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -50,13 +50,19 @@ fuzz: $(STAMP) ## send RECORDS=1000000 in batches of every codec, some damaged, 
 bench: $(STAMP) ## measure throughput and latency against other stream processors (BENCH_ARGS="--quick"; 30 to 90 minutes)
 	$(BIN)/python -m bench $(BENCH_ARGS)
 
-lint: $(STAMP) ## ruff, strict mypy, layers of imports, exported schemas up to date, and the site of the documents
+lint: $(STAMP) ## ruff, strict mypy, layers of imports, exported schemas up to date, the site of the documents, and clippy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(CODE)
 	$(BIN)/lint-imports --no-cache
 	$(MAKE) --no-print-directory schemas-check
 	$(MAKE) --no-print-directory docs
+	$(MAKE) --no-print-directory lint-kernel
+
+lint-kernel: ## rustfmt and clippy on the compiled core, where they are installed
+	@if cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1; then \
+	cd kernel && cargo fmt --check && cargo clippy --quiet --locked --all-targets; \
+	else echo "kernel: not linted; there is no cargo with rustfmt and clippy here"; fi
 
 docs: $(STAMP) ## build the site of the documents into site/, strictly
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
@@ -99,13 +105,14 @@ compile = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11
 	--generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet \
 	$(if $(UPGRADE),--upgrade) $(2) --output-file $(1)
 
-$(DEMO): requirements-demo.lock pyproject.toml
+$(DEMO): requirements-demo.lock pyproject.toml kernel/Cargo.lock $(wildcard kernel/src/*.rs)
 	@test -n "$(PYTHON)" || { echo "Ebbtide needs Python 3.11 or later; none was found on the PATH." >&2; exit 1; }
 	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
 	echo "$(PYTHON) cannot make virtual environments. On Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
 	$(PIP) --require-hashes -r requirements-demo.lock
 	$(PIP) --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m enrichment.kernel
 	@touch $@
 
 $(STAMP): $(DEMO) requirements-dev.lock

@@ -1,6 +1,6 @@
 """One replay of the files of a folder, and what it took: a program of its own, which has nothing else in memory.
 
-    python -m bench.replay_once DIR PROCESSES        # 0: as many as `ebbtide replay` takes for them
+    python -m bench.replay_once DIR PROCESSES [CORE]   # 0: as many as `ebbtide replay` takes for them; python, compiled
 
 Prints seconds and seconds of CPU. The processes that share the work import what this does, so it imports little.
 """
@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+from enrichment.kernel import Wanted
 from enrichment.model import load_model
 from streams.garbage import expecting_long_lives
 from streams.replay.files import run_replay
@@ -21,13 +22,15 @@ from streams.replay.files import run_replay
 def main() -> None:
     """Replay as the command line says."""
     folder, processes = Path(sys.argv[1]), int(sys.argv[2]) or None
+    core: Wanted = "compiled" if sys.argv[3:] == ["compiled"] else "python"
     purchases, engagements, consents = (
         [folder / f"{topic}.jsonl"] for topic in ("purchases", "engagements", "consents")
     )
     model = load_model(None)
     began = time.perf_counter(), _used_s()
     with expecting_long_lives():
-        run_replay(purchases, engagements, consents, folder / "out", model, None, processes=processes)
+        files = purchases, engagements, consents
+        run_replay(*files, folder / "out", model, None, processes=processes, core=core)
     print(json.dumps([time.perf_counter() - began[0], _used_s() - began[1]]))
 
 

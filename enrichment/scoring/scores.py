@@ -134,7 +134,7 @@ def _weighted_sum(points: Floats, weights: Floats) -> Floats:
     return total
 
 
-class _Purchasing(NamedTuple):
+class Purchasing(NamedTuple):
     """What each row will buy, rounded; NaN without a counted order.
 
     `silent` and `expected` look HORIZON_DAYS ahead: the probability of no purchase day, and the purchase days expected.
@@ -149,16 +149,21 @@ class _Purchasing(NamedTuple):
     silent_in_window: Floats
 
 
-def _purchasing(
-    features: Features, has_order: npt.NDArray[np.bool_], recency: Ints, tenure: Ints, model: Model
-) -> _Purchasing:
-    results = _Purchasing(*(np.full(len(features), np.nan) for _ in _Purchasing._fields))
-    if not has_order.any():
-        return results
+def purchasing_of(
+    repeats: Ints, to_last_days: Ints, tenure_days: Ints, model: Model, recent: Ints | None = None
+) -> Purchasing:
+    """What histories with a counted order will buy: a number each.
+
+    Args:
+        repeats: purchase days after the first.
+        to_last_days: days from the first purchase day to the last.
+        tenure_days: days from the first purchase day to the day of the evaluation.
+        model: the value model whose parameters apply.
+        recent: `Features.recent`, for a family that looks back.
+    """
     unit_days, predictor = model.lifetime_value.days_per_unit, model.lifetime_value.purchase_model
-    x = (features.purchase_days[has_order] - 1).astype(np.float64)
-    t_x, T = (tenure - recency)[has_order] / unit_days, tenure[has_order] / unit_days
-    recent = features.recent[has_order] if predictor.looks_back else None
+    x = repeats.astype(np.float64)
+    t_x, T = to_last_days / unit_days, tenure_days / unit_days
     horizon = HORIZON_DAYS / unit_days
     window_days = model.lifecycle.window_days
     if window_days is None:
@@ -169,8 +174,21 @@ def _purchasing(
             predictor, x, t_x, T, horizon, window_days / unit_days, recent
         )
     if_back = predictor.expected_after_purchase(horizon, x, T, recent)
-    for result, values in zip(results, (active, silent, expected, if_back, in_window), strict=True):
-        result[has_order] = round6(values)
+    return Purchasing(*map(round6, (active, silent, expected, if_back, in_window)))
+
+
+def _purchasing(
+    features: Features, has_order: npt.NDArray[np.bool_], recency: Ints, tenure: Ints, model: Model
+) -> Purchasing:
+    results = Purchasing(*(np.full(len(features), np.nan) for _ in Purchasing._fields))
+    if not has_order.any():
+        return results
+    recent = features.recent[has_order] if model.lifetime_value.purchase_model.looks_back else None
+    found = purchasing_of(
+        features.purchase_days[has_order] - 1, (tenure - recency)[has_order], tenure[has_order], model, recent
+    )
+    for result, values in zip(results, found, strict=True):
+        result[has_order] = values
     return results
 
 

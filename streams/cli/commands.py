@@ -207,6 +207,7 @@ def replay(
             refusals=refusals,
             fared=fared,
             tables=_tables(columns, loaded),
+            core=settings.core,
         )
     if html is not None:
         from streams.reports.overview_page import write_overview_of_files

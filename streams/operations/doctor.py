@@ -55,7 +55,7 @@ class Finding:
 
 def run_checks(settings: Settings) -> list[Finding]:
     """All checks, in the order in which a start needs them."""
-    findings = [Finding("settings", "ok", "valid"), *check_model(settings)]
+    findings = [Finding("settings", "ok", "valid"), *check_model(settings), *check_core(settings)]
     findings += [*check_kafka(settings), *check_redis(settings)]
     if all(finding.status != "error" for finding in findings):
         findings += [*check_open_transactions(settings), *check_partitions(settings)]
@@ -84,6 +84,17 @@ def check_model(settings: Settings) -> list[Finding]:
     if settings.model is None:
         return [Finding("model", "warning", f"{told}: {GUESSES}")]
     return [Finding("model", "ok", told)]
+
+
+def check_core(settings: Settings) -> list[Finding]:
+    """Which core the setting asks for, and whether there is one; the worker has the Python core."""
+    from enrichment.kernel import KernelError, core_of, told
+
+    try:
+        name = core_of(settings.core).name
+    except KernelError as error:
+        return [Finding("core", "error", f"EBBTIDE_CORE={settings.core}: {error}")]
+    return [Finding("core", "ok", f"{name}, for replays; {told()}")]
 
 
 def check_kafka(settings: Settings) -> list[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 import time
@@ -15,6 +16,7 @@ import orjson
 from enrichment.customer.validation import Horizons
 from enrichment.days import format_time
 from enrichment.deciding.profile import model_document
+from enrichment.kernel import DeclinedError, KernelError, Wanted, core_of
 from enrichment.model import Model
 from schemas.dead_letters import replay_line
 from schemas.documents import Document
@@ -22,13 +24,17 @@ from schemas.profiles import DIMENSIONS
 from schemas.topics import INPUT_TOPICS, InputTopic
 from streams.console.progress import Report
 from streams.console.refusals import Refusals
+from streams.errors import EbbtideError
 from streams.files.bounded_lines import DEFAULT_LIMIT_BYTES
+from streams.replay.compiled import replay_compiled
 from streams.replay.fared import Fared
-from streams.replay.log import Refused, ReplayLog, ordered_log, refusals_of
+from streams.replay.log import Line, Refused, ReplayLog, ordered_log, refusals_of
 from streams.replay.parts import FILES, PROFILES, TRIGGERS, Part, merge, write_lines, write_part
 from streams.replay.reading import Tables, read_records
 from streams.replay.replay import replay_ordered
 from streams.replay.shares import Rules, replay_in_shares
+
+_log = logging.getLogger(__name__)
 
 RECORDS_PER_PROCESS: Final = 20_000
 """With fewer it hardly pays: a process takes a second to start, in which two thousand are done."""
@@ -51,17 +57,20 @@ def run_replay(
     refusals: Refusals | None = None,
     fared: list[Fared] | None = None,
     tables: Tables | None = None,
+    core: Wanted = "python",
 ) -> Document:
     """Replay JSON Lines and tables, write the five files into `out`; gives the summary.
 
     What was refused is counted in `refusals`, and how the customers of re-activations fared is added to `fared`.
 
-    So many `processes` share the work: the same bytes come of it. If it is not given, as many as there are processors
-    and as it pays to start. The files appear when all of them are whole. No line may have more than `limit_bytes`.
+    `core` replays, or the Python core where the compiled one declines: a log line tells why.
+    So many `processes`, or threads of the compiled core, share the work: the same bytes come of it. If it is not given,
+    as many as there are processors and as it pays to start. The files appear when all of them are whole. No line may
+    have more than `limit_bytes`.
 
     Raises:
-        EbbtideError: A file is damaged or of another kind, a line is beyond the limit, or a process ended before its
-            work was done.
+        EbbtideError: A file is damaged or of another kind, a line is beyond the limit, a process ended before its work
+            was done, or the compiled core is asked for and not built.
         OSError: A file cannot be read or written.
     """
     files: dict[InputTopic, Sequence[Path]] = {
@@ -70,20 +79,23 @@ def run_replay(
         "engagements": engagements,
     }
     started_s = time.perf_counter()
-    log = ordered_log(read_records(files, limit_bytes, tables), model, until_us)
-    rules = Rules(model, log.end_us(until_us), horizons)
-    if processes is None:
-        processes = max(min(_processors(), MOST_PROCESSES, len(log.records) // RECORDS_PER_PROCESS), 1)
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".replay-", dir=out) as name:
         folder = Path(name)
-        if processes == 1:
-            taken = ReplayLog(log.records)
-            parts = [write_part(replay_ordered(taken, *rules, report), folder)]
+        found = None
+        lines: Iterable[Line] = read_records(files, limit_bytes, tables)
+        if (compiled := _compiled(core)) is not None:
+            lines = list(lines)  # which may come from standard input, and be wanted again
+            found = _by_the_compiled_core(
+                compiled, lines, folder, model, until_us, horizons, report, processes
+            )
+        if found is None:
+            log = ordered_log(lines, model, until_us)
+            rules = Rules(model, log.end_us(until_us), horizons)
+            parts = _by_the_python_core(log, folder, rules, report, processes)
         else:
-            parts = replay_in_shares(log, folder, processes, rules, report)
-            for file in FILES:
-                merge(folder / file, file, parts)
+            log, part, end_us = found
+            rules, parts = Rules(model, end_us, horizons), [part]
         elapsed_s = time.perf_counter() - started_s
         letters = [*log.dead_letters, *(letter for part in parts for letter in part.dead_letters)]
         _write_dead_letters(folder / DEAD_LETTERS, letters)
@@ -96,6 +108,46 @@ def run_replay(
     if refusals is not None:
         refusals_of(letters, _outcomes(log, parts), refusals)
     return summary
+
+
+def _compiled(core: Wanted) -> Any | None:
+    """The compiled core's module, if it is to replay."""
+    try:
+        return core_of(core).compiled
+    except KernelError as error:
+        raise EbbtideError(f"EBBTIDE_CORE: {error}") from None
+
+
+def _by_the_compiled_core(
+    compiled: Any,
+    lines: Iterable[Line],
+    folder: Path,
+    model: Model,
+    until_us: int | None,
+    horizons: Horizons | None,
+    report: Report | None,
+    processes: int | None,
+) -> tuple[ReplayLog, Part, int] | None:
+    """What was refused, the part that is the whole, and the end; None where the Python core must replay."""
+    threads = processes or min(_processors(), MOST_PROCESSES)
+    try:
+        return replay_compiled(compiled, lines, folder, model, until_us, horizons, threads, report)
+    except DeclinedError as error:
+        _log.warning("the Python core replays: %s", error)
+        return None
+
+
+def _by_the_python_core(
+    log: ReplayLog, folder: Path, rules: Rules, report: Report | None, processes: int | None
+) -> list[Part]:
+    if processes is None:
+        processes = max(min(_processors(), MOST_PROCESSES, len(log.records) // RECORDS_PER_PROCESS), 1)
+    if processes == 1:
+        return [write_part(replay_ordered(ReplayLog(log.records), *rules, report), folder)]
+    parts = replay_in_shares(log, folder, processes, rules, report)
+    for file in FILES:
+        merge(folder / file, file, parts)
+    return parts
 
 
 def _processors() -> int:
@@ -127,9 +179,9 @@ def _summary(log: ReplayLog, parts: Sequence[Part], rules: Rules, elapsed_s: flo
     total = sum(outcomes.values())
     return {
         "events": {topic: {name: outcomes[topic, name] for name in names} for topic in sorted(INPUT_TOPICS)},
-        "customers": sum(len(part.keys[PROFILES]) for part in parts),
+        "customers": sum(part.lines[PROFILES] for part in parts),
         "changes": changes,
-        "reactivation_triggers": sum(len(part.keys[TRIGGERS]) for part in parts),
+        "reactivation_triggers": sum(part.lines[TRIGGERS] for part in parts),
         "reactivation_triggers_dropped": sum(part.triggers_dropped for part in parts),
         "standings": {
             dimension: {name: number for (of, name), number in sorted(by_standing.items()) if of == dimension}

@@ -95,22 +95,29 @@ def ordered_log(lines: Iterable[Line], model: Model, until_us: int | None = None
     """The acceptable records of a log in replay order; `lines` may come in any order."""
     log = ReplayLog()
     for line in lines:
-        event = line.why or decode(line.topic, line.value, line.key)
-        if isinstance(event, Rejection):
-            log.refuse(line, event)
-            continue
-        if until_us is not None and event.occurred_at_us > until_us:
-            log.outcomes[line.topic, "after_until"] += 1
-            continue
-        refused = check_against_model(event, model)
-        if refused is not None:
-            log.refuse(line, refused)
-            continue
-        log.records.append(Dated.of(line, event))
+        event = accepted(log, line, model, until_us)
+        if event is not None:
+            log.records.append(Dated.of(line, event))
     log.records.sort(key=lambda record: record[:5])
     if until_us is None:
         _refuse_wrong_clocks(log)
     return log
+
+
+def accepted(log: ReplayLog, line: Line, model: Model, until_us: int | None) -> Event | None:
+    """What a line says; None where it is refused or comes after the end, which the log then counts."""
+    event = line.why or decode(line.topic, line.value, line.key)
+    if isinstance(event, Rejection):
+        log.refuse(line, event)
+        return None
+    if until_us is not None and event.occurred_at_us > until_us:
+        log.outcomes[line.topic, "after_until"] += 1
+        return None
+    refused = check_against_model(event, model)
+    if refused is not None:
+        log.refuse(line, refused)
+        return None
+    return event
 
 
 def refusals_of(

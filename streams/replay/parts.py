@@ -36,7 +36,9 @@ class Part:
 
     folder: Path
     keys: dict[str, list[Key]] = field(default_factory=dict)
-    """Per file, the key of each of its lines."""
+    """Per file, the key of each of its lines; none where the part is the whole."""
+    lines: dict[str, int] = field(default_factory=dict)
+    """Per file, how many lines it has."""
     dead_letters: list[Refused] = field(default_factory=list)
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(topic, outcome) → records."""
@@ -60,6 +62,7 @@ def write_part(replayed: Replayed, folder: Path) -> Part:
     part = Part(
         folder,
         keys={name: [key for key, _ in keyed] for name, keyed in documents.items()},
+        lines={name: len(keyed) for name, keyed in documents.items()},
         dead_letters=replayed.log.dead_letters,
         outcomes=results.outcomes,
         triggers_dropped=results.triggers_dropped,

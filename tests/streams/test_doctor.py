@@ -51,7 +51,7 @@ def test_a_healthy_installation_has_no_findings_but_ok(
     create_topics(settings, 2, 1)
     findings = run_checks(settings)
     assert [finding for finding in findings if finding.status != "ok"] == []
-    checks = ["settings", "model", "kafka", "topics", "transactions", "redis"]
+    checks = ["settings", "model", "core", "kafka", "topics", "transactions", "redis"]
     checks += ["partitions", "clock", "web port", "erasure key"]
     assert list(dict.fromkeys(finding.check for finding in findings)) == checks
     assert require(findings) == []

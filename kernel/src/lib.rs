@@ -1,0 +1,34 @@
+//! Ebbtide's core, compiled: a log of events in, the lines of a replay's files out, byte for byte as the Python core
+//! writes them. README.md says which Python file is each module's twin, and what is declined.
+
+mod consent;
+mod customer;
+mod days;
+mod decision;
+mod decode;
+mod documents;
+mod engagement;
+mod events;
+mod identity;
+mod json;
+mod lifetime;
+mod log;
+mod model;
+mod numbers;
+mod orders;
+mod output;
+mod python;
+mod scores;
+mod walk;
+
+/// Something that only the Python core knows, in a few words.
+#[derive(Clone, Copy, Debug)]
+pub struct Declined(pub &'static str);
+
+#[pyo3::pymodule]
+mod _kernel {
+    #[pymodule_export]
+    use crate::python::DeclinedError;
+    #[pymodule_export]
+    use crate::python::Replay;
+}
