@@ -15,7 +15,8 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from bench.replay import ROOT, write_files
+from bench.replay import write_files
+from bench.root import ROOT
 from bench.workload import Shape, make_workload
 
 CORES: Final = ("python", "compiled")
