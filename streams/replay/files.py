@@ -79,18 +79,23 @@ def run_replay(
         "engagements": engagements,
     }
     started_s = time.perf_counter()
+    # All is read before anything is made, so that a file that cannot be read leaves nothing behind.
+    compiled, found, log = _compiled(core), None, ReplayLog()
+    lines: Iterable[Line] = read_records(files, limit_bytes, tables)
+    if compiled is None:
+        log = ordered_log(lines, model, until_us)
+    else:
+        lines = list(lines)  # which may come from standard input, and be wanted again
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".replay-", dir=out) as name:
         folder = Path(name)
-        found = None
-        lines: Iterable[Line] = read_records(files, limit_bytes, tables)
-        if (compiled := _compiled(core)) is not None:
-            lines = list(lines)  # which may come from standard input, and be wanted again
+        if compiled is not None:
             found = _by_the_compiled_core(
                 compiled, lines, folder, model, until_us, horizons, report, processes
             )
+            if found is None:
+                log = ordered_log(lines, model, until_us)
         if found is None:
-            log = ordered_log(lines, model, until_us)
             rules = Rules(model, log.end_us(until_us), horizons)
             parts = _by_the_python_core(log, folder, rules, report, processes)
         else:
