@@ -11,9 +11,8 @@ a history is, but for factors in which there is no parameter but ``k`` (the prod
                                      + B(a, b + x + 1) (alpha + T)^-rho A ],   A = sum_{j < k} (rho)_j / j! w^j
 
 where ``j`` counts the stages, of ``k``, passed since the last purchase. The first term is of those who dropped out.
-Expected purchases are exact, not approximated as in the second paper's package: with ``l`` stages in all after the last
-purchase, ``l // k`` purchases follow if nobody drops out, so that they are a sum over ``l``, cut off where what is left
-is below 1e-12 or so.
+Expected purchases are exact, not approximated as in the second paper's package: a sum over the purchases to come,
+cut off where what is left is below 1e-13 of it.
 
 Sources:
     Batislam, Denizel, Filiztekin (2007), "Empirical validation and comparison of models for customer base analysis",
@@ -28,12 +27,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import betaln, expit, gammaln
+from scipy.special import betainc, betaln, expit, gammaln
 
 from enrichment.lifetime.lifetime_value import Floats, PurchaseModel, silent_in_all
 
 MOST_STAGES = 100
 """The largest ``k``: gaps that deviate by a tenth of their mean."""
+STAGES_AT_ONCE = 16
+"""Terms of so many stages are multiplied before a logarithm is taken: each at most 10^7 times the one before."""
+FEWEST_AT_ONCE, MOST_AT_ONCE = 8, 64
+"""Purchases whose chances are computed in one step."""
+VALUES_AT_ONCE = 1 << 20
+"""Values, of eight bytes each, in an array of customers by purchases by stages: more customers come in parts."""
+LEAST_REST = 1e-13
+"""Expected purchases are added up until what is left is this part of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +56,33 @@ class MBGCNBD(PurchaseModel):
     a: float
     b: float
 
-    def _stages(self, rho: Floats, w: Floats) -> Floats:
-        """``A``: the sum over the stages that may have passed since the last purchase."""
-        term, total = np.ones_like(rho), np.ones_like(rho)
+    def _log_stages(self, rho: Floats, w: Floats) -> Floats:
+        """``log A``: of the sum over the stages that may have passed since the last purchase.
+
+        ``(1 - w)^rho A`` is the chance of fewer than ``k`` stages, an incomplete beta. Where it is too small for a
+        number, after a silence of somebody very regular, the sum is made term by term.
+        """
+        fewer = betainc(rho, self.k, 1.0 - w)
+        tiny = fewer < 1e-250
+        log_sum: Floats = np.log(np.where(tiny, 1.0, fewer)) - rho * np.log1p(-w)
+        if tiny.any():
+            log_sum[tiny] = self._log_stages_one_by_one(rho[tiny], w[tiny])
+        return log_sum
+
+    def _log_stages_one_by_one(self, rho: Floats, w: Floats) -> Floats:
+        term, total, log_scale = np.ones_like(rho), np.ones_like(rho), np.zeros_like(rho)
         for j in range(1, self.k):
             term = term * ((rho + (j - 1)) * w / j)
             total += term
-        return total
+            if j % STAGES_AT_ONCE == 0:
+                term, log_scale, total = term / total, log_scale + np.log(total), np.ones_like(total)
+        return log_scale + np.log(total)
 
     def _log_odds_inactive(self, x: Floats, t_x: Floats, T: Floats) -> Floats:
         rho = self.r + self.k * x
         idle = rho * np.log1p((T - t_x) / (self.alpha + t_x))
         gone = np.log(self.a / (self.b + x)) + idle
-        return gone - np.log(self._stages(rho, (T - t_x) / (self.alpha + T)))
+        return gone - self._log_stages(rho, (T - t_x) / (self.alpha + T))
 
     def _log_likelihood(self, x: Floats, t_x: Floats, T: Floats) -> Floats:
         rho = self.r + self.k * x
@@ -72,7 +93,7 @@ class MBGCNBD(PurchaseModel):
             - self.r * np.log1p(T / self.alpha)
             + betaln(self.a, self.b + x + 1.0)
             - betaln(self.a, self.b)
-            + np.log(self._stages(rho, (T - t_x) / (self.alpha + T)))
+            + self._log_stages(rho, (T - t_x) / (self.alpha + T))
         )
         return active + np.logaddexp(0.0, self._log_odds_inactive(x, t_x, T))
 
@@ -97,49 +118,85 @@ class MBGCNBD(PurchaseModel):
     def _silent(self, t: Floats, x: Floats, t_x: Floats, T: Floats) -> Floats:
         """Probability of no purchase in the next ``t``, for one active at ``T``: a ratio of the second terms."""
         rho = self.r + self.k * x
-        now = self._stages(rho, (T - t_x) / (self.alpha + T))
-        then = self._stages(rho, (T + t - t_x) / (self.alpha + T + t))
-        silent: Floats = np.exp(-rho * np.log1p(t / (self.alpha + T))) * then / now
+        now = self._log_stages(rho, (T - t_x) / (self.alpha + T))
+        then = self._log_stages(rho, (T + t - t_x) / (self.alpha + T + t))
+        silent: Floats = np.exp(then - now - rho * np.log1p(t / (self.alpha + T)))
         return np.minimum(silent, 1.0)
 
     def _expected(self, t: Floats, x: Floats, t_x: Floats, T: Floats) -> Floats:
-        """Expected purchases in the next ``t``, for one active at ``T``.
+        """Expected purchases in the next ``t``, for one active at ``T``: the chances of each purchase added up."""
+        expected, later = np.zeros_like(T), np.flatnonzero(t > 0.0)
+        at_once = max(1, VALUES_AT_ONCE // (self.k * MOST_AT_ONCE))
+        for start in range(0, later.size, at_once):
+            these = later[start : start + at_once]
+            expected[these] = self._expected_of(t[these], x[these], t_x[these], T[these])
+        return expected
 
-        Of ``l`` stages after the last purchase, each falls into the idle time ``u`` rather than into ``t`` with the
-        chance ``u / (u + t)``; active and silent means that fewer than ``k`` did. ``fewer`` is that probability,
-        ``last`` the one of exactly ``k - 1``. Of ``m`` purchases ``bought`` are expected: the chance not to have
-        dropped out before the next, ``stays``, is a mean over Beta(a, b + x + 1).
+    def _expected_of(self, t: Floats, x: Floats, t_x: Floats, T: Floats) -> Floats:
+        """As `_expected`, of so few that an array of customers by purchases by stages is not large.
+
+        With ``j`` stages passed since the last purchase, the rate is gamma with shape ``rho + j``, and the ``m``-th
+        purchase takes ``m k - j`` stages more. The chance of so many within ``t`` is an incomplete beta, which grows
+        from one ``j`` to the next by a single term::
+
+            I_q(m k - j, rho + j) = I_q(m k, rho) + sum_{i < j} G(m k + rho) / (G(m k - i) G(rho + i + 1))
+                                                               q^(m k - i - 1) (1 - q)^(rho + i)
+
+        with ``q = t / (alpha + T + t)``. So each of these terms counts with the chance ``passed`` that more than ``i``
+        stages have passed. Of those who get so far, ``stays`` have not dropped out: a mean over Beta(a, b + x + 1).
         """
-        k, rho = self.k, self.r + self.k * x
-        idle = T - t_x
-        later = self.alpha + T + t
-        in_all = (idle + t) / later
-        share = np.divide(idle, idle + t, out=np.zeros_like(idle), where=idle + t > 0.0)
-        most = self._most_stages(rho, t, T)
-        log_term = -rho * np.log1p(t / (self.alpha + T)) - np.log(self._stages(rho, idle / (self.alpha + T)))
-        log_all = np.log(np.maximum(in_all, 1e-300))
-        for stage in range(k):
-            log_term = log_term + np.log((rho + stage) / (stage + 1)) + log_all
-        last = share ** (k - 1)
-        fewer = 1.0 - share * last
-        last = last * ((1.0 - share) * k)
-        stays, bought, expected = np.ones_like(rho), np.zeros_like(rho), np.zeros_like(rho)
-        for stage in range(k, int(most.max(initial=0.0)) + 1):
-            if stage % k == 0:
-                number = stage // k
-                bought = bought + stays
-                stays = stays * ((self.b + x + number) / (self.a + self.b + x + number))
-            term = np.exp(np.minimum(log_term, 600.0)) * np.maximum(fewer, 0.0) * bought
-            expected += np.where(stage <= most, term, 0.0)
-            log_term = log_term + np.log((rho + stage) / (stage + 1)) + log_all
-            fewer = fewer - share * last
-            last = last * ((1.0 - share) * (stage + 1) / (stage + 2 - k))
-            last = np.where(last > 1e-280, last, 0.0)  # numbers next to the smallest there are take long
-        return np.where(t > 0.0, expected, 0.0)
+        expected, stays, rho = np.zeros_like(T), np.ones_like(T), self.r + self.k * x
+        passed, log_later = self._chances_passed(rho, t_x, T), self._log_later_terms(rho, t, T)
+        rows, done = np.arange(T.size), 0
+        while rows.size:
+            m = done + np.arange(1.0, min(max(done, FEWEST_AT_ONCE), MOST_AT_ONCE) + 1)
+            chances = self._chances(m, rho[rows], t[rows], T[rows], passed[rows], log_later[rows])
+            left = self.b + x[rows, None] + m
+            still = np.concatenate((stays[rows, None], left / (self.a + left)), axis=1).cumprod(axis=1)
+            for column in (still[:, :-1] * chances).T:  # in this order, whoever is beside
+                expected[rows] += column
+            stays[rows] = still[:, -1]
+            done += m.size
+            rows = rows[self._rest(chances, t[rows], T[rows]) > LEAST_REST * expected[rows]]
+        return expected
 
-    def _most_stages(self, rho: Floats, t: Floats, T: Floats) -> Floats:
-        """Of more stages than this after the last purchase there is next to no chance."""
-        shape, odds = rho + self.k, t / (self.alpha + T)
-        mean = shape * odds
-        tail = 36.0 / np.log1p(1.0 / np.maximum(odds, 1e-12))
-        return np.ceil(mean + 10.0 * np.sqrt(mean * (1.0 + odds)) + tail) + self.k
+    def _rest(self, chances: Floats, t: Floats, T: Floats) -> Floats:
+        """At most so much is left: chances go on falling as fast as the last two did, or at least as ``q^k``."""
+        last, q = chances[:, -1], t / (self.alpha + T + t)
+        ratio = np.maximum(last / np.maximum(chances[:, -2], 1e-300), q**self.k)
+        rest: Floats = last * ratio / np.maximum(1.0 - ratio, 1e-300)
+        return rest
+
+    def _chances(
+        self, m: Floats, rho: Floats, t: Floats, T: Floats, passed: Floats, log_later: Floats
+    ) -> Floats:
+        """The chance of the ``m``-th purchase within ``t``, if nobody drops out: customers by purchases."""
+        stages, shape, q = m * self.k, rho[:, None], (t / (self.alpha + T + t))[:, None]
+        chances = betainc(stages, shape, q)
+        if self.k > 1:
+            # The logarithm of the term of i = 0, then of all the others beside it.
+            log_first = (
+                (stages - 1.0) * np.log(q) + shape * np.log1p(-q) - betaln(stages, shape) - np.log(shape)
+            )
+            log_ratio = np.zeros((m.size, self.k - 1))
+            log_ratio[:, 1:] = np.cumsum(np.log(stages[:, None] - np.arange(1.0, self.k - 1)), axis=1)
+            terms = np.exp(log_first[:, :, None] + log_later[:, None, :] + log_ratio)
+            chances += (terms * passed[:, None, :]).sum(axis=2)
+        bounded: Floats = np.minimum(chances, 1.0)
+        return bounded
+
+    def _chances_passed(self, rho: Floats, t_x: Floats, T: Floats) -> Floats:
+        """The chance that more than ``i`` stages have passed since the last purchase: customers by ``i < k - 1``."""
+        w = (T - t_x) / (self.alpha + T)
+        stages = np.arange(1.0, self.k)
+        with np.errstate(divide="ignore"):  # who has just bought has passed none: exp(-inf)
+            log_chance = np.cumsum(np.log((rho[:, None] + (stages - 1.0)) * w[:, None] / stages), axis=1)
+        chance = np.exp(log_chance - self._log_stages(rho, w)[:, None])
+        return np.ascontiguousarray(np.cumsum(chance[:, ::-1], axis=1)[:, ::-1])
+
+    def _log_later_terms(self, rho: Floats, t: Floats, T: Floats) -> Floats:
+        """What of the terms of ``i`` does not depend on ``m``, beside that of ``i = 0``: customers by ``i < k - 1``."""
+        log_odds = np.log((self.alpha + T) / t)[:, None]
+        later = np.zeros((rho.size, self.k - 1))
+        later[:, 1:] = np.cumsum(log_odds - np.log(rho[:, None] + np.arange(1.0, self.k - 1)), axis=1)
+        return later

@@ -22,6 +22,7 @@ FAMILIES = [
     MBGCNBD(1, 0.6, 5.0, 0.8, 2.4),
     REGULAR,
     MBGCNBD(12, 30.0, 10.0, 0.4, 9.0),
+    MBGCNBD(100, 4.0, 0.3, 0.4, 9.0),
 ]
 
 
@@ -91,7 +92,13 @@ def test_no_purchase_is_a_ratio_of_likelihoods(family: MBGCNBD) -> None:
 def test_expected_purchases_are_the_chances_of_each_purchase_added_up(family: MBGCNBD) -> None:
     """Oracle: for each stage passed, and each purchase to come, a negative binomial tail (an incomplete beta)."""
     k, weeks = family.k, 26.0
-    for x, t_x, T in ((0.0, 0.0, 0.0), (0.0, 0.0, 10.0), (3.0, 12.0, 14.0), (20.0, 60.0, 63.0)):
+    for x, t_x, T in (
+        (0.0, 0.0, 0.0),
+        (0.0, 0.0, 10.0),
+        (3.0, 12.0, 14.0),
+        (20.0, 60.0, 63.0),
+        (20.0, 60.0, 90.0),
+    ):
         active, _, expected = (float(part) for part in predict(family, x, t_x, T, weeks))
         rho, w = family.r + k * x, (T - t_x) / (family.alpha + T)
         weights = [1.0]
