@@ -33,6 +33,8 @@ OF_ONE_PROCESS = ("kafka_cluster", "own_kafka", "secured_kafka")
 ONE_AT_A_TIME, OF_CASES = "make_case", "kafka_cluster"
 """A case of faults is a whole system that must keep its time limits, so one runs at a time: in the process of those on
 the cluster, which are most of the long ones."""
+QUICK_EXAMPLES = 40
+"""Of Hypothesis per test that does not say how many; `--deep` makes its usual hundred."""
 DEEP_TIMEOUT_S = 1_200
 """What ends a test that hangs. The whole demo takes minutes on a core that other tests use too."""
 JAVA_OPTIONS = "-XX:TieredStopAtLevel=1"
@@ -41,7 +43,8 @@ _SEED = pytest.StashKey[int]()
 _SHARED_KAFKA = pytest.StashKey[SharedKafka]()
 
 # A shared machine stalls at times; a deadline would then report a defect that is none.
-hypothesis.settings.register_profile("ebbtide", deadline=None, print_blob=True)
+hypothesis.settings.register_profile("ebbtide", deadline=None, print_blob=True, max_examples=QUICK_EXAMPLES)
+hypothesis.settings.register_profile("deep", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("ebbtide")
 
 
@@ -62,6 +65,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Choose the run's seed, for our own random tests and for Hypothesis; all processes have the same."""
     os.environ.setdefault("JDK_JAVA_OPTIONS", JAVA_OPTIONS)
+    if config.getoption("--deep"):
+        hypothesis.settings.load_profile("deep")
     given = config.getoption("--seed")
     of_the_run = _worker_input(config).get("seed", given)
     config.stash[_SEED] = secrets.randbits(32) if of_the_run is None else int(of_the_run)
@@ -114,8 +119,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         shared = [fixture for fixture in OF_ONE_PROCESS if fixture in fixtures]
         if not shared and ONE_AT_A_TIME in fixtures:
             shared = [OF_CASES]
+        if not shared and item.get_closest_marker("xdist_group") is None and _shares_with_its_module(item):
+            shared = [item.path.relative_to(here).as_posix()]
         for group in shared:
             item.add_marker(pytest.mark.xdist_group(group))
+
+
+def _shares_with_its_module(item: pytest.Item) -> bool:
+    """Whether a test uses something that its module makes once, and would make again in every process."""
+    assert isinstance(item, pytest.Function)
+    found = item._fixtureinfo.name2fixturedefs.values()
+    module = item.module.__name__
+    return any(each.scope == "module" and each.func.__module__ == module for of in found for each in of)
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -135,6 +150,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     terminalreporter.write_line(f"real Kafka: {', '.join(parts)}")
     if terminalreporter.stats.get("failed"):
         terminalreporter.write_line(pytest_report_header(config))
+
+
+@pytest.fixture(scope="session")
+def is_deep(pytestconfig: pytest.Config) -> bool:
+    """Whether tests that have a long form run it."""
+    return bool(pytestconfig.getoption("--deep"))
 
 
 @pytest.fixture(scope="session")

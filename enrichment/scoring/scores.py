@@ -74,7 +74,7 @@ class Scored:
 
 def round6(values: Floats) -> Floats:
     """Half-even to 6 decimals; -0 becomes 0."""
-    return np.round(values, 6) + 0.0
+    return values.round(6) + 0.0
 
 
 def score(features: Features, model: Model) -> Scored:
@@ -128,7 +128,7 @@ def tier_points(value: Floats, expected_margin: Floats, model: Model) -> Floats:
 def _weighted_sum(points: Floats, weights: Floats) -> Floats:
     """A row's sum in a fixed order of columns, so that no row depends on how many others there are."""
     total = np.zeros(len(points))
-    for at, weight in enumerate(weights):
+    for at, weight in enumerate(weights.tolist()):
         if weight:
             total += points[:, at] * weight
     return total
@@ -273,12 +273,11 @@ def _growth(features: Features, has_order: npt.NDArray[np.bool_], tenure: Ints) 
 
 def _points(metrics: Floats, model: Model) -> Floats:
     """0–100 points by the model's breakpoints; an undefined metric takes the model's `missing` points."""
+    rules = [model.metrics[name] for name in METRICS]
     points = np.empty_like(metrics)
-    for at, name in enumerate(METRICS):
-        metric = model.metrics[name]
-        column = metrics[:, at]
-        points[:, at] = np.where(np.isnan(column), metric.missing, np.interp(column, *metric.curve))
-    return round6(points)
+    for at, rule in enumerate(rules):
+        points[:, at] = np.interp(metrics[:, at], *rule.curve)
+    return round6(np.where(np.isnan(metrics), [rule.missing for rule in rules], points))
 
 
 def _rfm(features: Features, has_order: npt.NDArray[np.bool_], recency: Ints, model: Model) -> Ints:

@@ -7,6 +7,7 @@ A standing moves only when it lies outside the last two (hysteresis) and has las
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -44,12 +45,16 @@ class Candidates:
 
 def candidates(features: Features, scored: Scored, model: Model) -> Candidates:
     """Evaluate all rules on all rows."""
-    return Candidates(
-        _ranks(features, scored, model, 0),
-        _ranks(features, scored, model, 1),
-        _ranks(features, scored, model, -1),
-        scored.tenure_days > model.lifecycle.new_days,
+    has_order = features.order_count > 0
+    tier_margin = model.hysteresis.tier_margin
+    by_worth = _limits(model.tiers.thresholds, tier_margin)
+    by_potential = _limits(model.tiers.by_potential, tier_margin)
+    tiers = np.where(
+        has_order, _tier_ranks(scored.tier_points, by_worth), _tier_ranks(scored.potential, by_potential)
     )
+    ranks = (_segments(scored, has_order, model), tiers, _lifecycles(scored, has_order, model))
+    plain, hard, easy = np.stack(ranks, axis=2)
+    return Candidates(plain, hard, easy, scored.tenure_days > model.lifecycle.new_days)
 
 
 def next_standing(
@@ -92,58 +97,51 @@ def keeps_standing(
     return np.asarray(keeps, dtype=np.bool_)
 
 
-def _ranks(features: Features, scored: Scored, model: Model, harder: int) -> Ranks:
-    """Ranks with every threshold moved by its margin: 1 makes it harder, -1 easier, 0 leaves it."""
-    has_order = features.order_count > 0
-    rules = model.hysteresis
-    tier_margin = harder * rules.tier_margin
-    return np.stack(
-        [
-            _segment(
-                scored, has_order, model, harder * rules.segment_margin, harder * rules.churn_risk_margin
-            ),
-            np.where(
-                has_order,
-                tier_ranks(scored.tier_points, model.tiers.thresholds, tier_margin),
-                tier_ranks(scored.potential, model.tiers.by_potential, tier_margin),
-            ),
-            _lifecycle(scored, has_order, model, harder * model.lifecycle_margin),
-        ],
-        axis=1,
-    )
-
-
 def moved(threshold: float, margin: float) -> float:
     """A threshold moved by a margin, as the two are written: 0.2 and 0.1 make 0.3, not 0.30000000000000004."""
     return round(threshold + margin, 12)
 
 
-def _segment(
-    scored: Scored, has_order: Bools, model: Model, score_margin: float, risk_margin: float
-) -> Ranks:
-    rules = model.segments
+@lru_cache(maxsize=1_000)
+def _each_way(threshold: float, margin: float) -> Floats:
+    """A threshold as it is, made harder by a margin, and made easier: shape (3, 1)."""
+    return np.array([[moved(threshold, way * margin)] for way in (0, 1, -1)])
+
+
+def _segments(scored: Scored, has_order: Bools, model: Model) -> Ranks:
+    rules, margin = model.segments, model.hysteresis.segment_margin
     lifetime, potential = scored.lifetime_value_score, scored.potential
-    is_high = lifetime >= moved(rules.high, score_margin)
-    is_loyal = scored.churn_risk <= moved(rules.high_churn_risk_limit, -risk_margin)
-    is_medium = lifetime >= moved(rules.medium, score_margin)
-    is_emerging = potential >= moved(rules.emerging_potential, score_margin)
+    is_high = lifetime >= _each_way(rules.high, margin)
+    is_loyal = scored.churn_risk <= _each_way(
+        rules.high_churn_risk_limit, -model.hysteresis.churn_risk_margin
+    )
+    is_medium = lifetime >= _each_way(rules.medium, margin)
+    is_emerging = potential >= _each_way(rules.emerging_potential, margin)
     otherwise = np.where(is_emerging, EMERGING, np.where(has_order, LOW, SEGMENT_PROSPECT))
     by_worth = np.where(is_high & is_loyal, HIGH, np.where(is_high | is_medium, MEDIUM, otherwise))
     return np.where(has_order, by_worth, otherwise)
 
 
 def tier_ranks(points: Floats, thresholds: TierThresholds, margin: float = 0.0) -> Ranks:
-    """Ranks of the tiers that these points come to, every threshold raised by a margin."""
-    ranks = np.full(points.shape, 3)
-    for threshold in (thresholds.field, thresholds.named, thresholds.strategic):
-        ranks -= points >= moved(threshold, margin)
+    """Ranks of the tiers that these points come to, every threshold raised by a margin: shape (rows,)."""
+    return _tier_ranks(points, _limits(thresholds, margin)[:, 1])
+
+
+def _limits(thresholds: TierThresholds, margin: float) -> Floats:
+    """Of each tier but the last, from below, as `_each_way`: shape (3, 3, 1)."""
+    in_order = (thresholds.field, thresholds.named, thresholds.strategic)
+    return np.stack([_each_way(threshold, margin) for threshold in in_order])
+
+
+def _tier_ranks(points: Floats, limits: Floats) -> Ranks:
+    ranks: Ranks = 3 - (points >= limits).sum(axis=0)
     return ranks
 
 
-def _lifecycle(scored: Scored, has_order: Bools, model: Model, margin: float) -> Ranks:
+def _lifecycles(scored: Scored, has_order: Bools, model: Model) -> Ranks:
     risk: Floats = getattr(scored, model.lifecycle.risk)
     at_risk, lapsed = model.lifecycle.limits
     calm = np.where(scored.tenure_days <= model.lifecycle.new_days, NEW, ACTIVE)
-    at_risk_or_calm = np.where(risk >= moved(at_risk, -margin), AT_RISK, calm)
-    with_order = np.where(risk >= moved(lapsed, -margin), LAPSED, at_risk_or_calm)
+    at_risk_or_calm = np.where(risk >= _each_way(at_risk, -model.lifecycle_margin), AT_RISK, calm)
+    with_order = np.where(risk >= _each_way(lapsed, -model.lifecycle_margin), LAPSED, at_risk_or_calm)
     return np.where(has_order, with_order, LIFECYCLE_PROSPECT)

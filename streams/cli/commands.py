@@ -21,15 +21,17 @@ from streams.cli import conversion as cli_conversion
 from streams.cli import operations as cli_operations
 from streams.cli.options import (
     PROGRAM,
-    InputFile,
     Name,
     Options,
     Share,
     Tier,
+    all_of,
     columns_option,
     conclude,
     fail_over_option,
     for_all,
+    log_options,
+    tables_of,
     until_option,
 )
 from streams.console.terminal import say
@@ -48,7 +50,6 @@ MAX_HOLDOUT_DAYS: Final = 800
 """Purchases are held by day for so long (docs/contract.md, section 8); what came earlier could not be counted."""
 MAX_WINDOW_DAYS: Final = 3650
 """As model files allow."""
-_LINES: Final = "JSON Lines, CSV, TSV or Parquet; a file, a pattern or -; may repeat."
 _NEW_FILE: Final = click.Path(dir_okay=False, path_type=Path)
 _FILES: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 _capacities = click.option(
@@ -143,9 +144,7 @@ def run(options: Options, workers: int) -> int:
 
 
 @cli.command()
-@click.option("--purchases", metavar="FILE", type=InputFile(), multiple=True, help=_LINES)
-@click.option("--engagements", metavar="FILE", type=InputFile(), multiple=True, help=_LINES)
-@click.option("--consents", metavar="FILE", type=InputFile(), multiple=True, help=_LINES)
+@log_options
 @click.option("--model", metavar="FILE", type=_FILES, help="Model file, instead of the setting's.")
 @until_option
 @click.option(
@@ -194,9 +193,9 @@ def replay(
     refusals, fared = Refusals(fail_over=fail_over), list[Fared]()
     with expecting_long_lives(), reporting("replay") as report:
         summary: Any = run_replay(
-            purchases=_all_of(purchases),
-            engagements=_all_of(engagements),
-            consents=_all_of(consents),
+            purchases=all_of(purchases),
+            engagements=all_of(engagements),
+            consents=all_of(consents),
             out=out,
             model=loaded,
             until_us=until,
@@ -206,7 +205,7 @@ def replay(
             limit_bytes=settings.decompressed_max_bytes,
             refusals=refusals,
             fared=fared,
-            tables=_tables(columns, loaded),
+            tables=tables_of(columns, loaded),
             core=settings.core,
         )
     if html is not None:
@@ -256,9 +255,7 @@ def explain(options: Options, customer_id: str, as_json: bool) -> None:
 
 
 @cli.command()
-@click.option("--purchases", metavar="FILE", type=InputFile(), multiple=True, help=_LINES)
-@click.option("--engagements", metavar="FILE", type=InputFile(), multiple=True, help=_LINES)
-@click.option("--consents", metavar="FILE", type=InputFile(), multiple=True, help=_LINES)
+@log_options
 @click.option(
     "--from-kafka",
     is_flag=True,
@@ -363,16 +360,16 @@ def calibrate(
 
     refusals = Refusals(fail_over=fail_over)
     files: dict[InputTopic, list[Path]] = {
-        "purchases": _all_of(purchases),
-        "engagements": _all_of(engagements),
-        "consents": _all_of(consents),
+        "purchases": all_of(purchases),
+        "engagements": all_of(engagements),
+        "consents": all_of(consents),
     }
     if from_kafka:
         lines = _of_topics(settings)
     elif from_redis:
         lines = _of_states(settings, loaded, fail_over)
     else:
-        lines = _of_files(files, settings, _tables(columns, loaded))
+        lines = _of_files(files, settings, tables_of(columns, loaded))
     told = run_calibration(
         lines,
         loaded,
@@ -419,18 +416,6 @@ def _of_files(
     from streams.replay.reading import read_records
 
     return read_records(files, settings.decompressed_max_bytes, tables)
-
-
-def _all_of(files: Iterable[Sequence[Path]]) -> list[Path]:
-    """Those of all the times that an option is given."""
-    return [path for some in files for path in some]
-
-
-def _tables(columns: Iterable[tuple[str, str]], model: Model) -> Tables:
-    """How tables are read; which columns were taken is told on stderr."""
-    from streams.replay.reading import Tables
-
-    return Tables(dict(columns), model.base_currency, lambda told: say(told, err=True))
 
 
 @cli.command()
@@ -487,6 +472,7 @@ def whatif(
 for _command in (
     cli_conversion.analyze,
     cli_conversion.convert,
+    cli_conversion.load,
     cli_operations.topics,
     cli_operations.dlq,
     cli_operations.erase,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -13,13 +14,19 @@ from streams.cli.options import (
     Currency,
     InputFile,
     Options,
+    all_of,
     columns_option,
     conclude,
     fail_over_option,
     for_all,
+    log_options,
+    tables_of,
     until_option,
 )
 from streams.console.terminal import say
+
+if TYPE_CHECKING:
+    from schemas.topics import InputTopic
 
 CHECKED: Final = 5
 """How many events `--check` shows."""
@@ -94,6 +101,57 @@ def convert(
     conclude(refusals)
     check_something_came_of_it(conversion)
     say(f"the records are in {out}")
+
+
+@click.command()
+@log_options
+@columns_option
+@click.option("--rate", metavar="N", type=click.IntRange(1), help="So many records a second at most.")
+@click.option(
+    "--live",
+    is_flag=True,
+    help="Also where the worker has begun: it publishes what these records change, one by one.",
+)
+@fail_over_option
+@for_all
+@click.pass_obj
+def load(
+    options: Options,
+    purchases: tuple[list[Path], ...],
+    engagements: tuple[list[Path], ...],
+    consents: tuple[list[Path], ...],
+    columns: tuple[tuple[str, str], ...],
+    rate: int | None,
+    live: bool,
+    fail_over: float | None,
+) -> None:
+    """Send files to the input topics, keyed by customer; run again, it goes on where it stopped.
+
+    Do it before the worker's first start: history that is there then moves nobody, and each customer begins where the
+    rules put them.
+    """
+    if not (purchases or engagements or consents):
+        raise click.UsageError("at least one of --purchases, --engagements and --consents is needed")
+    settings = options.settings()
+    from streams.console.progress import reporting
+    from streams.console.refusals import Refusals
+    from streams.operations.load import load as load_files
+
+    files: dict[InputTopic, list[Path]] = {
+        "consents": all_of(consents),
+        "purchases": all_of(purchases),
+        "engagements": all_of(engagements),
+    }
+    refusals, tables = Refusals(fail_over=fail_over), tables_of(columns, settings.load_model())
+    with reporting("load", "records") as report:
+        loaded = asyncio.run(
+            load_files(settings, files, tables, refusals, report, live=live, per_second=rate)
+        )
+    counts = ", ".join(f"{count:,} to {topic}" for topic, count in loaded.sent.most_common())
+    say(f"{loaded.sent.total():,} records sent{counts and f': {counts}'}")
+    if loaded.already:
+        say(f"{loaded.already:,} more had been sent before")
+    conclude(refusals)
 
 
 @click.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -15,7 +15,9 @@ from streams.console.terminal import say
 from streams.extras import extra_of, missing
 
 if TYPE_CHECKING:
+    from enrichment.model import Model
     from streams.console.refusals import Refusals
+    from streams.replay.reading import Tables
     from streams.settings import Settings
 
 PROGRAM: Final = "ebbtide"
@@ -249,6 +251,29 @@ fail_over_option = click.option(
     type=Share(),
     help="Exit code 1 where a larger share than this is refused, such as 0.01 or 1%.",
 )
+
+
+_LINES: Final = "JSON Lines, CSV, TSV or Parquet; a file, a pattern or -; may repeat."
+
+
+def log_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--purchases`, `--engagements` and `--consents`, each of which may repeat: lists of files."""
+    for name in ("consents", "engagements", "purchases"):
+        option = click.option(f"--{name}", metavar="FILE", type=InputFile(), multiple=True, help=_LINES)
+        command = option(command)
+    return command
+
+
+def all_of(files: Iterable[Sequence[Path]]) -> list[Path]:
+    """Those of all the times that an option is given."""
+    return [path for some in files for path in some]
+
+
+def tables_of(columns: Iterable[tuple[str, str]], model: Model) -> Tables:
+    """How tables are read; which columns were taken is told on stderr."""
+    from streams.replay.reading import Tables
+
+    return Tables(dict(columns), model.base_currency, lambda told: say(told, err=True))
 
 
 def conclude(refusals: Refusals) -> None:

@@ -16,7 +16,6 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -24,7 +23,6 @@ from typing import Any, Final, cast
 
 import orjson
 from aiokafka.errors import KafkaError
-from aiokafka.partitioner import DefaultPartitioner
 
 from enrichment.days import day_of
 from schemas.dead_letters import (
@@ -53,6 +51,7 @@ from streams.demo.report import Compared, DeadLetter, Published, Streamed, print
 from streams.errors import EbbtideError, one_line
 from streams.kafka.clients import new_writer
 from streams.kafka.log_reader import read_to_end
+from streams.kafka.partitioning import default_partition
 from streams.kafka.topics import create_topics
 from streams.replay.fared import how_they_fared
 from streams.replay.replay import Replayed, replay
@@ -165,7 +164,7 @@ def load_events(percent_of_households: int = 100) -> Events:
         for value in _lines(resources.files("streams") / _FILE.format(topic)):
             key = str(orjson.loads(value)["customer_id"]).encode()
             if zlib.crc32(key) % 100 < percent_of_households:
-                events.append((topic, partition_of(key), key, value))
+                events.append((topic, default_partition(key, PARTITIONS), key, value))
     return events
 
 
@@ -175,13 +174,6 @@ def bundled_lines() -> Iterator[tuple[str, int, bytes]]:
         file = _FILE.format(topic)
         for number, value in enumerate(_lines(resources.files("streams") / file), start=1):
             yield f"streams/{file}", number, value
-
-
-@cache
-def partition_of(key: bytes) -> int:
-    """Where Kafka's own clients send a key: murmur2 of it, without its sign, modulo the number of partitions."""
-    numbers = list(range(PARTITIONS))
-    return int(DefaultPartitioner()(key, numbers, numbers))
 
 
 def _lines(file: Traversable) -> Iterator[bytes]:
@@ -345,7 +337,7 @@ def compare_with_replay(
     expected: Counter[bytes] = Counter()
     beyond = 0
     for change in replayed.results.changes:
-        last_day = midnight_days[partition_of(str(change["customer_id"]).encode())]
+        last_day = midnight_days[default_partition(str(change["customer_id"]).encode(), PARTITIONS)]
         if day_of(parse_timestamp(str(change["as_of"]))) > last_day:
             beyond += 1
         else:

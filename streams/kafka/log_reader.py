@@ -20,13 +20,23 @@ TIMEOUT_S: Final = 20.0
 """For connecting, and for the next record."""
 
 
+async def read_last(settings: Settings, name: str, count: int) -> AsyncGenerator[ConsumerRecord, None]:
+    """About the last `count` offsets of each partition of a topic (without prefix); raises as `read_to_end` does."""
+    async for record in read_to_end(settings, [name], last=count):
+        yield record
+
+
 async def read_to_end(
-    settings: Settings, names: Sequence[str], first_offsets: Mapping[int, int] | None = None
+    settings: Settings,
+    names: Sequence[str],
+    first_offsets: Mapping[int, int] | None = None,
+    last: int | None = None,
 ) -> AsyncGenerator[ConsumerRecord, None]:
     """Every record of these topics (names without prefix) up to their present end; within a partition in order.
 
     Records of unfinished and aborted transactions are left out. Some that came after the end was asked for may be among
-    the last. With `first_offsets`, by partition, no other partitions are read, nor what comes before.
+    the last. With `first_offsets`, by partition, no other partitions are read, nor what comes before; with `last`,
+    nothing before so many offsets from the end.
 
     Raises:
         EbbtideError: Kafka does not answer, a topic does not exist, a batch cannot be read, or no record comes for
@@ -40,6 +50,9 @@ async def read_to_end(
             ends = await _ends(consumer, topics)
             if first_offsets is not None:
                 ends = _seek(consumer, ends, first_offsets)
+            elif last is not None:
+                for tp, end in ends.items():
+                    consumer.seek(tp, max(end - last, 0))
         heard_s = time.monotonic()
         while ends:
             fetched = await consumer.getmany(*ends, timeout_ms=500)

@@ -81,8 +81,8 @@ class LogWriter:
 
 
 @asynccontextmanager
-async def log_writer(settings: Settings) -> AsyncIterator[LogWriter]:
-    """A connected `LogWriter`.
+async def log_writer(settings: Settings, **more: Any) -> AsyncIterator[LogWriter]:
+    """A connected `LogWriter`; `more` are settings of aiokafka's producer.
 
     Raises:
         EbbtideError: Kafka does not answer, or our account may not write at all.
@@ -94,6 +94,7 @@ async def log_writer(settings: Settings) -> AsyncIterator[LogWriter]:
         # A broker without transactions has no idempotent producers either.
         enable_idempotence=settings.processing_guarantee == "exactly_once",
         max_request_size=2 * INPUT_MAX_MESSAGE_BYTES,
+        **more,
     )
     try:
         async with asyncio.timeout(TIMEOUT_S):

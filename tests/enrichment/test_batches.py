@@ -45,7 +45,11 @@ MODELS = {
 }
 
 
-def some_log(seed: int, late: bool, events: int = 250, days: int = 330) -> list[Item]:
+SHORT, LONG = (140, 230), (250, 330)
+"""Events and days of a log, in `make test` and in `make test-deep`."""
+
+
+def some_log(seed: int, late: bool, events: int, days: int) -> list[Item]:
     """Records with midnights in between, in replay order or with some of them late.
 
     Profiling is granted to everyone at first, to every other customer for a while: opt-in needs it.
@@ -63,10 +67,10 @@ def some_log(seed: int, late: bool, events: int = 250, days: int = 330) -> list[
     ("name", "late"), [("default", True), ("opt_in", False), ("lively", True), ("lively opt_in", False)]
 )
 def test_batches_of_one_and_of_ten_thousand_give_the_same_output(
-    name: str, late: bool, random_seed: int
+    name: str, late: bool, random_seed: int, is_deep: bool
 ) -> None:
     """Changes, triggers, dead letters and last profiles, also with every state read back from its stored form."""
-    items = some_log(random_seed, late)
+    items = some_log(random_seed, late, *(LONG if is_deep else SHORT))
     whole = LocalStream(MODELS[name]).play(items, itertools.repeat(10_000)).by_customer()
     for size, stored in ((1, True), (7, False)):
         split = (
@@ -88,10 +92,10 @@ def test_any_batch_split_gives_the_same_output(seed: int, sizes: list[int]) -> N
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_look_ahead_finds_what_looking_at_everyone_on_every_midnight_finds(
-    name: str, random_seed: int, monkeypatch: pytest.MonkeyPatch
+    name: str, random_seed: int, is_deep: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A sweep that comes late and skips quiet days; oracle: every customer evaluated on every midnight."""
-    items = some_log(random_seed, late=True)
+    items = some_log(random_seed, True, *(LONG if is_deep else SHORT))
     rng = random.Random(random_seed)
 
     def now_and_then(customers: list[Customer]) -> Iterable[Customer]:
@@ -123,7 +127,7 @@ def test_many_customers_are_scored_in_parts_without_a_difference(
     random_seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The bound on rows at once bounds memory, and changes nothing."""
-    items = some_log(random_seed, late=False, events=200)
+    items = some_log(random_seed, False, *SHORT)
     whole = LocalStream(MODELS["default"]).play(items).by_customer()
     monkeypatch.setattr(timers, "MAX_ROWS", 20)
     assert LocalStream(MODELS["default"]).play(items).by_customer() == whole

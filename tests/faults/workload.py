@@ -37,7 +37,7 @@ class Size:
 
 FULL = Size(100_000, 5_000, 60, 250)
 DEEP = Size(40_000, 2_000, 60, 100)
-SHORT = Size(10_000, 800, 60, 25)
+SHORT = Size(6_000, 500, 60, 20)
 
 
 @dataclass(frozen=True)
