@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import secrets
 import uuid
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Generator, Iterator
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import hypothesis
 import pytest
@@ -29,7 +29,7 @@ TESTS_PER_CORE = 2
 FIRST = ("faults", "simulation", "bench", "integration", "mutations")
 """Folders whose tests take longest: they begin first, so that no process is alone with one at the end."""
 OF_ONE_PROCESS = ("kafka_cluster", "own_kafka", "secured_kafka")
-"""Fixtures that only one process makes, which runs all tests that use them."""
+"""Brokers that only one process starts, which runs all tests that use them, one after the other."""
 ONE_AT_A_TIME, OF_CASES = "make_case", "kafka_cluster"
 """A case of faults is a whole system that must keep its time limits, so one runs at a time: in the process of those on
 the cluster, which are most of the long ones."""
@@ -39,8 +39,11 @@ DEEP_TIMEOUT_S = 1_200
 """What ends a test that hangs. The whole demo takes minutes on a core that other tests use too."""
 JAVA_OPTIONS = "-XX:TieredStopAtLevel=1"
 """A broker of a test lives for minutes: the slower compiler's work would never be worth its while."""
+_HELD: dict[str, tuple[Any, ExitStack]] = {}
 _SEED = pytest.StashKey[int]()
 _SHARED_KAFKA = pytest.StashKey[SharedKafka]()
+
+Service = TypeVar("Service")
 
 # A shared machine stalls at times; a deadline would then report a defect that is none.
 hypothesis.settings.register_profile("ebbtide", deadline=None, print_blob=True, max_examples=QUICK_EXAMPLES)
@@ -90,7 +93,8 @@ def pytest_configure_node(node: Any) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """End the broker that all processes shared."""
+    """End the broker that all processes shared, and what a stopped run has left."""
+    _end_services()
     if (shared := config.stash.get(_SHARED_KAFKA, None)) is not None:
         shared.close()
 
@@ -111,7 +115,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             items[:] = [item for item in items if item not in left_out]
     folders = {folder: at for at, folder in enumerate(FIRST)}
     here = Path(__file__).parent
-    items.sort(key=lambda item: folders.get(item.path.relative_to(here).parts[0], len(FIRST)))
+    items.sort(
+        key=lambda item: (
+            [fixture not in getattr(item, "fixturenames", ()) for fixture in OF_ONE_PROCESS],
+            folders.get(item.path.relative_to(here).parts[0], len(FIRST)),
+        )
+    )
     for item in items:
         if config.getoption("--deep") and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(DEEP_TIMEOUT_S))
@@ -168,37 +177,47 @@ def kafka(pytestconfig: pytest.Config) -> Iterator[services.KafkaService]:
         yield service
 
 
-@pytest.fixture(scope="session")
-def own_kafka() -> Iterator[services.KafkaService]:
+@pytest.fixture
+def own_kafka() -> services.KafkaService:
     """A broker from jars that tests may pause; who does lets it go on again."""
-    with ExitStack() as stack:
-        try:
-            service = stack.enter_context(services.start_own_kafka())
-        except services.NoKafkaHereError as error:
-            missing("a broker of Apache Kafka, from its jars", str(error))
-        yield service
+    return _held("own_kafka", services.start_own_kafka)
 
 
-@pytest.fixture(scope="session")
-def kafka_cluster() -> Iterator[services.KafkaCluster]:
+@pytest.fixture
+def kafka_cluster() -> services.KafkaCluster:
     """Three brokers from jars, replicated; who ends one starts it again."""
-    with ExitStack() as stack:
-        try:
-            cluster = stack.enter_context(services.start_kafka_cluster())
-        except services.NoKafkaHereError as error:
-            missing("three brokers of Apache Kafka, from its jars", str(error))
-        yield cluster
+    return _held("kafka_cluster", services.start_kafka_cluster)
 
 
-@pytest.fixture(scope="session")
-def secured_kafka() -> Iterator[services.SecuredKafka]:
+@pytest.fixture
+def secured_kafka() -> services.SecuredKafka:
     """A broker from jars with TLS, SASL and ACLs: use users and a prefix of your own."""
-    with ExitStack() as stack:
+    return _held("secured_kafka", services.start_secured_kafka)
+
+
+def _held(fixture: str, start: Callable[[], AbstractContextManager[Service]]) -> Service:
+    """A service that the next test gets too, if it asks for it."""
+    if fixture not in _HELD:
+        stack = ExitStack()
         try:
-            secured = stack.enter_context(services.start_secured_kafka())
+            _HELD[fixture] = stack.enter_context(start()), stack
         except services.NoKafkaHereError as error:
-            missing("Apache Kafka, from its jars", str(error))
-        yield secured
+            missing("brokers of Apache Kafka, from its jars", str(error))
+    service: Service = _HELD[fixture][0]
+    return service
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(nextitem: pytest.Item | None) -> Generator[None, object, object]:
+    """End the brokers that the next test does not ask for: idle ones take a part of a core from all others."""
+    result = yield
+    _end_services(getattr(nextitem, "fixturenames", ()))
+    return result
+
+
+def _end_services(but: Collection[str] = ()) -> None:
+    for fixture in [fixture for fixture in _HELD if fixture not in but]:
+        _HELD.pop(fixture)[1].close()
 
 
 @pytest.fixture(autouse=True)

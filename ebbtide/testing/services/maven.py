@@ -64,7 +64,7 @@ def jars() -> Path:
 
 def java_command(folder: Path, main_class: str, *arguments: str, heap_mib: int = 768) -> list[str]:
     """How to run ``main_class`` from the jars in ``folder``, with a small heap and its log on stderr."""
-    heap = ["-Xms256m", f"-Xmx{heap_mib}m", "-XX:+UseG1GC"]
+    heap = ["-Xms256m", f"-Xmx{heap_mib}m", "-XX:+UseSerialGC"]
     log = ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true"]
     return ["java", *heap, *log, "-cp", f"{folder}/*", main_class, *arguments]
 
