@@ -20,6 +20,7 @@ from streams.analysis.replaying import Replayed, Until, model_of, replayed, time
 from streams.console.refusals import Refusals
 from streams.errors import EbbtideError
 from streams.insight.calibrate import Wanted, fit, model_text
+from streams.insight.profile_rows import PROFILE_COLUMNS, profile_row
 from streams.replay.log import Line, ReplayLog, ordered_log
 from streams.replay.tables import Table, check_columns, frame_of, records_of, usual_currency
 
@@ -50,25 +51,6 @@ _AMOUNTS: Final = (
 )
 """Columns of decimal text in the documents, which are numbers in the frames."""
 _TIMES: Final = ("as_of", "due_at", "first_order_on", "last_order_on", "last_engaged_on")
-PROFILE_COLUMNS: Final = (
-    *("customer_id", "segment", "tier", "lifecycle"),
-    *("value", "business", "engagement", "cost", "potential"),
-    *("churn_risk", "silence_risk", "probability_active", "customer_lifetime_value_365d", "value_at_stake"),
-    *("expected_orders_365d",),
-    *("recency_days", "tenure_days", "rfm", "order_count", "purchase_days", "revenue", "refunded", "margin"),
-    *("first_order_on", "last_order_on", "last_engaged_on", "order_count_30d", "order_count_90d"),
-    *("order_count_365d", "revenue_30d", "revenue_90d", "revenue_365d", "margin_365d"),
-    *("average_order_value_365d", "cost_to_serve_365d", "cost_to_acquire", "engagements_90d"),
-    *(
-        "preferred_categories",
-        "preferred_channels",
-        "attributes",
-        "declared",
-        "consents",
-        "sequence",
-        "as_of",
-    ),
-)
 CHANGE_COLUMNS: Final = (
     *("as_of", "customer_id", "dimension", "previous", "current", "direction", "trigger", "event_id"),
     *("drivers", "value", "previous_value", "churn_risk", "recency_days", "customer_lifetime_value_365d"),
@@ -276,16 +258,6 @@ def _counted(outcomes: Counter[tuple[str, str]]) -> list[tuple[tuple[InputTopic,
 
 
 def _frames(made: Replayed) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    profiles = [
-        {
-            **profile["standing"],
-            **profile["scores"],
-            **profile["traits"],
-            **profile["aggregates"],
-            **{of: profile[of] for of in ("customer_id", "as_of", "sequence", "consents")},
-        }
-        for profile in made.profiles
-    ]
     changes = [
         {
             **change,
@@ -301,7 +273,7 @@ def _frames(made: Replayed) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, p
         for one in made.refused
     ]
     return (
-        _frame(profiles, PROFILE_COLUMNS),
+        _frame([profile_row(profile) for profile in made.profiles], PROFILE_COLUMNS),
         _frame(changes, CHANGE_COLUMNS),
         _frame(made.triggers, TRIGGER_COLUMNS),
         _frame(refused, REFUSED_COLUMNS),

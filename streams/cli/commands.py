@@ -224,14 +224,14 @@ def replay(
     metavar="FILE",
     required=True,
     type=click.Path(dir_okay=False, path_type=Path),
-    help="JSON Lines.",
+    help="JSON Lines; or CSV, where the name ends in .csv.",
 )
 @until_option
 @fail_over_option
 @for_all
 @click.pass_obj
 def profiles(options: Options, out: Path, until: int | None, fail_over: float | None) -> None:
-    """Write every customer's current profile, from Redis, as JSON Lines."""
+    """Write every customer's current profile, from Redis, as JSON Lines or CSV."""
     settings = options.settings()
     from streams.console.refusals import Refusals
     from streams.insight.profiles import export_profiles

@@ -1,4 +1,4 @@
-"""Every customer's profile from Redis, as JSON Lines sorted by customer id."""
+"""Every customer's profile from Redis, as JSON Lines or CSV, sorted by customer id."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ from streams.console.progress import Report, reporting
 from streams.console.refusals import Refusals
 from streams.console.terminal import visible_json
 from streams.errors import EbbtideError
+from streams.insight.profile_rows import csv_header, csv_line
 from streams.settings import Settings
 from streams.state.held_state import HeldPartition, held_partitions
 
+CSV: Final = ".csv"
 PAGE_CUSTOMERS: Final = 2_000
 """Customers in memory at a time; of all others only the ids are."""
 
@@ -34,9 +36,9 @@ def export_profiles(
     """Write the profiles of all customers that Redis holds; gives their number.
 
     A profile is as of the later of the customer's latest record and their partition's last midnight, or as of
-    `until_us` for everyone. Standings are the last ones decided. The file appears when it is whole. While the worker
-    runs, each customer is as of the moment at which they were read. Customers whose states cannot be read are left out,
-    and counted in `refusals`.
+    `until_us` for everyone. A file whose name ends in .csv has a row each, any other one JSON Lines. Standings are the
+    last ones decided. The file appears when it is whole. While the worker runs, each customer is as of the moment at
+    which they were read. Customers whose states cannot be read are left out, and counted in `refusals`.
 
     Raises:
         EbbtideError: Redis does not answer or holds nothing of the group, or records after `until_us`; or more states
@@ -45,7 +47,9 @@ def export_profiles(
     model = settings.load_model()
     refusals = refusals or Refusals("profiles")
     with _whole_file(out) as lines, reporting("profiles", "customers") as report:
-        dump = _visible_line if _is_no_file(out) else orjson.dumps
+        if out.suffix == CSV:
+            lines.write(csv_header() + b"\n")
+        dump = csv_line if out.suffix == CSV else _visible_line if _is_no_file(out) else orjson.dumps
         written = asyncio.run(_export(settings, model, until_us, lines, report, refusals, dump))
         refusals.check()
     return written

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from pathlib import Path
 
@@ -31,6 +33,24 @@ def test_profiles_as_of_the_logs_end_are_those_of_replay(group: HeldGroup, tmp_p
     assert out.read_bytes() == expected
     assert written == len(group.replayed.profiles) > 50
     assert len(set(group.partition_of.values())) == 4
+
+
+def test_a_file_of_csv_has_a_row_each(group: HeldGroup, tmp_path: Path) -> None:
+    """Oracle: the JSON Lines; amounts as they are written there, lists and objects as JSON, nothing where null."""
+    table, lines = tmp_path / "profiles.csv", tmp_path / "profiles.jsonl"
+    for out in (table, lines):
+        export_profiles(group.settings, out, None)
+    rows = list(csv.DictReader(io.StringIO(table.read_text("utf-8"))))
+    documents = [json.loads(line) for line in lines.read_bytes().splitlines()]
+    assert [row["customer_id"] for row in rows] == [document["customer_id"] for document in documents]
+    for row, document in zip(rows, documents, strict=True):
+        known = {**document, **document["standing"], **document["scores"], **document["traits"]}
+        for column, told in row.items():
+            value = {**known, **document["aggregates"]}[column]
+            expected = json.loads(told) if isinstance(value, (dict, list)) else told
+            assert expected == (
+                value if isinstance(value, (dict, list)) else "" if value is None else str(value)
+            )
 
 
 def test_profiles_do_not_depend_on_how_many_customers_are_read_at_a_time(
