@@ -243,6 +243,18 @@ def profiles(options: Options, out: Path, until: int | None, fail_over: float | 
 
 @cli.command()
 @click.argument("customer_id")
+@for_all
+@click.pass_obj
+def export(options: Options, customer_id: str) -> None:
+    """Print all that is held of a customer, as JSON: what to answer someone who asks what is known of them."""
+    settings = options.settings()
+    from streams.insight.held_data import export_customer
+
+    say(export_customer(settings, customer_id), lines=True)
+
+
+@cli.command()
+@click.argument("customer_id")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @for_all
 @click.pass_obj

@@ -49,6 +49,7 @@ NEEDING_A_WORKER: list[tuple[str, ...]] = [
     ("erase", "c1"),
     ("skip", "--topic", "purchases", "--partition", "0", "--offset", "1"),
     ("explain", "c1"),
+    ("export", "c1"),
     ("profiles", "--out", "profiles.jsonl"),
     ("audit", "--by", "region"),
     ("load", "--purchases", "-"),
