@@ -268,26 +268,29 @@ class ParetoNBD(PurchaseModel):
     def _predict(
         self, x: Floats, t_x: Floats, T: Floats, t: Floats, *recent: Floats
     ) -> tuple[Floats, Floats, Floats]:
-        rho = self.r + x
-        both = self._dropout_integral(
-            np.concatenate((rho, rho)), np.concatenate((t_x, T)), np.concatenate((T - t_x, t))
-        )
-        log_odds = self._log_odds(rho, t_x, T, both[: rho.size])
-        return _combine(log_odds, *self._active(t, rho, T, both[rho.size :]))
+        return self._predict_for(x, t_x, T, t)[0]
 
     def _predict_with_window(
         self, x: Floats, t_x: Floats, T: Floats, t: Floats, window: Floats, *recent: Floats
     ) -> tuple[Floats, Floats, Floats, Floats]:
-        rho, rows = self.r + x, x.size
-        integrals = self._dropout_integral(
-            np.concatenate((rho, rho, rho)),
-            np.concatenate((t_x, T, T)),
-            np.concatenate((T - t_x, t, window)),
-        )
-        idle, ahead, in_window = integrals[:rows], integrals[rows : 2 * rows], integrals[2 * rows :]
+        predicted, (_, silent_in_window, _) = self._predict_for(x, t_x, T, t, window)
+        return *predicted, silent_in_window
+
+    def _predict_for(
+        self, x: Floats, t_x: Floats, T: Floats, *times: Floats
+    ) -> list[tuple[Floats, Floats, Floats]]:
+        """`_predict` for each of these times ahead: all their drop-out integrals are computed together."""
+        rho, number = self.r + x, len(times)
+        idle, *ahead = self._dropout_integral(
+            np.concatenate((rho,) * (1 + number)),
+            np.concatenate((t_x, *(T,) * number)),
+            np.concatenate((T - t_x, *times)),
+        ).reshape(1 + number, -1)
         log_odds = self._log_odds(rho, t_x, T, idle)
-        predicted = _combine(log_odds, *self._active(t, rho, T, ahead))
-        return *predicted, silent_in_all(log_odds, self._silent(window, rho, T, in_window))
+        return [
+            _combine(log_odds, *self._active(t, rho, T, integral))
+            for t, integral in zip(times, ahead, strict=True)
+        ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ Expected purchases and the chance of one never fall with a longer horizon.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -100,25 +100,51 @@ class RecalibratedParetoNBD(Predictor):
     def _predict(
         self, x: Floats, t_x: Floats, T: Floats, t: Floats, *recent: Floats
     ) -> tuple[Floats, Floats, Floats]:
-        return self._predict_with_window(x, t_x, T, t, t, *recent)[:3]
+        horizon = self._horizon(T)
+        (active, *of_horizon), (_, *of_t) = self.base._predict_for(x, t_x, T, horizon, t)
+        silent, expected = self._corrected((x, t_x, T), recent, of_horizon, (t, *of_t))[:2]
+        return active, silent, expected
 
     def _predict_with_window(
         self, x: Floats, t_x: Floats, T: Floats, t: Floats, window: Floats, *recent: Floats
     ) -> tuple[Floats, Floats, Floats, Floats]:
-        horizon = np.full_like(T, self.horizon_days / self.days_per_unit)
-        _, silent_h, expected_h = self.base._predict(x, t_x, T, horizon)
-        active, silent, expected, in_window = self.base._predict_with_window(x, t_x, T, t, window)
-        corrections = self._corrections((x, t_x, T), recent, expected_h, silent_h)
-        more, odds = np.exp(corrections[0]), np.exp(corrections[1])
-        expected = expected + (more - 1.0) * np.where(t < horizon, expected, expected_h)
-        corrected = _silent(silent, np.where(t < horizon, silent, silent_h), odds)
-        in_window = _silent(in_window, np.where(window < horizon, in_window, silent_h), odds)
-        return active, corrected, np.maximum(expected, 1.0 - corrected), in_window
+        horizon = self._horizon(T)
+        by_base = self.base._predict_for(x, t_x, T, horizon, t, window)
+        (active, *of_horizon), (_, *of_t), (_, in_window, _) = by_base
+        silent, expected, odds = self._corrected((x, t_x, T), recent, of_horizon, (t, *of_t))
+        until = np.where(window < horizon, in_window, of_horizon[0])
+        return active, silent, expected, _silent(in_window, until, odds)
 
     def _expected_after_purchase(self, x: Floats, T: Floats, t: Floats, *recent: Floats) -> Floats:
-        # The purchase of today is the last of those known, so each window holds one of them at least.
-        known = [np.minimum(np.maximum(count, 1.0), np.maximum(x, count)) for count in recent]
-        return self._predict(x, T, T, t, *known)[2]
+        # The purchase of today is the last of those known, so each window holds one of them at least. Who has just
+        # bought is active, so that no drop-out before today needs to be integrated.
+        known = tuple(np.minimum(np.maximum(count, 1.0), np.maximum(x, count)) for count in recent)
+        twice, horizon = np.concatenate, self._horizon(T)
+        silent, expected = self.base._while_active(twice((horizon, t)), twice((x, x)), twice((T, T)))
+        of_horizon, of_t = (silent[: T.size], expected[: T.size]), (silent[T.size :], expected[T.size :])
+        return self._corrected((x, T, T), known, of_horizon, (t, *of_t))[1]
+
+    def _horizon(self, T: Floats) -> Floats:
+        return np.full_like(T, self.horizon_days / self.days_per_unit)
+
+    def _corrected(
+        self,
+        columns: tuple[Floats, ...],
+        recent: tuple[Floats, ...],
+        of_horizon: Sequence[Floats],
+        of_t: tuple[Floats, ...],
+    ) -> tuple[Floats, Floats, Floats]:
+        """(probability of no purchase, expected purchases, factor on the odds of one) in the next ``t``.
+
+        ``of_horizon`` are the first two of these by the base, over the horizon; ``of_t`` are ``t`` and the two over it.
+        """
+        (silent_h, expected_h), (t, silent, expected) = of_horizon, of_t
+        corrections = self._corrections(columns, recent, expected_h, silent_h)
+        more, odds = np.exp(corrections[0]), np.exp(corrections[1])
+        is_within = t < self.horizon_days / self.days_per_unit
+        expected = expected + (more - 1.0) * np.where(is_within, expected, expected_h)
+        corrected = _silent(silent, np.where(is_within, silent, silent_h), odds)
+        return corrected, np.maximum(expected, 1.0 - corrected), odds
 
     def _corrections(
         self, columns: tuple[Floats, ...], recent: tuple[Floats, ...], expected: Floats, silent: Floats
