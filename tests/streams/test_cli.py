@@ -73,6 +73,8 @@ def test_python_m_streams_is_ebbtide() -> None:
             "doctor",
             "erase",
             "explain",
+            "export",
+            "load",
             "profiles",
             "replay",
             "run",

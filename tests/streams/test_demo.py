@@ -17,7 +17,6 @@ from streams.demo.demo import (
     compare_with_replay,
     demo_settings,
     load_events,
-    partition_of,
     run_demo,
     running_worker,
     wait_until_done,
@@ -26,6 +25,7 @@ from streams.demo.embedded import EmbeddedBroker
 from streams.demo.fitting import fit_demo_model
 from streams.demo.report import Compared, Published, sentence, silent_weeks, trigger_sentence
 from streams.errors import EbbtideError
+from streams.kafka.partitioning import default_partition
 from streams.replay.replay import Replayed, replay
 from tests.services import OwnRedis
 
@@ -154,7 +154,7 @@ def test_nothing_published_is_no_equality(replayed: Replayed) -> None:
 )
 def test_events_are_partitioned_as_javas_clients_do(key: bytes, murmur2: int) -> None:
     """Oracle: the hashes in Apache Kafka's own UtilsTest.testMurmur2."""
-    assert partition_of(key) == (murmur2 & 0x7FFFFFFF) % PARTITIONS
+    assert default_partition(key, PARTITIONS) == (murmur2 & 0x7FFFFFFF) % PARTITIONS
 
 
 def test_a_worker_that_cannot_start_ends_the_demo_with_its_log(
