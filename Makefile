@@ -35,7 +35,7 @@ demo: $(DEMO) ## stream a real data set through an embedded broker and Redis, an
 test: $(STAMP) ## run the tests, on the best Kafka and Redis of this machine (ARGS="-k name" for some; 10 to 20 minutes)
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
-test-deep: $(STAMP) ## run all tests, also those that take long and find little more (about an hour)
+test-deep: $(STAMP) ## run all tests, also those that take long and find little more (an hour or more)
 	$(BIN)/python -m pytest --deep $(PARALLEL) $(ARGS)
 
 simulate: $(STAMP) ## simulate RUNS=10000 seeds with every kind of fault, from FIRST=0 on
