@@ -138,7 +138,7 @@ class PurchaseModel(_PositiveParameters, Predictor):
     def _predict(
         self, x: Floats, t_x: Floats, T: Floats, t: Floats, *recent: Floats
     ) -> tuple[Floats, Floats, Floats]:
-        return _combine(self._log_odds_inactive(x, t_x, T), *self._while_active(t, x, T))
+        return combine(self._log_odds_inactive(x, t_x, T), *self._while_active(t, x, T))
 
     def log_likelihood(self, x: ArrayLike, t_x: ArrayLike, T: ArrayLike) -> Floats:
         """Log-likelihood of each customer's history (natural logarithm; sum it for a population's)."""
@@ -288,7 +288,7 @@ class ParetoNBD(PurchaseModel):
         ).reshape(1 + number, -1)
         log_odds = self._log_odds(rho, t_x, T, idle)
         return [
-            _combine(log_odds, *self._active(t, rho, T, integral))
+            combine(log_odds, *self._active(t, rho, T, integral))
             for t, integral in zip(times, ahead, strict=True)
         ]
 
@@ -338,7 +338,7 @@ class BGNBD(PurchaseModel):
         self, x: Floats, t_x: Floats, T: Floats, t: Floats, window: Floats, *recent: Floats
     ) -> tuple[Floats, Floats, Floats, Floats]:
         log_odds = self._log_odds_inactive(x, t_x, T)
-        predicted = _combine(log_odds, *self._while_active(t, x, T))
+        predicted = combine(log_odds, *self._while_active(t, x, T))
         silent = np.exp(-(self.r + x) * np.log1p(window / (self.alpha + T)))
         return *predicted, silent_in_all(log_odds, silent)
 
@@ -487,7 +487,7 @@ def predict_with_window(
     return active, silent, purchases, silent_in_window
 
 
-def _combine(log_odds_inactive: Floats, silent: Floats, purchases: Floats) -> tuple[Floats, Floats, Floats]:
+def combine(log_odds_inactive: Floats, silent: Floats, purchases: Floats) -> tuple[Floats, Floats, Floats]:
     """From what holds while active to what holds for a customer who may not be."""
     active = expit(-log_odds_inactive)
     return active, silent_in_all(log_odds_inactive, silent), active * purchases

@@ -27,9 +27,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import betainc, betaln, expit, gammaln
+from scipy.special import betainc, betaln, gammaln
 
-from enrichment.lifetime.lifetime_value import Floats, PurchaseModel, silent_in_all
+from enrichment.lifetime.lifetime_value import Floats, PurchaseModel, combine, silent_in_all
 
 MOST_STAGES = 100
 """The largest ``k``: gaps that deviate by a tenth of their mean."""
@@ -104,16 +104,19 @@ class MBGCNBD(PurchaseModel):
     def _predict(
         self, x: Floats, t_x: Floats, T: Floats, t: Floats, *recent: Floats
     ) -> tuple[Floats, Floats, Floats]:
-        log_odds = self._log_odds_inactive(x, t_x, T)
-        active = expit(-log_odds)
-        silent = silent_in_all(log_odds, self._silent(t, x, t_x, T))
-        return active, silent, active * self._expected(t, x, t_x, T)
+        return self._predict_given(self._log_odds_inactive(x, t_x, T), x, t_x, T, t)
 
     def _predict_with_window(
         self, x: Floats, t_x: Floats, T: Floats, t: Floats, window: Floats, *recent: Floats
     ) -> tuple[Floats, Floats, Floats, Floats]:
-        in_window = silent_in_all(self._log_odds_inactive(x, t_x, T), self._silent(window, x, t_x, T))
-        return *self._predict(x, t_x, T, t), in_window
+        log_odds = self._log_odds_inactive(x, t_x, T)
+        in_window = silent_in_all(log_odds, self._silent(window, x, t_x, T))
+        return *self._predict_given(log_odds, x, t_x, T, t), in_window
+
+    def _predict_given(
+        self, log_odds: Floats, x: Floats, t_x: Floats, T: Floats, t: Floats
+    ) -> tuple[Floats, Floats, Floats]:
+        return combine(log_odds, self._silent(t, x, t_x, T), self._expected(t, x, t_x, T))
 
     def _silent(self, t: Floats, x: Floats, t_x: Floats, T: Floats) -> Floats:
         """Probability of no purchase in the next ``t``, for one active at ``T``: a ratio of the second terms."""

@@ -119,8 +119,8 @@ class RecalibratedParetoNBD(Predictor):
         # The purchase of today is the last of those known, so each window holds one of them at least. Who has just
         # bought is active, so that no drop-out before today needs to be integrated.
         known = tuple(np.minimum(np.maximum(count, 1.0), np.maximum(x, count)) for count in recent)
-        twice, horizon = np.concatenate, self._horizon(T)
-        silent, expected = self.base._while_active(twice((horizon, t)), twice((x, x)), twice((T, T)))
+        both_times = np.concatenate((self._horizon(T), t))
+        silent, expected = self.base._while_active(both_times, np.tile(x, 2), np.tile(T, 2))
         of_horizon, of_t = (silent[: T.size], expected[: T.size]), (silent[T.size :], expected[T.size :])
         return self._corrected((x, T, T), known, of_horizon, (t, *of_t))[1]
 

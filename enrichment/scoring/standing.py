@@ -104,7 +104,10 @@ def moved(threshold: float, margin: float) -> float:
 
 @lru_cache(maxsize=1_000)
 def _each_way(threshold: float, margin: float) -> Floats:
-    """A threshold as it is, made harder by a margin, and made easier: shape (3, 1)."""
+    """A threshold as it is, made harder by a margin, and made easier: shape (3, 1).
+
+    Kept, since each evaluation asks for the same dozen again; a model's numbers are few.
+    """
     return np.array([[moved(threshold, way * margin)] for way in (0, 1, -1)])
 
 

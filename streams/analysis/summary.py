@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-import orjson
 import pandas as pd
 
 from schemas.profiles import DIMENSIONS
@@ -14,6 +13,7 @@ from streams.analysis.analysis import Analysis
 from streams.console.tables import table_lines
 from streams.errors import UsageError
 from streams.extras import missing
+from streams.insight.profile_rows import as_cell, is_nested
 from streams.reports.formats import money
 
 MOST_AT_STAKE: Final = 10
@@ -52,16 +52,8 @@ def write_profiles(analysis: Analysis, path: Path) -> None:
 
 def _flat(profiles: pd.DataFrame) -> pd.DataFrame:
     """With text for what is no single value."""
-    nested = [column for column in profiles.columns if profiles[column].map(_is_nested).any()]
-    return profiles.assign(**{column: profiles[column].map(_as_text) for column in nested})
-
-
-def _is_nested(value: object) -> bool:
-    return isinstance(value, (dict, list))
-
-
-def _as_text(value: object) -> object:
-    return orjson.dumps(value).decode() if _is_nested(value) else value
+    nested = [column for column in profiles.columns if profiles[column].map(is_nested).any()]
+    return profiles.assign(**{column: profiles[column].map(as_cell) for column in nested})
 
 
 def _lines(analysis: Analysis) -> Iterator[str]:

@@ -26,7 +26,7 @@ from enrichment.scoring.standing import STANDINGS
 from schemas.amounts import MICROS_DIGITS
 from schemas.documents import Document
 from schemas.profiles import DIMENSIONS
-from schemas.topics import DEAD_LETTERS, INPUT_TOPICS
+from schemas.topics import DEAD_LETTERS
 from streams.console.terminal import visible_json
 from streams.errors import EbbtideError
 from streams.kafka.topics import TOPICS
@@ -61,13 +61,12 @@ async def _held(settings: Settings, customer_id: str, model: Model) -> Document:
                 )
     if not partitions:
         raise EbbtideError(f"no customer {customer_id!r} in Redis at {settings.redis_address}")
-    elsewhere = [topic.name for topic in TOPICS if topic.name not in (*INPUT_TOPICS, DEAD_LETTERS)]
     return {
         "customer_id": customer_id,
         "base_currency": model.base_currency,
         "partitions": partitions,
         "elsewhere": {
-            "by_key": [settings.topic(name) for name in (*INPUT_TOPICS, *elsewhere)],
+            "by_key": [settings.topic(topic.name) for topic in TOPICS if topic.name != DEAD_LETTERS],
             "by_content": [settings.topic(DEAD_LETTERS)],
         },
     }

@@ -50,11 +50,17 @@ def csv_header() -> bytes:
 def csv_line(profile: ProfileDocument) -> bytes:
     """A profile as a line of a CSV file, without its end: amounts as in the profile, lists and objects as JSON."""
     row = profile_row(profile)
-    return _csv_line([_cell(row.get(column)) for column in PROFILE_COLUMNS])
+    return _csv_line([as_cell(row.get(column)) for column in PROFILE_COLUMNS])
 
 
-def _cell(value: Any) -> Any:
-    return orjson.dumps(value).decode() if isinstance(value, (dict, list)) else value
+def as_cell(value: Any) -> Any:
+    """What a table holds in place of a list or an object, which is its JSON; any other value as it is."""
+    return orjson.dumps(value).decode() if is_nested(value) else value
+
+
+def is_nested(value: Any) -> bool:
+    """Whether it is no single value."""
+    return isinstance(value, (dict, list))
 
 
 def _csv_line(cells: Any) -> bytes:

@@ -20,12 +20,6 @@ TIMEOUT_S: Final = 20.0
 """For connecting, and for the next record."""
 
 
-async def read_last(settings: Settings, name: str, count: int) -> AsyncGenerator[ConsumerRecord, None]:
-    """About the last `count` offsets of each partition of a topic (without prefix); raises as `read_to_end` does."""
-    async for record in read_to_end(settings, [name], last=count):
-        yield record
-
-
 async def read_to_end(
     settings: Settings,
     names: Sequence[str],
