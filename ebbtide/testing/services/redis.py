@@ -107,7 +107,13 @@ class JournaledRedis(OwnRedis):
     )
 
     def journal_bytes(self) -> int:
-        """How long the journal is."""
+        """How long the journal is, once all that was answered is in it: on a slow disk Redis puts off writing."""
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        with self.client() as client:
+            while client.info("persistence")["aof_buffer_length"]:
+                if time.monotonic() > deadline:
+                    raise EmbeddedServiceError("Redis did not write its journal")
+                time.sleep(0.01)
         return self._journal().stat().st_size
 
     def lose_power(self, kept_bytes: int) -> None:
