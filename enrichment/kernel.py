@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple, cast
 
@@ -14,9 +15,21 @@ import numpy as np
 
 from enrichment.customer.engagement import COUNT_WINDOW_DAYS
 from enrichment.customer.validation import Horizons
+from enrichment.deciding.reactivation import chance_of_return
 from enrichment.lifetime import lifetime_value
-from enrichment.model import GROUPS, METRICS, Model, ParetoNBDParameters
-from enrichment.scoring.scores import purchasing_of
+from enrichment.lifetime.empirical_hazard import EmpiricalHazard, renewals
+from enrichment.lifetime.recalibrated import FEATURES
+from enrichment.model import (
+    GROUPS,
+    METRICS,
+    BGNBDParameters,
+    EmpiricalParameters,
+    MBGCNBDParameters,
+    Model,
+    ParetoNBDParameters,
+    RecalibratedParameters,
+)
+from enrichment.scoring.scores import HORIZON_DAYS, purchasing_of
 from enrichment.scoring.standing import moved
 from schemas.profiles import SEGMENTS
 
@@ -62,7 +75,11 @@ def core_of(wanted: Wanted) -> Core:
 def told() -> str:
     """One line on the compiled core: whether it is there, and if not, why."""
     module, why_not = _built()
-    return why_not if module is None else "the compiled core is built; EBBTIDE_CORE=auto replays with it"
+    return (
+        why_not
+        if module is None
+        else "the compiled core is built: replays use it, unless EBBTIDE_CORE=python"
+    )
 
 
 @lru_cache(maxsize=1)
@@ -82,12 +99,8 @@ def given_model(model: Model, namespace: str, horizons: Horizons) -> dict[str, A
     Raises:
         DeclinedError: The model holds something that the compiled core does not know.
     """
-    purchases, spend = model.lifetime_value.purchases, model.lifetime_value.spend
-    if not isinstance(purchases, ParetoNBDParameters):
-        raise DeclinedError(f"the compiled core does not know the family {purchases.family}")
-    if model.reactivation.own_return is not None:
-        raise DeclinedError("the compiled core does not know reactivation.own_return")
-    rules, hysteresis = model.reactivation, model.hysteresis
+    spend, rules, hysteresis = model.lifetime_value.spend, model.reactivation, model.hysteresis
+    own_return = rules.own_return
     denominator = math.lcm(*(rate.denominator for rate in model.rate_by_currency.values()))
     currencies = {
         code: (rate.numerator * (denominator // rate.denominator), model.largest_micros_by_currency[code])
@@ -123,14 +136,12 @@ def given_model(model: Model, namespace: str, horizons: Horizons) -> dict[str, A
         "group_weights": [model.group_weights[group].tolist() for group in GROUPS],
         "value_weights": model.value_weights.tolist(),
         "is_cost": (model.group_weights["cost"] > 0).tolist(),
-        "pareto_nbd": (purchases.r, purchases.alpha, purchases.s, purchases.beta),
+        "family": _family(model),
         "days_per_unit": model.lifetime_value.days_per_unit,
         "window_days": None if model.lifecycle.window_days is None else float(model.lifecycle.window_days),
         "gamma_gamma": (spend.p, spend.q, spend.gamma),
         "discount_factor": model.lifetime_value.discount_factor,
         "default_margin_rate": float(1 - model.cost_ratio),
-        "nodes": lifetime_value._LEGENDRE_NODES.tolist(),
-        "node_weights": lifetime_value._LEGENDRE_WEIGHTS.tolist(),
         "rfm": [
             list(cuts)
             for cuts in (model.rfm.recency_days, model.rfm.order_count_365d, model.rfm.revenue_365d)
@@ -146,6 +157,7 @@ def given_model(model: Model, namespace: str, horizons: Horizons) -> dict[str, A
         "engaged_within_days": rules.engaged_within_days,
         "engaged_extra_days": rules.engaged_extra_days,
         "control_share": rules.control_share,
+        "own_return": None if own_return is None else (float(own_return.within_days), own_return.above),
         "purchases_days": horizons.purchases_days,
         "engagements_days": horizons.engagements_days,
     }
@@ -158,17 +170,85 @@ class Exactly:
         self._model = model
         self.asked = 0
 
-    def purchasing(self, repeats: int, to_last_days: int, tenure_days: int) -> tuple[float, ...]:
+    def purchasing(
+        self, repeats: int, to_last_days: int, tenure_days: int, recent: Sequence[int]
+    ) -> tuple[float, ...]:
         """The prediction for one history, near a tie of rounding: by the Python core for both cores."""
         self.asked += 1
         found = purchasing_of(
-            np.array([repeats]), np.array([to_last_days]), np.array([tenure_days]), self._model
+            np.array([repeats]),
+            np.array([to_last_days]),
+            np.array([tenure_days]),
+            self._model,
+            np.array([recent]),
         )
         return tuple(values.item() for values in found)
+
+    def chance_of_return(
+        self, repeats: int, to_last_days: int, tenure_days: int, recent: Sequence[int]
+    ) -> float:
+        """The same for the chance that a customer buys in the days of `reactivation.own_return`."""
+        self.asked += 1
+        tenure = np.array([tenure_days])
+        return float(chance_of_return(repeats, to_last_days, tenure, np.array([recent]), self._model)[0])
 
     def points_of_answer(self, key: str, answer: str | bool | int | float) -> float:
         """The points of a declared answer, which the model knows."""
         return self._model.declared[key].points(answer)
+
+
+def _family(model: Model) -> dict[str, Any]:
+    """What predicts purchases, as `GivenFamily` in kernel/src/lifetime/mod.rs takes it; times in the model's unit.
+
+    Raises:
+        DeclinedError: The compiled core does not know the family.
+    """
+    purchases, unit_days = model.lifetime_value.purchases, model.lifetime_value.days_per_unit
+    given: dict[str, Any] = {
+        "name": purchases.family,
+        "stages": 0,
+        "horizon": 0.0,
+        "typical_gap": 0.0,
+        "active_within": 0.0,
+        "intercepts": (0.0, 0.0),
+        "features": [],
+        "silences": [],
+        "log_paces": [],
+        "after_first": [],
+        "hazards": [],
+        "renewals": [],
+        "nodes": lifetime_value._LEGENDRE_NODES.tolist(),
+        "node_weights": lifetime_value._LEGENDRE_WEIGHTS.tolist(),
+    }
+    if isinstance(purchases, ParetoNBDParameters):
+        return given | {"parameters": (purchases.r, purchases.alpha, purchases.s, purchases.beta)}
+    if isinstance(purchases, BGNBDParameters):
+        return given | {"parameters": (purchases.r, purchases.alpha, purchases.a, purchases.b)}
+    if isinstance(purchases, MBGCNBDParameters):
+        parameters = purchases.r, purchases.alpha, purchases.a, purchases.b
+        return given | {"parameters": parameters, "stages": purchases.k}
+    if isinstance(purchases, RecalibratedParameters):
+        corrections = [purchases.features[name] for name in FEATURES]
+        return given | {
+            "parameters": (purchases.r, purchases.alpha, purchases.s, purchases.beta),
+            "horizon": purchases.horizon_days / unit_days,
+            "typical_gap": purchases.typical_gap_days,
+            "intercepts": (purchases.expected_intercept, purchases.buys_intercept),
+            "features": [(own.least, own.most, own.expected, own.buys) for own in corrections],
+        }
+    if isinstance(purchases, EmpiricalParameters):
+        hazard = cast("EmpiricalHazard", model.lifetime_value.purchase_model)
+        return given | {
+            "parameters": (0.0, 0.0, 0.0, 0.0),
+            "typical_gap": purchases.typical_gap,
+            "active_within": purchases.active_within,
+            "silences": list(purchases.silences),
+            "log_paces": np.log(purchases.paces).tolist(),
+            "after_first": list(purchases.after_first),
+            "hazards": [list(row) for row in purchases.hazards],
+            "renewals": renewals(hazard, HORIZON_DAYS / unit_days).tolist(),
+        }
+    raise DeclinedError(f"the compiled core does not know the family {purchases.family}")
 
 
 def _lists(curve: tuple[Any, Any]) -> tuple[list[float], list[float]]:

@@ -58,26 +58,42 @@ def awaited_until(features: Features, row: int, model: Model) -> int | None:
     if rules is None or features.order_count[row] <= 0:
         return None
     day = int(features.day[row])
-    if _chance_of_return(features, row, np.array([day]), rules.within_days, model)[0] <= rules.above:
+    if _chance_of_return(features, row, np.array([day]), model)[0] <= rules.above:
         return None
     days = day + 1 + np.arange(LOOK_DAYS)
-    low = _chance_of_return(features, row, days, rules.within_days, model) <= rules.above
+    low = _chance_of_return(features, row, days, model) <= rules.above
     return int(days[low.argmax()] if low.any() else days[-1])
 
 
-def _chance_of_return(
-    features: Features, row: int, days: Ints, within_days: int, model: Model
-) -> npt.NDArray[np.float64]:
+def _chance_of_return(features: Features, row: int, days: Ints, model: Model) -> npt.NDArray[np.float64]:
     """The probability of a purchase in the `within_days` days after each day, if none comes before it."""
-    lifetime = model.lifetime_value
-    first_day, last_day = features.first_order_day[row], features.last_order_day[row]
-    predictor = lifetime.purchase_model
-    silent = predictor.probability_of_no_purchase(
-        within_days / lifetime.days_per_unit,
-        float(features.purchase_days[row] - 1),
-        (last_day - first_day) / lifetime.days_per_unit,
-        (days - first_day) / lifetime.days_per_unit,
-        repeat_days_within(features.snapshot(row), days) if predictor.looks_back else None,
+    first_day, last_day = int(features.first_order_day[row]), int(features.last_order_day[row])
+    looks_back = model.lifetime_value.purchase_model.looks_back
+    recent = repeat_days_within(features.snapshot(row), days) if looks_back else None
+    repeats = int(features.purchase_days[row]) - 1
+    return chance_of_return(repeats, last_day - first_day, days - first_day, recent, model)
+
+
+def chance_of_return(
+    repeats: int, to_last_days: int, tenure_days: Ints, recent: Ints | None, model: Model
+) -> npt.NDArray[np.float64]:
+    """The probability of a purchase in the days of the model's `own_return` after each tenure, if none comes before it.
+
+    Args:
+        repeats: purchase days after the first.
+        to_last_days: days from the first purchase day to the last.
+        tenure_days: days from the first purchase day on, ascending or not.
+        recent: shape (tenures, 3), as `purchasing_of` takes it, for a family that looks back.
+        model: one with `reactivation.own_return`.
+    """
+    rules, lifetime = model.reactivation.own_return, model.lifetime_value
+    assert rules is not None
+    silent = lifetime.purchase_model.probability_of_no_purchase(
+        rules.within_days / lifetime.days_per_unit,
+        float(repeats),
+        to_last_days / lifetime.days_per_unit,
+        tenure_days / lifetime.days_per_unit,
+        recent,
     )
     return round6(1.0 - silent)
 

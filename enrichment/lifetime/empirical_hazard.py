@@ -125,13 +125,13 @@ class EmpiricalHazard(Predictor):
         out = np.empty((len(t), _STEPS))
         for horizon in np.unique(t):
             rows = t == horizon
-            renewals = _renewals(self, float(horizon))
-            out[rows] = (1.0 - share[rows]) * renewals[below[rows]] + share[rows] * renewals[above[rows]]
+            by_pace = renewals(self, float(horizon))
+            out[rows] = (1.0 - share[rows]) * by_pace[below[rows]] + share[rows] * by_pace[above[rows]]
         return out
 
 
 @lru_cache(maxsize=32)
-def _renewals(model: EmpiricalHazard, horizon: float) -> Floats:
+def renewals(model: EmpiricalHazard, horizon: float) -> Floats:
     """1 + the expected purchases after one in the middle of each step, until the horizon; a row per pace.
 
     The renewal equation M(v) = F(v) + integral of M(v - u) dF(u), by the midpoint rule on half steps.

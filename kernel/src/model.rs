@@ -4,12 +4,11 @@ use std::collections::HashMap;
 
 use pyo3::prelude::*;
 
+use crate::lifetime::{Family, GivenFamily};
 use crate::numbers::{divide_half_even, Curve};
 
 /// How many metrics there are, in the order of `METRICS`.
 pub const METRICS: usize = 13;
-/// Nodes of the quadrature.
-pub const NODES: usize = 28;
 
 /// What Python hands over; each field is a key of the dict, with the meaning that its name has there.
 #[derive(FromPyObject)]
@@ -35,14 +34,12 @@ pub struct GivenModel {
     pub group_weights: Vec<Vec<f64>>,
     pub value_weights: Vec<f64>,
     pub is_cost: Vec<bool>,
-    pub pareto_nbd: (f64, f64, f64, f64),
+    pub family: GivenFamily,
     pub days_per_unit: f64,
     pub window_days: Option<f64>,
     pub gamma_gamma: (f64, f64, f64),
     pub discount_factor: f64,
     pub default_margin_rate: f64,
-    pub nodes: [f64; NODES],
-    pub node_weights: [f64; NODES],
     pub rfm: Vec<Vec<f64>>,
     pub thresholds: Vec<Vec<f64>>,
     pub new_days: i64,
@@ -55,6 +52,7 @@ pub struct GivenModel {
     pub engaged_within_days: i64,
     pub engaged_extra_days: i64,
     pub control_share: f64,
+    pub own_return: Option<(f64, f64)>,
     pub purchases_days: i64,
     pub engagements_days: i64,
 }
@@ -88,6 +86,7 @@ pub struct Model {
     pub group_weights: [[f64; METRICS]; 4],
     pub value_weights: [f64; METRICS],
     pub thresholds: [Thresholds; 3],
+    pub family: Family,
 }
 
 impl Model {
@@ -119,6 +118,7 @@ impl Model {
         let row = |weights: &Vec<f64>| <[f64; METRICS]>::try_from(weights.as_slice()).ok();
         let codes: Vec<String> = given.currencies.keys().cloned().collect();
         Some(Model {
+            family: Family::new(&given.family, given.days_per_unit)?,
             currency_at: codes.iter().cloned().zip(0..).collect(),
             currencies: codes
                 .iter()

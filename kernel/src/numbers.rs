@@ -1,8 +1,5 @@
 //! Rounding, interpolation and decimal text. Twin: `enrichment/money.py`, and what NumPy and Python do with floats.
 
-/// Results of the quadrature are trusted to this relative error: some thousand times what the two cores differ by.
-const TRUSTED: f64 = 1e-11;
-
 /// Adding it to a smaller number leaves no room for decimals, so that the processor rounds them, half-even.
 const NO_DECIMALS: f64 = 6_755_399_441_055_744.0;
 
@@ -66,11 +63,12 @@ pub fn ln(value: f64) -> f64 {
     power * LN_2_HIGH + (small + power * LN_2_LOW)
 }
 
-/// Whether every number within the error of a computed one is rounded to the same 6 decimals.
-pub fn is_safely_rounded(value: f64) -> bool {
+/// Whether every number within this relative error of a computed one (and a thousandth of it in millionths) is rounded
+/// to the same 6 decimals.
+pub fn is_safely_rounded(value: f64, error: f64) -> bool {
     let scaled = value * 1e6;
     let from_tie = ((scaled - scaled.floor()) - 0.5).abs();
-    from_tie > (scaled.abs() + 1e3) * TRUSTED
+    from_tie > (scaled.abs() + 1e3) * error
 }
 
 /// Python's `round(value, 6)`: the decimal nearest to the exact value of the double, ties to even.
@@ -166,8 +164,8 @@ mod tests {
 
     #[test]
     fn what_lies_near_a_tie_is_not_trusted() {
-        assert!(is_safely_rounded(0.123_456_2));
-        assert!(!is_safely_rounded(0.123_456_5));
-        assert!(!is_safely_rounded(12.345_678_5));
+        assert!(is_safely_rounded(0.123_456_2, 1e-11));
+        assert!(!is_safely_rounded(0.123_456_5, 1e-11));
+        assert!(!is_safely_rounded(12.345_678_5, 1e-11));
     }
 }

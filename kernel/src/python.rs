@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
 use crate::events::Answer;
-use crate::lifetime::{History, Predictor, Purchasing};
+use crate::lifetime::{chance_of_return, purchasing_of, History, Predictor, Purchasing};
 use crate::log::{Log, OrderedLog, Taken};
 use crate::model::{GivenModel, Model};
 use crate::output::{write_merged, Lines, Output};
@@ -82,18 +82,21 @@ impl Replay {
 
     /// Replay what was taken, on so many threads; writes the three files into a folder, and gives the counters.
     ///
-    /// `purchasing(repeats, to_last_days, tenure_days)` and `points_of_answer(key, answer)` ask the Python core.
+    /// `purchasing(repeats, to_last_days, tenure_days, recent)`, `chance_of_return` of the same, and
+    /// `points_of_answer(key, answer)` ask the Python core.
     fn run<'py>(
         &mut self,
         py: Python<'py>,
         folder: PathBuf,
         threads: usize,
         purchasing: Py<PyAny>,
+        chance_of_return: Py<PyAny>,
         points_of_answer: Py<PyAny>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let log = self.log.take().ok_or(Declined("a replay that has run"))?;
         let asked = Asked {
             purchasing,
+            chance_of_return,
             points_of_answer,
         };
         let (model, until_us) = (&self.model, self.until_us);
@@ -189,6 +192,40 @@ impl Replay {
     }
 }
 
+type Prediction = (f64, f64, f64, f64, f64);
+
+/// What is predicted from histories, in the order of `Purchasing`, and the chance of a return where the model asks for
+/// it (else NaN); None where the Python core would be asked. So tests see each number, near a threshold or not.
+#[pyfunction]
+pub fn predictions(
+    model: GivenModel,
+    histories: Vec<Numbers>,
+) -> PyResult<Vec<Option<(Prediction, f64)>>> {
+    let model = Model::new(model).ok_or(Declined("a model of another shape"))?;
+    let predicted = |&(repeats, to_last_days, tenure_days, recent): &Numbers| {
+        let history = History {
+            repeats,
+            to_last_days,
+            tenure_days,
+            recent,
+        };
+        let found = purchasing_of(history, &model)?;
+        let chance = match model.given.own_return {
+            Some((within_days, _)) => chance_of_return(history, within_days, &model)?,
+            None => f64::NAN,
+        };
+        let numbers = (
+            found.active,
+            found.silent,
+            found.expected,
+            found.expected_if_back,
+            found.silent_in_window,
+        );
+        Some((numbers, chance))
+    };
+    Ok(caught(|| Ok(histories.iter().map(predicted).collect()))?)
+}
+
 /// Write the files of FILES; gives how many lines each has.
 fn written(parts: &[Output], folder: &Path) -> std::io::Result<[usize; 3]> {
     let of = |lines_of: &dyn Fn(&Output) -> &Lines, name: &str| {
@@ -248,15 +285,26 @@ fn replayed(
 /// The Python core, for what only it computes.
 struct Asked {
     purchasing: Py<PyAny>,
+    chance_of_return: Py<PyAny>,
     points_of_answer: Py<PyAny>,
+}
+
+type Numbers = (i64, i64, i64, [i64; 3]);
+
+fn numbers_of(history: History) -> Numbers {
+    (
+        history.repeats,
+        history.to_last_days,
+        history.tenure_days,
+        history.recent,
+    )
 }
 
 impl Exactly for Asked {
     fn purchasing(&self, history: History) -> Result<Purchasing, Declined> {
-        let numbers = (history.repeats, history.to_last_days, history.tenure_days);
         let found = Python::attach(|py| {
             self.purchasing
-                .call1(py, numbers)?
+                .call1(py, numbers_of(history))?
                 .extract::<(f64, f64, f64, f64, f64)>(py)
         });
         let (active, silent, expected, expected_if_back, silent_in_window) =
@@ -268,6 +316,15 @@ impl Exactly for Asked {
             expected_if_back,
             silent_in_window,
         })
+    }
+
+    fn chance_of_return(&self, history: History) -> Result<f64, Declined> {
+        Python::attach(|py| {
+            self.chance_of_return
+                .call1(py, numbers_of(history))?
+                .extract::<f64>(py)
+        })
+        .map_err(|_| Declined("a prediction that the Python core refused"))
     }
 
     fn points_of_answer(&self, key: &str, answer: &Answer) -> Result<f64, Declined> {

@@ -10,6 +10,7 @@ const RATIO_CAP: f64 = 10.0;
 const GROWTH_CAP: f64 = 10.0;
 const GROWTH_MIN_DAYS: i64 = 90;
 const NO_DAY: i64 = -1;
+const RECENT_DAYS: [i64; 3] = [30, 90, 180];
 const RECENCY: usize = 0;
 const REVENUE: usize = 2;
 const LIFETIME_VALUE: usize = 5;
@@ -83,12 +84,7 @@ pub fn evaluate<E>(
         silent_in_window: f64::NAN,
     };
     let (mut lifetime_value, mut value_at_stake) = (f64::NAN, f64::NAN);
-    if has_order {
-        let history = History {
-            repeats: totals.purchase_days - 1,
-            to_last_days: tenure_days - recency_days,
-            tenure_days,
-        };
+    if let Some(history) = history_of(customer, day, model) {
         purchasing = predictor.predict(history, model, exactly)?;
         let worth = spend_per_day(customer, model) * margin_rate(customer, model);
         lifetime_value = round6(purchasing.expected * worth * given.discount_factor);
@@ -164,6 +160,36 @@ pub fn evaluate<E>(
         hard: standing.ranks(&model.thresholds[1]),
         easy: standing.ranks(&model.thresholds[2]),
         is_past_new: tenure_days > given.new_days,
+    })
+}
+
+/// What the families predict from, as known at the end of a day that is not before the newest record; None without a
+/// counted order.
+pub fn history_of(customer: &Customer, day: i64, model: &Model) -> Option<History> {
+    let totals = &customer.ledger.totals;
+    let (first_day, last_day) = totals.first_day.zip(totals.last_day)?;
+    if totals.orders <= 0 {
+        return None;
+    }
+    let mut recent = [0; 3];
+    if model.family.looks_back() {
+        for bucket in customer.ledger.days.iter().rev() {
+            let age_days = day - bucket.day;
+            if age_days >= RECENT_DAYS[2] {
+                break;
+            }
+            if bucket.orders > 0 && bucket.day != first_day {
+                for (count, days) in recent.iter_mut().zip(RECENT_DAYS) {
+                    *count += i64::from(age_days < days);
+                }
+            }
+        }
+    }
+    Some(History {
+        repeats: totals.purchase_days - 1,
+        to_last_days: last_day - first_day,
+        tenure_days: day - first_day,
+        recent,
     })
 }
 

@@ -12,17 +12,22 @@ use crate::decision::{Baseline, Decision, PendingTrigger};
 use crate::documents::{Cause, Writer};
 use crate::engagement::Held;
 use crate::events::{Answer, Event, Record};
-use crate::lifetime::{History, Predictor, Purchasing};
+use crate::lifetime::{chance_of_return, History, Predictor, Purchasing};
 use crate::model::Model;
 use crate::output::{Fared, Output};
-use crate::scores::{evaluate, next_standing, Ranks, Row, AT_RISK, LAPSED, LIFECYCLE, SEGMENT};
+use crate::scores::{
+    evaluate, history_of, next_standing, Ranks, Row, AT_RISK, LAPSED, LIFECYCLE, SEGMENT,
+};
 use crate::Declined;
 
 const FARED_WITHIN_DAYS: i64 = 14;
+/// So far ahead is looked for a day on which a customer need not be waited for any more.
+const LOOK_DAYS: i64 = 400;
 
 /// What only Python computes: predictions near a tie, and points of declared answers.
 pub trait Exactly: Sync {
     fn purchasing(&self, history: History) -> Result<Purchasing, Declined>;
+    fn chance_of_return(&self, history: History) -> Result<f64, Declined>;
     fn points_of_answer(&self, key: &str, answer: &Answer) -> Result<f64, Declined>;
 }
 
@@ -162,7 +167,7 @@ impl<'a> Walker<'a> {
                     .as_ref()
                     .is_some_and(|pending| pending.due_day <= day)
             {
-                self.fire(writer, number, customer, &row);
+                self.fire(writer, number, customer, &row)?;
             }
         }
         Ok(())
@@ -319,11 +324,23 @@ impl<'a> Walker<'a> {
         })
     }
 
-    /// Publish the re-activation that is due, or drop it where no channel is permitted.
-    fn fire(&mut self, writer: &Writer<'_>, number: u32, customer: &mut Customer, row: &Row) {
-        let Some(pending) = customer.decision.pending.take() else {
-            return;
+    /// Publish the re-activation that is due, or drop it where no channel is permitted; one of a customer who may come
+    /// back alone is put off.
+    fn fire(
+        &mut self,
+        writer: &Writer<'_>,
+        number: u32,
+        customer: &mut Customer,
+        row: &Row,
+    ) -> Result<(), Declined> {
+        let Some(mut pending) = customer.decision.pending.take() else {
+            return Ok(());
         };
+        if let Some(later_day) = self.awaited_until(customer, row.day)? {
+            pending.due_day = later_day;
+            customer.decision.pending = Some(pending);
+            return Ok(());
+        }
         let at_us = midnight_us(row.day);
         let standing = customer.decision.standing;
         let found = standing.and_then(|ranks| {
@@ -332,7 +349,7 @@ impl<'a> Walker<'a> {
         });
         let Some((ranks, (trigger, is_control))) = found else {
             self.output.triggers_dropped += 1;
-            return;
+            return Ok(());
         };
         self.output.triggers.push((at_us, number, 0), &[&trigger]);
         self.output.fared.push(Fared {
@@ -345,6 +362,27 @@ impl<'a> Walker<'a> {
             bought: false,
             revenue_micros: 0,
         });
+        Ok(())
+    }
+
+    /// The day up to which a customer who may come back alone is waited for; None where there is nothing to wait for.
+    fn awaited_until(&self, customer: &Customer, day: i64) -> Result<Option<i64>, Declined> {
+        let Some((within_days, above)) = self.model.given.own_return else {
+            return Ok(None);
+        };
+        for later_day in day..=day + LOOK_DAYS {
+            let Some(history) = history_of(customer, later_day, self.model) else {
+                return Ok(None);
+            };
+            let chance = match chance_of_return(history, within_days, self.model) {
+                Some(chance) => chance,
+                None => self.exactly.chance_of_return(history)?,
+            };
+            if chance <= above {
+                return Ok((later_day > day).then_some(later_day));
+            }
+        }
+        Ok(Some(day + LOOK_DAYS))
     }
 
     /// What the customer did in the days after each of their re-activations.

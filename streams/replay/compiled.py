@@ -55,7 +55,9 @@ def replay_compiled(
                 if event is not None:
                     replay.take_as(topic, line.value, plain(event))
             taken += len(part)
-        found = replay.run(folder, threads, exactly.purchasing, exactly.points_of_answer)
+        found = replay.run(
+            folder, threads, exactly.purchasing, exactly.chance_of_return, exactly.points_of_answer
+        )
     except module.DeclinedError as error:
         raise DeclinedError(f"the compiled core does not take {error}") from None
     except OverflowError:

@@ -90,10 +90,12 @@ def run_replay(
     with tempfile.TemporaryDirectory(prefix=".replay-", dir=out) as name:
         folder = Path(name)
         if compiled is not None:
-            found = _by_the_compiled_core(
-                compiled, lines, folder, model, until_us, horizons, report, processes
-            )
-            if found is None:
+            threads = processes or min(_processors(), MOST_PROCESSES)
+            try:
+                found = replay_compiled(compiled, lines, folder, model, until_us, horizons, threads, report)
+            except DeclinedError as error:
+                level = logging.WARNING if core == "compiled" else logging.INFO
+                _log.log(level, "the Python core replays: %s", error)
                 log = ordered_log(lines, model, until_us)
         if found is None:
             rules = Rules(model, log.end_us(until_us), horizons)
@@ -121,25 +123,6 @@ def _compiled(core: Wanted) -> Any | None:
         return core_of(core).compiled
     except KernelError as error:
         raise EbbtideError(f"EBBTIDE_CORE: {error}") from None
-
-
-def _by_the_compiled_core(
-    compiled: Any,
-    lines: Iterable[Line],
-    folder: Path,
-    model: Model,
-    until_us: int | None,
-    horizons: Horizons | None,
-    report: Report | None,
-    processes: int | None,
-) -> tuple[ReplayLog, Part, int] | None:
-    """What was refused, the part that is the whole, and the end; None where the Python core must replay."""
-    threads = processes or min(_processors(), MOST_PROCESSES)
-    try:
-        return replay_compiled(compiled, lines, folder, model, until_us, horizons, threads, report)
-    except DeclinedError as error:
-        _log.warning("the Python core replays: %s", error)
-        return None
 
 
 def _by_the_python_core(

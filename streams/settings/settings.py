@@ -102,7 +102,7 @@ class Settings(BaseSettings):
     namespace: str | None = _setting(
         None, "1 to 200 of the characters A-Z a-z 0-9 . _ -", pattern=_NAME, max_length=200
     )
-    core: Literal["auto", "compiled", "python"] = _setting("python", "auto, compiled or python")
+    core: Literal["auto", "compiled", "python"] = _setting("auto", "auto, compiled or python")
     base_currency: str | None = _setting(
         None, "three capital letters (ISO 4217), such as EUR", pattern=r"^[A-Z]{3}$"
     )

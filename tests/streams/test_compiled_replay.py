@@ -15,12 +15,14 @@ from hypothesis import strategies as st
 
 from enrichment.customer.validation import Horizons
 from enrichment.days import format_day
-from enrichment.kernel import Wanted, core_of
+from enrichment.kernel import Exactly, Wanted, core_of, given_model
 from enrichment.model import Model, load_model, parse_model
 from schemas.timestamps import parse_timestamp
 from schemas.topics import INPUT_TOPICS, InputTopic
 from streams.replay.fared import Fared
 from streams.replay.files import run_replay
+from tests.enrichment.test_empirical_hazard import PARAMETERS as FADING
+from tests.enrichment.test_recalibrated import SOME, document
 from tests.integration.corpus import EXAMPLES
 from tests.oracles.seeded_log import MODEL_OVERRIDES, make_log
 
@@ -131,6 +133,64 @@ def test_both_cores_write_the_same_files_of_a_seeded_log(
     assert caplog.text == ""
 
 
+WINDOW: Document = {"window_days": 60, "at_risk_silence_risk": 0.6, "lapsed_silence_risk": 0.8}
+FAMILIES: dict[str, Document] = {
+    "pareto_nbd": {"family": "pareto_nbd", "r": 0.55, "alpha": 10.6, "s": 0.61, "beta": 11.7},
+    "pareto_nbd, s = 1": {"family": "pareto_nbd", "r": 2.5, "alpha": 3.0, "s": 1.0, "beta": 1.5},
+    "bg_nbd": {"family": "bg_nbd", "r": 0.243, "alpha": 4.414, "a": 0.793, "b": 2.426},
+    "bg_nbd, no tails": {"family": "bg_nbd", "r": 3.0, "alpha": 8.0, "a": 2.5, "b": 30.0},
+    "bg_nbd, both tails": {"family": "bg_nbd", "r": 0.5, "alpha": 8.0, "a": 0.2, "b": 0.4},
+    "mbg_cnbd_k, k = 1": {"family": "mbg_cnbd_k", "k": 1, "r": 0.5, "alpha": 6.0, "a": 0.9, "b": 2.5},
+    "mbg_cnbd_k, k = 4": {"family": "mbg_cnbd_k", "k": 4, "r": 3.5, "alpha": 4.0, "a": 0.6, "b": 8.0},
+    "mbg_cnbd_k, k = 100": {"family": "mbg_cnbd_k", "k": 100, "r": 90.0, "alpha": 4.0, "a": 0.5, "b": 20.0},
+    "empirical": FADING,
+    "recalibrated": document(SOME),
+}
+
+
+def with_family(name: str, **others: Any) -> Model:
+    """A model of this family, in weeks, that has a window and waits for who comes back alone."""
+    family = {"time_unit": "week", "purchases": FAMILIES[name]}
+    own_return = {"own_return": {"within_days": 14, "above": 0.2}}
+    rules = {"reactivation": own_return, "lifecycle": WINDOW, "hysteresis": {"silence_risk_margin": 0.05}}
+    return model_with(**{**MODEL_OVERRIDES, "lifetime_value": family, **rules, **others})
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_both_cores_write_the_same_files_by_every_family(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With a window and without, waiting for who comes back alone and not."""
+    files = check_alike(of_seed(31), tmp_path / "window", with_family(name))
+    assert files["segment-changes"]
+    assert files["reactivation-triggers"]
+    plain = with_family(name, lifecycle={}, reactivation={}, hysteresis={})
+    check_alike(of_seed(32), tmp_path / "none", plain)
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_each_prediction_is_that_of_the_python_core(name: str) -> None:
+    """To the last bit, or left to Python: one-time, regular and heavy buyers, new ones and those of ten years."""
+    model, rng = with_family(name), random.Random(name)
+    histories = []
+    for _ in range(3_000):
+        repeats = rng.choice((0, 0, 1, 2, 3, rng.randint(4, 30), rng.randint(31, 400)))
+        to_last = rng.randint(repeats, repeats + rng.choice((1, 30, 400, 3_000))) if repeats else 0
+        counts = sorted(rng.randint(0, min(repeats, days)) for days in (30, 90, 180))
+        histories.append(
+            (repeats, to_last, to_last + rng.choice((0, 1, rng.randint(2, 60), 365, 2_000)), counts)
+        )
+    module: Any = core_of("compiled").compiled
+    found = module.predictions(given_model(model, "replay", Horizons()), histories)
+    exactly = Exactly(model)
+    for history, prediction in zip(histories, found, strict=True):
+        if prediction is not None:
+            expected = exactly.purchasing(*history), exactly.chance_of_return(*history)
+            assert prediction == expected, history
+    assert sum(prediction is None for prediction in found) < 60, "the Python core is asked too often"
+
+
 @pytest.mark.deep
 @pytest.mark.parametrize("seed", range(100, 150))
 def test_both_cores_write_the_same_files_of_fifty_seeded_logs(
@@ -170,9 +230,11 @@ def test_a_model_that_it_does_not_know_is_replayed_by_python(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The files are the same, and one line says why."""
-    bg_nbd = {"purchases": {"family": "bg_nbd", "r": 0.243, "alpha": 4.414, "a": 0.793, "b": 2.426}}
-    check_alike(of_seed(1, events=300), tmp_path, model_with(**MODEL_OVERRIDES, lifetime_value=bg_nbd))
-    assert "the Python core replays: the compiled core does not know the family bg_nbd" in caplog.text
+    model = model_with(**{**MODEL_OVERRIDES, "rates": {"EUR": "1.000000000000000000000001"}})
+    check_alike(of_seed(1, events=300), tmp_path, model)
+    assert (
+        "the Python core replays: the compiled core takes rates and costs of at most 62 bits" in caplog.text
+    )
 
 
 def test_a_customer_near_a_limit_is_replayed_by_python(

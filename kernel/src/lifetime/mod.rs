@@ -1,22 +1,45 @@
-//! What customers will buy: Pareto/NBD. Twin: `enrichment/lifetime/lifetime_value.py`.
+//! What customers will buy, by any family. Twin: `enrichment/lifetime/`, and `purchasing_of` of
+//! `enrichment/scoring/scores.py`.
 //!
 //! The last bits differ from NumPy's, whose exponentials and logarithms are others. A result that lies so near to a
 //! tie that this could change its rounding to 6 decimals is computed again, by Python.
 
-use crate::model::{Model, NODES};
-use crate::numbers::{exp, is_safely_rounded, ln, round6};
+mod bg_nbd;
+mod empirical_hazard;
+mod mbg_cnbd;
+mod pareto_nbd;
+mod recalibrated;
 
+use pyo3::prelude::*;
+
+use crate::model::Model;
+use crate::numbers::{is_safely_rounded, round6, Curve};
+use bg_nbd::BgNbd;
+use empirical_hazard::EmpiricalHazard;
+use mbg_cnbd::MbgCnbd;
+use pareto_nbd::{ParetoNbd, Rule};
+use recalibrated::{Correction, Recalibrated};
+
+/// Nodes of the quadrature.
+pub const NODES: usize = 28;
 const HORIZON_DAYS: f64 = 365.0;
+/// A sum or an integral stops where its terms have fallen by exp(-27).
 const NEGLIGIBLE: f64 = 27.0;
 /// How many predictions are kept: one customer asks for the same day often, and one-time buyers are alike.
 const KEPT: usize = 1 << 14;
+/// To this relative error Pareto/NBD is trusted: some thousand times what the two cores differ by.
+const TRUSTED: f64 = 1e-11;
+/// The others, whose operations are more, or not the same.
+const TRUSTED_LESS: f64 = 1e-10;
 
-/// A history in days: purchase days after the first, first to last purchase, and first purchase to now.
+/// A history in days: purchase days after the first, first to last purchase, and first purchase to now; and of those
+/// after the first, how many lie within 30, 90 and 180 days, for a family that looks back.
 #[derive(Clone, Copy, PartialEq)]
 pub struct History {
     pub repeats: i64,
     pub to_last_days: i64,
     pub tenure_days: i64,
+    pub recent: [i64; 3],
 }
 
 /// What a customer will buy, rounded to 6 decimals. `silent_in_window` is NaN in a model without a window.
@@ -27,6 +50,231 @@ pub struct Purchasing {
     pub expected: f64,
     pub expected_if_back: f64,
     pub silent_in_window: f64,
+}
+
+/// A history in units of the model's time.
+#[derive(Clone, Copy)]
+pub struct Asked {
+    x: f64,
+    to_last: f64,
+    tenure: f64,
+    recent: [f64; 3],
+}
+
+/// The probability of no purchase in some time ahead, and the purchases expected.
+pub struct Predicted {
+    silent: f64,
+    expected: f64,
+}
+
+/// A family, as Python gives it; each field is a key of a dict, with the meaning that its name has there.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub struct GivenFamily {
+    name: String,
+    /// `r, alpha, s, beta`, also of the base of a recalibrated family; `r, alpha, a, b` of the other two.
+    parameters: (f64, f64, f64, f64),
+    stages: usize,
+    horizon: f64,
+    typical_gap: f64,
+    active_within: f64,
+    intercepts: (f64, f64),
+    features: Vec<(f64, f64, f64, f64)>,
+    silences: Vec<f64>,
+    log_paces: Vec<f64>,
+    after_first: Vec<f64>,
+    hazards: Vec<Vec<f64>>,
+    renewals: Vec<Vec<f64>>,
+    nodes: [f64; NODES],
+    node_weights: [f64; NODES],
+}
+
+/// What predicts purchases.
+pub enum Family {
+    Pareto(Box<ParetoNbd>),
+    Bg(BgNbd),
+    Mbg(MbgCnbd),
+    Hazard(Box<EmpiricalHazard>),
+    Recalibrated(Box<Recalibrated>),
+}
+
+impl Family {
+    /// None where it is not known, or its numbers are not as many as they must be.
+    pub fn new(given: &GivenFamily, days_per_unit: f64) -> Option<Self> {
+        let (first, alpha, third, fourth) = given.parameters;
+        let pareto = || ParetoNbd {
+            r: first,
+            alpha,
+            s: third,
+            beta: fourth,
+            rule: Rule {
+                nodes: given.nodes,
+                weights: given.node_weights,
+            },
+        };
+        match given.name.as_str() {
+            "pareto_nbd" => Some(Family::Pareto(Box::new(pareto()))),
+            "bg_nbd" => Some(Family::Bg(BgNbd {
+                r: first,
+                alpha,
+                a: third,
+                b: fourth,
+            })),
+            "mbg_cnbd_k" => Some(Family::Mbg(MbgCnbd {
+                k: given.stages,
+                r: first,
+                alpha,
+                a: third,
+                b: fourth,
+            })),
+            "empirical" => {
+                let places = (0..given.log_paces.len()).map(|at| at as f64).collect();
+                let hazard = EmpiricalHazard {
+                    typical_gap: given.typical_gap,
+                    active_within: given.active_within,
+                    silences: given.silences.clone(),
+                    after_first: given.after_first.clone(),
+                    hazards: given.hazards.clone(),
+                    renewals: given.renewals.clone(),
+                    place: Curve {
+                        at: given.log_paces.clone(),
+                        points: places,
+                    },
+                };
+                hazard.is_whole().then(|| Family::Hazard(Box::new(hazard)))
+            }
+            "recalibrated" => {
+                let corrections =
+                    given
+                        .features
+                        .iter()
+                        .map(|&(least, most, expected, buys)| Correction {
+                            least,
+                            most,
+                            expected,
+                            buys,
+                        });
+                let features = corrections.collect::<Vec<_>>().try_into().ok()?;
+                Some(Family::Recalibrated(Box::new(Recalibrated {
+                    base: pareto(),
+                    days_per_unit,
+                    horizon: given.horizon,
+                    typical_gap_days: given.typical_gap,
+                    expected_intercept: given.intercepts.0,
+                    buys_intercept: given.intercepts.1,
+                    features,
+                })))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether `History::recent` must be counted.
+    pub fn looks_back(&self) -> bool {
+        matches!(self, Family::Recalibrated(_))
+    }
+
+    fn trusted(&self) -> f64 {
+        match self {
+            Family::Pareto(_) => TRUSTED,
+            _ => TRUSTED_LESS,
+        }
+    }
+
+    /// Active, silent, expected, expected if back, and silent in the window; the last is 0 without one.
+    fn purchasing(&self, asked: &Asked, horizon: f64, window: Option<f64>) -> [f64; 5] {
+        let back = Asked {
+            to_last: asked.tenure,
+            ..*asked
+        };
+        let of_all = |log_odds: f64, ahead: Predicted, if_back: f64, in_window: Option<f64>| {
+            [
+                expit(-log_odds),
+                silent_in_all(log_odds, ahead.silent),
+                expit(-log_odds) * ahead.expected,
+                if_back,
+                in_window.map_or(0.0, |silent| silent_in_all(log_odds, silent)),
+            ]
+        };
+        match self {
+            Family::Pareto(pareto) => {
+                let log_odds = pareto.log_odds_inactive(asked);
+                let ahead = pareto.while_active(asked, horizon);
+                // Who has just bought is active.
+                let if_back = ahead.expected;
+                let in_window = window.map(|t| pareto.while_active(asked, t).silent);
+                of_all(log_odds, ahead, if_back, in_window)
+            }
+            Family::Bg(bg) => {
+                let log_odds = bg.log_odds_inactive(asked);
+                let ahead = bg.while_active(asked, horizon);
+                let if_back = expit(-bg.log_odds_inactive(&back)) * ahead.expected;
+                let in_window = window.map(|t| bg.silent(asked, t));
+                of_all(log_odds, ahead, if_back, in_window)
+            }
+            Family::Mbg(mbg) => {
+                let log_odds = mbg.log_odds_inactive(asked);
+                let if_back = expit(-mbg.log_odds_inactive(&back)) * mbg.expected(&back, horizon);
+                let in_window = window.map(|t| mbg.silent(asked, t));
+                of_all(
+                    log_odds,
+                    mbg.while_active(asked, horizon),
+                    if_back,
+                    in_window,
+                )
+            }
+            Family::Hazard(hazard) => {
+                let ahead = hazard.predicted(asked, horizon);
+                [
+                    hazard.active(asked),
+                    ahead.silent,
+                    ahead.expected,
+                    hazard.predicted(&back, horizon).expected,
+                    window.map_or(0.0, |t| hazard.silent(asked, t)),
+                ]
+            }
+            Family::Recalibrated(recalibrated) => {
+                let log_odds = recalibrated.log_odds_inactive(asked);
+                let if_back = recalibrated.expected_if_back(asked, horizon);
+                let (ahead, in_window) = match window {
+                    None => {
+                        let [ahead] = recalibrated.predicted(asked, log_odds, [horizon]);
+                        (ahead, 0.0)
+                    }
+                    Some(t) => {
+                        let [ahead, in_window] =
+                            recalibrated.predicted(asked, log_odds, [horizon, t]);
+                        (ahead, in_window.silent)
+                    }
+                };
+                [
+                    expit(-log_odds),
+                    ahead.silent,
+                    ahead.expected,
+                    if_back,
+                    in_window,
+                ]
+            }
+        }
+    }
+
+    /// The probability of no purchase in the next `t`.
+    fn silent(&self, asked: &Asked, t: f64) -> f64 {
+        match self {
+            Family::Pareto(pareto) => silent_in_all(
+                pareto.log_odds_inactive(asked),
+                pareto.while_active(asked, t).silent,
+            ),
+            Family::Bg(bg) => silent_in_all(bg.log_odds_inactive(asked), bg.silent(asked, t)),
+            Family::Mbg(mbg) => silent_in_all(mbg.log_odds_inactive(asked), mbg.silent(asked, t)),
+            Family::Hazard(hazard) => hazard.silent(asked, t),
+            Family::Recalibrated(recalibrated) => {
+                let log_odds = recalibrated.log_odds_inactive(asked);
+                let [ahead] = recalibrated.predicted(asked, log_odds, [t]);
+                ahead.silent
+            }
+        }
+    }
 }
 
 /// The predictions of one thread, with those it made before.
@@ -48,16 +296,21 @@ impl Predictor {
         model: &Model,
         exactly: impl FnOnce(History) -> Result<Purchasing, E>,
     ) -> Result<Purchasing, E> {
-        let mixed =
-            (history.repeats * 1_000_003 + history.to_last_days) * 1_000_003 + history.tenure_days;
-        let at = (mixed as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 50;
+        let numbers = [history.repeats, history.to_last_days, history.tenure_days];
+        let mixed = numbers
+            .iter()
+            .chain(&history.recent)
+            .fold(0_u64, |mixed, &number| {
+                mixed.wrapping_mul(1_000_003).wrapping_add(number as u64)
+            });
+        let at = mixed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 50;
         let place = &mut self.kept[at as usize];
         if let Some((known, found)) = place {
             if *known == history {
                 return Ok(*found);
             }
         }
-        let found = match rounded(history, model) {
+        let found = match purchasing_of(history, model) {
             Some(found) => found,
             None => exactly(history)?,
         };
@@ -66,44 +319,29 @@ impl Predictor {
     }
 }
 
-fn rounded(history: History, model: &Model) -> Option<Purchasing> {
-    let given = &model.given;
+/// The probability of a purchase in the next days, rounded to 6 decimals; None where Python must compute it.
+pub fn chance_of_return(history: History, within_days: f64, model: &Model) -> Option<f64> {
+    let unit_days = model.given.days_per_unit;
+    let chance = 1.0
+        - model
+            .family
+            .silent(&asked_of(history, unit_days), within_days / unit_days);
+    (chance.is_finite() && is_safely_rounded(chance, model.family.trusted()))
+        .then(|| round6(chance))
+}
+
+/// The prediction, rounded; None where Python must compute it.
+pub fn purchasing_of(history: History, model: &Model) -> Option<Purchasing> {
+    let (given, family) = (&model.given, &model.family);
     let unit_days = given.days_per_unit;
-    let x = history.repeats as f64;
-    let t_x = history.to_last_days as f64 / unit_days;
-    let tenure = history.tenure_days as f64 / unit_days;
-    let horizon = HORIZON_DAYS / unit_days;
-    let (r, alpha, s, beta) = given.pareto_nbd;
-    let rho = r + x;
-    let family = Pareto {
-        alpha,
-        s,
-        beta,
-        nodes: &given.nodes,
-        weights: &given.node_weights,
-    };
-    let idle_integral = family.dropout_integral(rho, t_x, tenure - t_x);
-    let log_odds = family.log_odds(rho, t_x, tenure, idle_integral);
-    let (active, inactive) = (expit(-log_odds), expit(log_odds));
-    let silent_in = |days: f64| {
-        let integral = family.dropout_integral(rho, tenure, days);
-        let silent = family.silent(days, rho, tenure, integral);
-        (inactive + active * silent).min(1.0)
-    };
-    let if_back = family.expected_while_active(rho, tenure, horizon);
-    let found = [
-        active,
-        silent_in(horizon),
-        active * if_back,
-        if_back,
-        given
-            .window_days
-            .map_or(0.0, |days| silent_in(days / unit_days)),
-    ];
-    if !found
-        .iter()
-        .all(|value| value.is_finite() && is_safely_rounded(*value))
-    {
+    let window = given.window_days.map(|days| days / unit_days);
+    let found = family.purchasing(
+        &asked_of(history, unit_days),
+        HORIZON_DAYS / unit_days,
+        window,
+    );
+    let is_safe = |value: &f64| value.is_finite() && is_safely_rounded(*value, family.trusted());
+    if !found.iter().all(is_safe) {
         return None;
     }
     let [active, silent, expected, expected_if_back, in_window] = found.map(round6);
@@ -112,78 +350,24 @@ fn rounded(history: History, model: &Model) -> Option<Purchasing> {
         silent,
         expected,
         expected_if_back,
-        silent_in_window: given.window_days.map_or(f64::NAN, |_| in_window),
+        silent_in_window: window.map_or(f64::NAN, |_| in_window),
     })
+}
+
+fn asked_of(history: History, unit_days: f64) -> Asked {
+    Asked {
+        x: history.repeats as f64,
+        to_last: history.to_last_days as f64 / unit_days,
+        tenure: history.tenure_days as f64 / unit_days,
+        recent: history.recent.map(|count| count as f64),
+    }
 }
 
 fn expit(value: f64) -> f64 {
     1.0 / (1.0 + (-value).exp())
 }
 
-struct Pareto<'a> {
-    alpha: f64,
-    s: f64,
-    beta: f64,
-    nodes: &'a [f64; NODES],
-    weights: &'a [f64; NODES],
-}
-
-impl Pareto<'_> {
-    fn dropout_integral(&self, rho: f64, start: f64, length: f64) -> f64 {
-        let gap = (self.alpha - self.beta).abs();
-        let near = start + self.alpha.min(self.beta);
-        let far = near + gap;
-        let (near_power, far_power) = if self.alpha <= self.beta {
-            (rho - 1.0, self.s + 1.0)
-        } else {
-            (self.s, rho)
-        };
-        let (ratio, rest) = (near / far, gap / far);
-        let mut end = (length / near)
-            .ln_1p()
-            .min(NEGLIGIBLE / (near_power + far_power * ratio).max(1e-300));
-        for _ in 0..3 {
-            let grown = ratio * end.exp();
-            let total = grown + rest;
-            let fallen = near_power * end + far_power * total.ln() - NEGLIGIBLE;
-            if fallen <= 0.0 {
-                break;
-            }
-            let slope = near_power + far_power * grown / total;
-            end -= fallen.max(0.0) / slope.max(1e-300);
-        }
-        let mut terms = [0.0; NODES];
-        for ((term, node), weight) in terms.iter_mut().zip(self.nodes).zip(self.weights) {
-            let w = end * node;
-            let exponent = far_power * ln(exp(w) * ratio + rest) + near_power * w;
-            *term = exp(-exponent) * weight;
-        }
-        let sum: f64 = terms.iter().sum();
-        near * end * sum
-    }
-
-    /// Log odds of inactive against active at `tenure`, from the drop-out integral over (t_x, tenure).
-    fn log_odds(&self, rho: f64, t_x: f64, tenure: f64, integral: f64) -> f64 {
-        let (idle, beta_x) = (tenure - t_x, self.beta + t_x);
-        let log_integral = (integral * (self.s / beta_x)).max(1e-300).ln();
-        rho * (idle / (self.alpha + t_x)).ln_1p() + self.s * (idle / beta_x).ln_1p() + log_integral
-    }
-
-    /// Probability of no purchase in the next `t`, for one active at `tenure`.
-    fn silent(&self, t: f64, rho: f64, tenure: f64, integral: f64) -> f64 {
-        let (alpha_t, beta_t) = (self.alpha + tenure, self.beta + tenure);
-        let lives = (-rho * (t / alpha_t).ln_1p() - self.s * (t / beta_t).ln_1p()).exp();
-        lives + integral * (self.s / beta_t)
-    }
-
-    /// Fader and Hardie 2005, equation 41, with its limit at s = 1.
-    fn expected_while_active(&self, rho: f64, tenure: f64, t: f64) -> f64 {
-        let beta_growth = (t / (self.beta + tenure)).ln_1p();
-        let lived = if self.s == 1.0 {
-            beta_growth
-        } else {
-            ((1.0 - self.s) * beta_growth).exp_m1() / (1.0 - self.s)
-        };
-        rho * ((self.beta + tenure) / (self.alpha + tenure)) * lived
-    }
+/// The probability of no purchase of one who may not be active, from that while active.
+fn silent_in_all(log_odds_inactive: f64, silent: f64) -> f64 {
+    (expit(log_odds_inactive) + expit(-log_odds_inactive) * silent).min(1.0)
 }
