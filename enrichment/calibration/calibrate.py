@@ -9,7 +9,7 @@ from typing import Final
 from enrichment.calibration.drift import drift
 from enrichment.calibration.engagement_weights import reweighted, with_weights
 from enrichment.calibration.lifetime import fit_lifetime_value
-from enrichment.calibration.potential import validate_potential
+from enrichment.calibration.potential import unproven, validate_potential
 from enrichment.calibration.rules.hysteresis import fit_hysteresis, weeks_before
 from enrichment.calibration.rules.own_return import with_own_return
 from enrichment.calibration.rules.scales import fit_scales
@@ -170,6 +170,7 @@ def calibrate(
             _fitted(document, lifetime.at_cut, cut, room, silence, by_margin, weeks_to_cut).document
         )
     validation = None if at_cut is None else validate(at_cut, cut, end)
+    potential = None if at_cut is None else validate_potential(at_cut, cut, end)
     if validation is not None:
         fitted.document["calibration"]["segments"] = _worth(validation)
     report |= {
@@ -178,12 +179,16 @@ def calibrate(
         "silence": fitted.silence,
         "hysteresis": fitted.hysteresis,
         "validation": validation,
-        "potential": None if at_cut is None else validate_potential(at_cut, cut, end),
+        "potential": potential,
         "stability": stability((weighted(snapshots[day]) for day in days.months), model)
         if is_judged
         else None,
         "drift": drift(base, end),
-        "warnings": [*lifetime.warnings, *fitted.warnings],
+        "warnings": [
+            *lifetime.warnings,
+            *fitted.warnings,
+            *(unproven(potential) if potential is not None else []),
+        ],
     }
     fitted_model = Model.model_validate(fitted.document)
     return Calibrated(fitted_model.model_dump(mode="json", exclude_none=True), report, at_cut)

@@ -14,10 +14,12 @@ from schemas.documents import Document
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
 
 MIN_CUSTOMERS = 30
 """A mean of fewer than this many says little, and a bootstrap of it less than it seems to."""
 CONFIDENCE = 0.95
+LARGEST_P_VALUE = 0.05
 RESAMPLES = 1000
 _SEED = 1987
 _DRAWN_AT_ONCE = 4_000_000
@@ -31,7 +33,8 @@ def validate_potential(model: Model, cut: Snapshot, end: Snapshot) -> Document:
     and `customer_lifetime_value_365d`, which the model expected at the cut; base units; `bought_share`) and what
     `compare_means` says of later revenue: its `verdict` is on whether `emerging` spends more. `beyond_lifetime_value`
     says so for customers of equal lifetime value, which the segments differ in too. A difference is no effect: nobody
-    was made to be `emerging`.
+    was made to be `emerging`. `growers` of `with_order` is what `compare_growers` says of those who brought more in the
+    days after the cut than in as many before.
     """
     days = end.day - cut.day
     cut = cut.also_in(end)
@@ -55,8 +58,56 @@ def validate_potential(model: Model, cut: Snapshot, end: Snapshot) -> Document:
     with_order["beyond_lifetime_value"] = _beyond_lifetime_value(
         is_emerging & has_order, segment == LOW, scored, later
     )
+    before = between(cut, cut.customer_ids, cut.day - days)
+    pool = has_order & (is_emerging | (segment == LOW))
+    with_order["growers"] = compare_growers(
+        is_emerging[pool], scored.recency_days[pool], later.revenue[pool] > before.revenue[pool]
+    )
     without = held_against("prospect", is_emerging & ~has_order, segment == SEGMENT_PROSPECT)
     return {"days": days, "with_order": with_order, "before_first_order": without}
+
+
+def compare_growers(is_emerging: Bools, recency_days: Ints, grew: Bools) -> Document:
+    """Whether `emerging` finds more who grow than as many customers taken by the latest purchase do.
+
+    Arrays over customers with an order who are `emerging` or `low`; of equals by recency, the first come first. Who is
+    in both selections tells nothing, and the two hold equally many others. So the growers of these are compared, by an
+    exact test of their numbers against halves (McNemar 1947, "Note on the sampling error of the difference between
+    correlated proportions", Psychometrika 12). `emerging` and `most_recent` are the shares who grew, and `p_value` the
+    chance of so many more in `emerging` if it were no better; `verdict` is `yes` up to LARGEST_P_VALUE, `no` above it,
+    and `cannot be told` of fewer than MIN_CUSTOMERS who are in one selection only.
+    """
+    customers = int(np.count_nonzero(is_emerging))
+    is_recent = np.zeros(len(grew), dtype=np.bool_)
+    is_recent[np.argsort(recency_days, kind="stable")[:customers]] = True
+    only_emerging, only_recent = grew[is_emerging & ~is_recent], grew[is_recent & ~is_emerging]
+    found = {
+        "customers": customers,
+        "emerging": _share(grew[is_emerging]),
+        "most_recent": _share(grew[is_recent]),
+        "in_one_only": len(only_emerging),
+    }
+    if len(only_emerging) < MIN_CUSTOMERS:
+        return {**found, "p_value": None, "verdict": "cannot be told"}
+    more, less = int(only_emerging.sum()), int(only_recent.sum())
+    p_value = 1.0
+    if more + less:
+        p_value = float(stats.binomtest(more, more + less, alternative="greater").pvalue)
+    verdict = "yes" if p_value <= LARGEST_P_VALUE else "no"
+    return {**found, "p_value": round(p_value, 6), "verdict": verdict}
+
+
+def unproven(potential: Document) -> list[str]:
+    """The warning that `emerging` may as well be left out, where its customers did not grow more often."""
+    found = potential["with_order"].get("growers")
+    if found is None or found["verdict"] != "no":
+        return []
+    return [
+        f"emerging: of its {found['customers']:,} customers with an order, {found['emerging']:.0%} brought more in the "
+        f"{potential['days']} days after the cut than in as many before it; of as many who bought last, "
+        f"{found['most_recent']:.0%}. So it is not shown to find those who grow better than their latest purchase does: "
+        "consider leaving it out (segments.emerging_potential: 100)"
+    ]
 
 
 def compare_means(first: Floats, second: Floats) -> Document:
@@ -113,6 +164,10 @@ def _beyond_lifetime_value(chosen: Bools, others: Bools, scored: Scored, later: 
     usual[last:] = usual[last]
     over = later.revenue - usual[tenth]
     return compare_means(over[chosen], over[others])
+
+
+def _share(values: Bools) -> float | None:
+    return round(float(values.mean()), 6) if len(values) else None
 
 
 def _group(chosen: Bools, scored: Scored, later: Later) -> Document:

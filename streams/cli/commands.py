@@ -313,6 +313,18 @@ def explain(options: Options, customer_id: str, as_json: bool) -> None:
     help="So many of them are to be lapsed; at most --at-risk-share.",
 )
 @click.option(
+    "--contact-cost",
+    metavar="AMOUNT",
+    type=click.FloatRange(min=0, min_open=True),
+    help="What a message costs, in the base currency: at_risk are those whom it pays to write to.",
+)
+@click.option(
+    "--contact-effect",
+    metavar="SHARE",
+    type=Share(),
+    help="Of what is at stake, so much is won back by a message, such as 5%.",
+)
+@click.option(
     "--fit-engagement-weights", is_flag=True, help="Put fitted weights into the model, not only the report."
 )
 @click.option("--name", type=Name(), default="calibrated", show_default=True, help="The new model's name.")
@@ -344,6 +356,8 @@ def calibrate(
     window_days: int | None,
     at_risk_share: float | None,
     lapsed_share: float | None,
+    contact_cost: float | None,
+    contact_effect: float | None,
     fit_engagement_weights: bool,
     name: str,
     model_version: str | None,
@@ -364,9 +378,13 @@ def calibrate(
         raise click.UsageError("--purchases is needed, or --from-kafka, or --from-redis")
     if lapsed_share is not None and (at_risk_share is None or lapsed_share > at_risk_share):
         raise click.UsageError("--lapsed-share needs an --at-risk-share that is not below it")
+    if (contact_cost is None) != (contact_effect is None):
+        raise click.UsageError("--contact-cost and --contact-effect go together")
+    if contact_cost is not None and at_risk_share is not None:
+        raise click.UsageError("--at-risk-share or --contact-cost, not both")
     settings = options.settings()
     loaded = _model_of(settings, model)
-    from enrichment.calibration.rules.silence import SilenceWanted
+    from enrichment.calibration.rules.silence import Contact, SilenceWanted
     from streams.console.refusals import Refusals
     from streams.insight.calibrate import Outputs, Wanted, calibration_text, run_calibration
 
@@ -393,7 +411,14 @@ def calibrate(
             fit_engagement_weights,
             name,
             model_version,
-            SilenceWanted(window_days, at_risk_share, lapsed_share),
+            SilenceWanted(
+                window_days,
+                at_risk_share,
+                lapsed_share,
+                None
+                if contact_cost is None or contact_effect is None
+                else Contact(contact_cost, contact_effect),
+            ),
         ),
         Outputs(out, report, html),
         settings.horizons,

@@ -44,12 +44,24 @@ ROOM_SHARE = 1 / 3
 
 
 @dataclass(frozen=True, slots=True)
+class Contact:
+    """A message to somebody at risk: what one costs (base units), and which share of them it wins back."""
+
+    cost: float
+    effect: float
+
+
+@dataclass(frozen=True, slots=True)
 class SilenceWanted:
-    """What a person asked for; None is left to the history. Shares are of those who bought within the window."""
+    """What a person asked for; None is left to the history. Shares are of those who bought within the window.
+
+    With a `contact`, the limit of `at_risk` is where contacts bring most; it and `at_risk_share` exclude each other.
+    """
 
     window_days: int | None = None
     at_risk_share: float | None = None
     lapsed_share: float | None = None
+    contact: Contact | None = None
 
 
 LEFT_TO_THE_HISTORY = SilenceWanted()
@@ -92,7 +104,7 @@ def fit_silence(document: Document, snapshot: Snapshot, wanted: SilenceWanted) -
     if risk.mean() < LEAST_RISK:
         return _kept(document, f"next to nobody is expected to buy nothing for {window_days} days", wanted)
     newcomer = newcomers(model, int(document["lifecycle"]["new_days"] * NEWCOMER_SHARE)).silence_risk
-    limits = _limits(risk, newcomer, wanted, window_days)  # 2
+    limits = _limits(risk, scored.value_at_stake[is_open], newcomer, wanted, window_days)  # 2
     room = min(limits.lapsed - limits.at_risk, 1.0 - limits.lapsed) * ROOM_SHARE
     margin = _rounded(min(limits.at_risk * MARGIN_SHARE, room))
     at_risk = risk >= limits.at_risk
@@ -151,7 +163,9 @@ def _window(document: Document, snapshot: Snapshot, wanted: SilenceWanted) -> tu
     )
 
 
-def _limits(risk: Floats, newcomer: Floats, wanted: SilenceWanted, window_days: int) -> _Limits:
+def _limits(
+    risk: Floats, at_stake: Floats, newcomer: Floats, wanted: SilenceWanted, window_days: int
+) -> _Limits:
     """The limits of risk for those at risk and lapsed; `newcomer` is that of one order and so many days of silence."""
     base = float(risk.mean())
     precision = min(LIFT * base, base + (1.0 - base) * SHARE_OF_REST)
@@ -161,6 +175,19 @@ def _limits(risk: Floats, newcomer: Floats, wanted: SilenceWanted, window_days: 
         reason = (
             f"at_risk and lapsed together: {wanted.at_risk_share:.0%} of those who bought within the window"
         )
+    elif wanted.contact is not None:
+        at_risk, gain = _limit_of_gain(risk, at_stake, wanted.contact)
+        named = risk >= at_risk
+        reason = (
+            f"at_risk: where contacts bring most: {gain:,.2f} from {np.count_nonzero(named):,} customers with "
+            f"{at_stake[named].sum():,.2f} at stake, of which {wanted.contact.effect:.1%} is won back, at "
+            f"{wanted.contact.cost:,.2f} a contact"
+        )
+        if gain <= 0:
+            warnings.append(
+                f"no contact pays at {wanted.contact.cost:,.2f} and {wanted.contact.effect:.1%} won back: at_risk are "
+                "those of the highest risk only"
+            )
     else:
         at_risk = _limit_of_precision(risk, precision)
         reached = float(risk[risk >= at_risk].mean())
@@ -195,6 +222,17 @@ def _limit_of_share(risk: Floats, share: float) -> float:
         return float(ranked[-1])
     # Above the first one who has no place any more, and above those who tie with them.
     return _rounded(min(float(ranked[places]) + 1e-6, 1.0))
+
+
+def _limit_of_gain(risk: Floats, at_stake: Floats, contact: Contact) -> tuple[float, float]:
+    """The risk at or above which contacts bring most in all, and how much; of equals the higher risk.
+
+    Equal risks stand or fall together.
+    """
+    levels, place = np.unique(-risk, return_inverse=True)
+    gains = np.cumsum(np.bincount(place, weights=at_stake * contact.effect - contact.cost))
+    best = int(gains.argmax())
+    return float(-levels[best]), float(gains[best])
 
 
 def _limit_of_precision(risk: Floats, precision: float) -> float:
@@ -232,6 +270,8 @@ def _kept(document: Document, reason: str, wanted: SilenceWanted) -> SilenceFit:
         "--at-risk-share": wanted.at_risk_share,
         "--lapsed-share": wanted.lapsed_share,
     }
+    if wanted.contact is not None:
+        options |= {"--contact-cost": wanted.contact.cost, "--contact-effect": wanted.contact.effect}
     asked = [f"{name} {value:g}" for name, value in options.items() if value is not None]
     in_vain = f"; not applied: {', '.join(asked)}" if asked else ""
     return SilenceFit(

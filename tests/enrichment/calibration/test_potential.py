@@ -10,7 +10,7 @@ from scipy import stats
 
 from ebbtide.testing.local_stream import LocalStream
 from ebbtide.testing.records import engagement, model, order
-from enrichment.calibration.potential import compare_means, validate_potential
+from enrichment.calibration.potential import compare_growers, compare_means, unproven, validate_potential
 from enrichment.calibration.rules.scales import fit_scales
 from enrichment.model import Model
 from schemas.events import Event
@@ -194,3 +194,44 @@ def test_equal_constants_differ_by_nothing() -> None:
     """Nobody of either spent anything later."""
     told = compare_means(np.zeros(50), np.zeros(60))
     assert (told["difference"], told["interval"], told["verdict"]) == (0.0, [0.0, 0.0], "cannot be told")
+
+
+def growing(emerging: int, recent: int, of: int = 40) -> Document:
+    """`of` emerging customers who bought long ago, and as many others who bought lately: so many of each grew.
+
+    Ten more are both emerging and recent, and all of them grew.
+    """
+    is_emerging = np.repeat([True, False, True], [of, of, 10])
+    recency_days = np.repeat([90, 10, 5], [of, of, 10])
+    grew = np.concatenate([np.arange(of) < emerging, np.arange(of) < recent, np.full(10, True)])
+    return compare_growers(is_emerging, recency_days, grew)
+
+
+def test_growers_among_emerging_are_held_against_as_many_who_bought_last() -> None:
+    """Oracle: of 30 growers in one selection only, 20 or more are in the first by chance once in 20.3 times."""
+    told = growing(20, 10)
+    assert told["customers"] == 50
+    assert (told["emerging"], told["most_recent"]) == (0.6, 0.4)
+    assert told["in_one_only"] == 40
+    assert told["p_value"] == pytest.approx(0.049369, abs=1e-6)
+    assert told["verdict"] == "yes"
+
+
+@pytest.mark.parametrize(("emerging", "recent"), [(19, 10), (10, 10), (0, 0), (3, 30)])
+def test_emerging_that_does_not_find_more_growers_is_proposed_to_be_left_out(
+    emerging: int, recent: int
+) -> None:
+    told = growing(emerging, recent)
+    assert told["verdict"] == "no"
+    (warning,) = unproven({"days": 90, "with_order": {"growers": told}})
+    assert "segments.emerging_potential: 100" in warning
+    assert f"{told['emerging']:.0%} brought more in the 90 days" in warning
+
+
+def test_of_few_emerging_customers_nothing_is_said() -> None:
+    """29 who are in one selection only say nothing, nor does a shop without any."""
+    told = growing(0, 29, of=29)
+    assert (told["p_value"], told["verdict"]) == (None, "cannot be told")
+    assert unproven({"days": 90, "with_order": {"growers": told}}) == []
+    nobody = compare_growers(np.zeros(0, dtype=bool), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=bool))
+    assert (nobody["customers"], nobody["emerging"], nobody["verdict"]) == (0, None, "cannot be told")

@@ -15,6 +15,7 @@ from enrichment.calibration.rules import silence
 from enrichment.calibration.rules.newcomers import newcomers
 from enrichment.calibration.rules.silence import (
     LEFT_TO_THE_HISTORY,
+    Contact,
     SilenceFit,
     SilenceWanted,
     fit_silence,
@@ -131,6 +132,34 @@ def test_a_share_that_is_asked_for_is_met_by_as_many_as_have_a_place(at_cut: Sna
     assert np.count_nonzero(risk >= limit) == np.count_nonzero(risk > first_out)
     assert np.count_nonzero(risk >= lapsed) <= share / 2 * len(risk)
     assert found.report["at_risk_share"] == pytest.approx(np.mean(risk >= limit), abs=1e-6)
+
+
+@pytest.mark.parametrize("cost", [0.5, 2.0, 6.0])
+def test_with_the_cost_of_a_contact_the_limit_is_where_contacts_bring_most(
+    at_cut: Snapshot, cost: float
+) -> None:
+    """Oracle: what every limit there could be would bring, of customers sorted by risk."""
+    found = fitted(at_cut, SilenceWanted(120, contact=Contact(cost, 0.2)))
+    by = Model.model_validate(found.document)
+    scored = score(at_cut.features(by), by)
+    is_open = scored.recency_days < 120
+    risk, at_stake = scored.silence_risk[is_open], scored.value_at_stake[is_open]
+    brought = {limit: (at_stake[risk >= limit] * 0.2 - cost).sum() for limit in np.unique(risk)}
+    limit = found.report["at_risk_silence_risk"]
+    assert brought[limit] == pytest.approx(max(brought.values()), rel=1e-9)
+    assert f"{cost:.2f} a contact" in found.report["limits_reason"]
+
+
+def test_dearer_contacts_warn_of_fewer(at_cut: Snapshot) -> None:
+    """And where none pays, of those of the highest risk only, which a warning says."""
+    shares = [
+        fitted(at_cut, SilenceWanted(120, contact=Contact(cost, 0.2))).report["at_risk_share"]
+        for cost in (0.01, 2.0, 6.0)
+    ]
+    assert shares == sorted(shares, reverse=True)
+    assert shares[0] > shares[-1]
+    none_pays = fitted(at_cut, SilenceWanted(120, contact=Contact(1e6, 0.2)))
+    assert any("no contact pays at 1,000,000.00 and 20.0% won back" in told for told in none_pays.warnings)
 
 
 def test_those_at_risk_are_expected_to_stay_away_more_often_than_all(at_cut: Snapshot) -> None:
