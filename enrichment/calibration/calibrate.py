@@ -26,6 +26,7 @@ from schemas.documents import Document
 
 LEAST_CHOICE_DAYS: Final = 14
 """A family of models is not chosen by fewer days than these."""
+ROLLING_CUTS: Final = 3
 MONTHS: Final = 12
 MONTH_DAYS: Final = 30
 
@@ -43,10 +44,11 @@ class Days:
     """The UTC days at whose ends a history is looked at.
 
     The model is fitted to `end`; the report is on a fit to `cut`, held against what came after it. The family of models
-    is chosen by a fit to `choice`, held against what came until `cut`; None where there is too little before it.
+    is chosen by fits to `choices`, ascending, held against what came until `cut`; there are none where too little comes
+    before it.
     """
 
-    choice: int | None
+    choices: tuple[int, ...]
     cut: int
     end: int
     months: tuple[int, ...]
@@ -57,14 +59,16 @@ class Days:
     def of(cls, first_day: int, end_day: int, holdout_days: int) -> Days:
         """The days for a history whose first record is of `first_day`.
 
-        The choice is made by `holdout_days` too, or by a third of what is before the cut where that is less. `months`
-        are 30 days long, at most 12 of them; of the weeks before the cut and the end only some customers are looked at.
+        The choice is made by `holdout_days` too, or by a third of what is before the cut where that is less; and by two
+        thirds and a third of that. `months` are 30 days long, at most 12 of them; of the weeks before the cut and the
+        end only some customers are looked at.
         """
         cut = end_day - holdout_days
         choice_days = min(holdout_days, (cut - first_day) // 3)
+        choices = (cut - choice_days * part // ROLLING_CUTS for part in range(ROLLING_CUTS, 0, -1))
         months = [end_day - MONTH_DAYS * back for back in range(MONTHS, -1, -1)]
         return cls(
-            cut - choice_days if choice_days >= LEAST_CHOICE_DAYS else None,
+            tuple(day for day in choices if cut - day >= LEAST_CHOICE_DAYS),
             cut,
             end_day,
             tuple(day for day in months if day >= first_day),
@@ -75,7 +79,7 @@ class Days:
     @property
     def all(self) -> list[int]:
         """Every day of which a snapshot of everyone is needed, ascending."""
-        return sorted({*self.months, self.cut, self.end, self.cut if self.choice is None else self.choice})
+        return sorted({*self.months, *self.choices, self.cut, self.end})
 
     @property
     def weeks(self) -> list[int]:
@@ -127,7 +131,7 @@ def calibrate(
     cut, end = snapshots[days.cut], snapshots[days.end]
     report: Document = {
         "history": {
-            "choice": None if days.choice is None else format_day(days.choice),
+            "choice": format_day(days.choices[0]) if days.choices else None,
             "cut": format_day(days.cut),
             "until": format_day(days.end),
             "holdout_days": days.end - days.cut,
@@ -138,8 +142,7 @@ def calibrate(
     if not len(end):
         denied = f": {end.denied:,} do not allow profiling" if end.denied else ""
         raise CalibrationError(f"there is no customer to fit anything to{denied}", report)
-    choice = None if days.choice is None else snapshots[days.choice]
-    lifetime = fit_lifetime_value(choice, cut, end, time_unit)  # 1
+    lifetime = fit_lifetime_value([snapshots[day] for day in days.choices], cut, end, time_unit)  # 1
     report["lifetime_value"] = lifetime.report
     if lifetime.at_end is None:
         raise CalibrationError(str(lifetime.report["reason"]), report)

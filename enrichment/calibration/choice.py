@@ -1,9 +1,10 @@
-"""Which family of purchases goes into a model file: by a holdout, if there is one, and by what each fit is worth."""
+"""Which family of purchases goes into a model file: by holdouts, if there are any, and by what each fit is worth."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -42,6 +43,12 @@ LEAST_REPEAT_BUYERS = 20
 
 LEAST_HOLDOUT_PURCHASES = 50
 """A holdout with fewer purchases decides nothing."""
+
+MOST_CUSTOMERS = 20_000
+"""As many tell families apart as well as any more would."""
+
+YEAR_DAYS = 365
+UNSEEN_SEASON = "; the history before them has not seen these months of the year, so a season may have its part in it"
 
 STANDARD_ERRORS = 2.0
 """By so many, of the mean difference in Poisson deviance, a family must be better than one that is preferred to it."""
@@ -130,9 +137,61 @@ def fit_candidates(snapshot: Snapshot, unit_days: float) -> FamilyCandidates:
     return FamilyCandidates(histories, fits, models, faults, refused)
 
 
-def choose(choice: Snapshot | None, cut: Snapshot, unit_days: float) -> Choice:
-    """Rank the families by how their fits to `choice` predict what came until `cut`."""
-    if choice is None or choice.day >= cut.day:
+def choose(choices: Sequence[Snapshot], cut: Snapshot, unit_days: float) -> Choice:
+    """Rank the families by how their fits to each of `choices` predict what came until `cut`.
+
+    The first of them, which leaves the longest holdout, decides; the reason says whether the others agree, and whether
+    the history before the first has seen these months of the year. Of very many customers some are looked at.
+    """
+    longest, *others = (
+        (_choose_by(some_of(choice), cut, unit_days) for choice in choices) if choices else (None,)
+    )
+    if longest is None:
+        return _without_holdout("there is no earlier holdout to choose by")
+    if not longest.deviance:
+        return longest
+    told = [
+        {
+            "days": cut.day - choice.day,
+            "first": found.ranking[0],
+            "mean_poisson_deviance": {family: round(value, 6) for family, value in found.deviance.items()},
+        }
+        for choice, found in zip(choices, (longest, *others), strict=True)
+        if found.deviance
+    ]
+    is_season_seen = _first_day(choices[0]) <= choices[0].day - YEAR_DAYS
+    reason = longest.reason + _agreement(told) + ("" if is_season_seen else UNSEEN_SEASON)
+    report = {**longest.report, "reason": reason, "rolling": told, "is_season_seen": is_season_seen}
+    return replace(longest, reason=reason, report=report)
+
+
+def some_of(snapshot: Snapshot) -> Snapshot:
+    """The snapshot, or of more than MOST_CUSTOMERS every second, third and so on, by id."""
+    step = -(-len(snapshot) // MOST_CUSTOMERS)
+    return snapshot if step <= 1 else snapshot.only(set(snapshot.customer_ids[::step]))
+
+
+def _first_day(snapshot: Snapshot) -> int:
+    """That of the earliest first purchase; the snapshot's own where there is none."""
+    days = (view.money.totals.first_day for view in snapshot.views)
+    return min((day for day in days if day is not None), default=snapshot.day)
+
+
+def _agreement(told: Sequence[dict[str, Any]]) -> str:
+    """Whether the families are ranked alike by shorter holdouts, as the end of a sentence."""
+    first, *others = told
+    apart = [each for each in others if each["first"] != first["first"]]
+    if apart:
+        said = ", ".join(f"by the last {each['days']} days alone {NAMES[each['first']]} is" for each in apart)
+        return f"; {said}, and the longer period decides"
+    return (
+        f"; it is by the last {' and '.join(str(each['days']) for each in others)} days too" if others else ""
+    )
+
+
+def _choose_by(choice: Snapshot, cut: Snapshot, unit_days: float) -> Choice:
+    """Rank the families by one fit and one holdout."""
+    if choice.day >= cut.day:
         return _without_holdout("there is no earlier holdout to choose by")
     candidates, holdout = fit_candidates(choice, unit_days), hold_out(choice, cut, unit_days)
     if candidates.refused is not None:

@@ -1,11 +1,12 @@
 """The lifetime-value part of a model, fitted to a business's own history, with a report on how good it is.
 
-Three snapshots: families are compared by their fits at `choice` and what came until `cut`; the report is of fits at
-`cut` and what came until `end`, which chose nothing; the model file is fitted to `end`.
+Families are compared by their fits at some days before `cut` and what came until it; the report is of fits at `cut` and
+what came until `end`, which chose nothing; the model file is fitted to `end`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -105,14 +106,15 @@ class _Fitted:
 
 
 def fit_lifetime_value(
-    choice: Snapshot | None, cut: Snapshot, end: Snapshot, time_unit: TimeUnit
+    choices: Sequence[Snapshot], cut: Snapshot, end: Snapshot, time_unit: TimeUnit
 ) -> LifetimeValueFit:
     """Fit, choose and report. Never raises for what customers did: what cannot be fitted is refused, with its reason.
 
-    `choice` may be None, or too early to hold enough; then the order of `choice.FAMILIES` decides.
+    `choices` are the snapshots to choose by, the earliest first. There may be none, or none that holds enough; then the
+    order of `choice.FAMILIES` decides.
     """
     unit_days = DAYS_PER_UNIT[time_unit]
-    chosen = choose(choice, cut, unit_days)
+    chosen = choose(choices, cut, unit_days)
     at_cut, at_end = (_fit(snapshot, chosen, time_unit) for snapshot in (cut, end))
     holdout = hold_out(cut, end, unit_days)
     models = at_cut.candidates.models

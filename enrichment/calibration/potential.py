@@ -105,7 +105,7 @@ def unproven(potential: Document) -> list[str]:
     return [
         f"emerging: of its {found['customers']:,} customers with an order, {found['emerging']:.0%} brought more in the "
         f"{potential['days']} days after the cut than in as many before it; of as many who bought last, "
-        f"{found['most_recent']:.0%}. So it is not shown to find those who grow better than their latest purchase does: "
+        f"{found['most_recent']:.0%}. So it is not shown to find those who grow better than the latest purchase: "
         "consider leaving it out (segments.emerging_potential: 100)"
     ]
 

@@ -17,10 +17,9 @@ from enrichment.model import Model, load_model
 from schemas.documents import ChangeDocument, ProfileDocument, TriggerDocument
 from schemas.timestamps import parse_timestamp
 from schemas.topics import INPUT_TOPICS, InputTopic
+from streams.replay.documents import replayed_documents
 from streams.replay.log import Line, ReplayLog, ordered_log
-from streams.replay.parts import in_order
 from streams.replay.reading import read_records
-from streams.replay.replay import replay_ordered
 
 Record = Mapping[str, Any] | bytes
 """What a record says, or its JSON."""
@@ -108,14 +107,15 @@ def replay(
 
 def replayed(log: ReplayLog, model: Model, until_us: int | None, horizons: Horizons | None) -> Replayed:
     """What becomes of an ordered log."""
-    found = replay_ordered(log, model, log.end_us(until_us), horizons, None)
+    end_us = log.end_us(until_us)
+    found = replayed_documents(log, model, end_us, horizons)
     return Replayed(
-        [document for _, document in in_order(found.results.changes)],
-        [document for _, document in in_order(found.results.triggers)],
+        found.changes,
+        found.triggers,
         found.profiles,
         refused_records(log),
-        log.outcomes + found.results.outcomes,
-        format_time(found.end_us),
+        log.outcomes + found.outcomes,
+        format_time(end_us),
         model,
     )
 

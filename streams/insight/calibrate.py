@@ -28,8 +28,8 @@ from schemas.rejection import Rejection
 from schemas.topics import INPUT_TOPICS
 from streams.console.refusals import Refusals
 from streams.errors import EbbtideError, UsageError
+from streams.replay.documents import replayed_documents
 from streams.replay.log import Line, Refused, ReplayLog, ordered_log, refusals_of
-from streams.replay.replay import replay_ordered
 
 HOLDOUT_DAYS: Final = 90
 LIVED_CUSTOMERS: Final = 5_000
@@ -212,9 +212,9 @@ def _as_lived(
         records = [record for record in records if record.customer_id in chosen]
         cut, end = cut.only(chosen), end.only(chosen)
     again = ReplayLog(records=records)
-    replayed = replay_ordered(again, at_cut, log.end_us(until_us), horizons, None)
-    window_days, results = window_of(at_cut, end.day - cut.day), replayed.results
-    found = live_through(results.changes, at_cut, cut, end, window_days, results.triggers)
+    lived = replayed_documents(again, at_cut, log.end_us(until_us), horizons)
+    window_days = window_of(at_cut, end.day - cut.day)
+    found = live_through(lived.changes, at_cut, cut, end, window_days, lived.triggers)
     return {"customers": len(end), "customers_in_all": everyone, **found}
 
 

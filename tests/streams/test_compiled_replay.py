@@ -19,8 +19,10 @@ from enrichment.kernel import Exactly, Wanted, core_of, given_model
 from enrichment.model import Model, load_model, parse_model
 from schemas.timestamps import parse_timestamp
 from schemas.topics import INPUT_TOPICS, InputTopic
+from streams.replay.documents import replayed_documents
 from streams.replay.fared import Fared
 from streams.replay.files import run_replay
+from streams.replay.log import Line, ordered_log
 from tests.enrichment.test_empirical_hazard import PARAMETERS as FADING
 from tests.enrichment.test_recalibrated import SOME, document
 from tests.integration.corpus import EXAMPLES
@@ -249,6 +251,18 @@ def test_a_customer_near_a_limit_is_replayed_by_python(
     files = check_alike({"purchases": lines}, tmp_path, load_model())
     assert b"OutOfRange" in files["dead-letters"]
     assert "add up beyond 2^61" in caplog.text
+
+
+def test_documents_in_memory_are_those_of_the_python_core() -> None:
+    """In the same order, and with the same counts; erasures and repeats are among the records."""
+    model = with_family("recalibrated")
+    lines = [Line(topic, value) for topic, values in of_seed(41).items() for value in values]
+    log = ordered_log(lines, model)
+    made = [replayed_documents(log, model, log.end_us(None), None, core) for core in ("python", "compiled")]
+    assert made[0].changes
+    assert made[0].triggers
+    assert made[1] == made[0]
+    assert log.records
 
 
 def test_as_many_threads_as_one_likes_write_the_same_files(

@@ -11,11 +11,14 @@ import pytest
 from enrichment.calibration.choice import (
     FAMILIES,
     LEAST_HOLDOUT_PURCHASES,
+    UNSEEN_SEASON,
     Choice,
     Family,
     FamilyCandidates,
+    _agreement,
     choose,
     fit_candidates,
+    some_of,
     use,
 )
 from enrichment.calibration.fitting import Fit
@@ -118,7 +121,7 @@ def test_purchases_too_far_apart_to_be_held_by_day_need_no_empirical_hazard() ->
     """Nothing older than 800 days is counted by day; the other families still are fitted and chosen from."""
     far_apart = {f"c{number}": [(number, 10.0), (number + 900, 12.0)] for number in range(120)}
     before, after = pair(far_apart, 960, 1_060)
-    choice = choose(before, after, 7.0)
+    choice = choose([before], after, 7.0)
     assert "empirical" not in choice.deviance
     assert "too long ago to be held by day" in fit_candidates(before, 7.0).faults["empirical"]
 
@@ -151,7 +154,8 @@ def pair(purchases: Purchases, *days: int) -> tuple[Snapshot, Snapshot]:
 
 def test_a_holdout_ranks_all_families_and_gives_the_figures_behind_it() -> None:
     """Every family is measured; the first in the ranking is named in the reason."""
-    choice = choose(*pair(regulars(np.random.default_rng(2), 150), 200, 290), 7.0)
+    before, after = pair(regulars(np.random.default_rng(2), 150), 200, 290)
+    choice = choose([before], after, 7.0)
     measured = [family for family in FAMILIES if choice.report[family] is not None]
     assert sorted(choice.ranking) == sorted(measured)
     assert {"pareto_nbd", "bg_nbd", "empirical"} <= set(measured)
@@ -166,7 +170,8 @@ def test_a_holdout_in_which_next_to_nothing_happens_decides_nothing() -> None:
     """Fewer purchases than it takes: the order of preference holds, and the reason says so."""
     everyone = regulars(np.random.default_rng(2), 150)
     over = {customer_id: [day for day in days if day[0] <= 200] for customer_id, days in everyone.items()}
-    choice = choose(*pair(over, 200, 290), 7.0)
+    before, after = pair(over, 200, 290)
+    choice = choose([before], after, 7.0)
     assert choice.ranking == FAMILIES
     assert choice.deviance == {}
     assert choice.reason.startswith("the holdout to choose by has only 0 purchases")
@@ -176,6 +181,55 @@ def test_without_a_holdout_pareto_nbd_is_preferred() -> None:
     """None, one of no length, and one that begins before anyone has come back."""
     purchases = regulars(np.random.default_rng(2), 150)
     early, late = pair(purchases, 5, 290)
-    for choice in (choose(None, late, 7.0), choose(late, late, 7.0), choose(early, late, 7.0)):
+    for choice in (choose([], late, 7.0), choose([late], late, 7.0), choose([early], late, 7.0)):
         assert choice.ranking == FAMILIES
         assert "converges is used" in choice.reason
+
+
+def test_shorter_holdouts_say_whether_they_agree_and_the_longest_decides() -> None:
+    """Each has its own ranking in the report; the choice is that of the longest alone."""
+    purchases = regulars(np.random.default_rng(2), 150)
+    *befores, after = snapshots(orders(purchases), 200, 230, 260, 290)
+    rolling, alone = choose(befores, after, 7.0), choose(befores[:1], after, 7.0)
+    assert (rolling.ranking, rolling.deviance) == (alone.ranking, alone.deviance)
+    told = rolling.report["rolling"]
+    assert [each["days"] for each in told] == [90, 60, 30]
+    assert told[2]["first"] == choose(befores[2:], after, 7.0).ranking[0]
+    agree = len({each["first"] for each in told}) == 1
+    assert ("; it is by the last 60 and 30 days too" in rolling.reason) is agree
+    assert ("and the longer period decides" in rolling.reason) is not agree
+
+
+@pytest.mark.parametrize(("first", "second"), [("pareto_nbd", "pareto_nbd"), ("pareto_nbd", "bg_nbd")])
+def test_disagreement_is_told_in_words(first: Family, second: Family) -> None:
+    """Where a shorter period would have chosen another family, it is named."""
+    told = [{"days": 90, "first": first}, {"days": 60, "first": second}, {"days": 30, "first": first}]
+    expected = {
+        "pareto_nbd": "; it is by the last 60 and 30 days too",
+        "bg_nbd": "; by the last 60 days alone BG/NBD is, and the longer period decides",
+    }
+    assert _agreement(told) == expected[second]
+
+
+def test_a_season_that_the_history_has_not_seen_is_told() -> None:
+    """Two years, or half a one, before the days to choose by."""
+    for days, is_seen in (((800, 860), True), ((200, 260), False)):
+        random = np.random.default_rng(4)
+        purchases = {
+            f"c{number}": [
+                (int(on), 9.0) for on in np.cumsum(random.integers(5, 40, size=60)) if on <= days[1]
+            ]
+            for number in range(60)
+        }
+        before, after = pair(purchases, *days)
+        choice = choose([before], after, 7.0)
+        assert choice.report["is_season_seen"] is is_seen
+        assert (UNSEEN_SEASON in choice.reason) is not is_seen
+
+
+def test_of_very_many_customers_every_second_or_third_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By id, so that the same records give the same choice."""
+    (snapshot,) = snapshots(orders({f"c{number:02d}": [(number, 5.0)] for number in range(50)}), 60)
+    assert some_of(snapshot) is snapshot
+    monkeypatch.setattr("enrichment.calibration.choice.MOST_CUSTOMERS", 20)
+    assert some_of(snapshot).customer_ids == snapshot.customer_ids[::3]

@@ -43,7 +43,7 @@ def fit_cdnow() -> LifetimeValueFit:
     events.sort(key=lambda event: event.occurred_at_us)
     days = [day("1997-06-30"), day("1997-09-30"), day("1998-06-30")]
     choice, cut, end = take_snapshots(events, days, load_model())
-    return fit_lifetime_value(choice, cut, end, "week")
+    return fit_lifetime_value([choice], cut, end, "week")
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def fit_complete_journey() -> LifetimeValueFit:
     log = ordered_log(records, load_model(), parse_timestamp("2017-12-31T23:59:59Z"))
     days = [day("2017-06-30"), day("2017-09-30"), day("2017-12-31")]
     choice, cut, end = take_snapshots((record.event for record in log.records), days, load_model())
-    return fit_lifetime_value(choice, cut, end, "week")
+    return fit_lifetime_value([choice], cut, end, "week")
 
 
 def test_cdnow_holdout_is_predicted_as_well_as_published(cdnow: LifetimeValueFit) -> None:
@@ -156,7 +156,7 @@ def test_subscribers_are_predicted_by_their_rhythm() -> None:
     """
     history = orders(subscriptions(400, 0.02, 470))
     choice, cut, end = snapshots(history, 290, 380, 470)
-    fit = fit_lifetime_value(choice, cut, end, "week")
+    fit = fit_lifetime_value([choice], cut, end, "week")
     assert fit.report["chosen"] == "mbg_cnbd_k"
     holdout = fit.report["holdout"]
     assert holdout["mbg_cnbd_k"]["mean_absolute_error"] <= 0.25
@@ -196,7 +196,7 @@ def fitted(
     choice, cut, end = snapshots(events, *days)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        return fit_lifetime_value(choice if with_choice else None, cut, end, "week"), end
+        return fit_lifetime_value([choice] if with_choice else [], cut, end, "week"), end
 
 
 def assert_usable(fit: LifetimeValueFit, end: Snapshot) -> None:
