@@ -48,7 +48,9 @@ MOST_CUSTOMERS = 20_000
 """As many tell families apart as well as any more would."""
 
 YEAR_DAYS = 365
-UNSEEN_SEASON = "; the history before them has not seen these months of the year, so a season may have its part in it"
+UNSEEN_SEASON = (
+    "; the history before them has not seen these months of the year, so a season may have its part in it"
+)
 
 STANDARD_ERRORS = 2.0
 """By so many, of the mean difference in Poisson deviance, a family must be better than one that is preferred to it."""

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from enrichment.calibration.peculiarities import peculiarities
 from enrichment.calibration.snapshot import Snapshot
 from enrichment.model import METRICS, Model
 from enrichment.scoring.features import NO_DAY, Features
@@ -48,7 +49,8 @@ def data_quality(snapshot: Snapshot, model: Model, records: RecordCounts | None 
         "refunds_without_order": snapshot.refunds_without_order,
         **(_of_customers(snapshot, model) if len(snapshot) else _OF_NOBODY),
     }
-    document["warnings"] = _warnings(document)
+    document["peculiarities"], sentences = peculiarities(snapshot)
+    document["warnings"] = [*_warnings(document), *sentences]
     return document
 
 
