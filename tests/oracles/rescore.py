@@ -1,7 +1,9 @@
 """An independent computation of every customer's scores, in pandas, from docs/scores.md: one batch, no state.
 
 Nothing of the product is imported; purchases and engagement are counted by `recount`. Lifetime value is by the
-equations of Fader and Hardie (2005) as they are printed, with Gaussian hypergeometric functions.
+equations of Fader and Hardie (2005) as they are printed, with Gaussian hypergeometric functions; of MBG/CNBD-k, every
+purchase's chance is added up over every number of stages that may have passed; the corrections of the recalibrated
+family are those of docs/scores.md.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.special import hyp2f1
+from scipy.special import betainc, gammaln, hyp2f1
 
 from tests.oracles.recount import (
     Log,
@@ -29,6 +31,7 @@ from tests.oracles.recount import (
 
 Floats = npt.NDArray[np.float64]
 DAY_US = 86_400_000_000
+RECENT_DAYS = (30, 90, 180)
 DAYS_PER_UNIT = {"day": 1.0, "week": 7.0, "month": 365.25 / 12}
 GROUP_OF = {
     "recency_days": "business",
@@ -71,6 +74,7 @@ def rescore(log: Log, model: Mapping[str, Any], until: str | int | None = None) 
         **purchase_columns(purchases, terms, day),
         **engagement_columns(engagements, terms, day),
         **_repeat_spend(purchases, terms),
+        **_recent_days(purchases, terms, day),
         "weighted_engagement": _weighted_engagement(engagements, model, day),
         "consent_breadth": _breadth(consents, model, until_us),
     }.items():
@@ -89,6 +93,16 @@ def _repeat_spend(purchases: pd.DataFrame, terms: Terms) -> dict[str, pd.Series[
     by_day = by_day[by_day.groupby("customer_id").cumcount() > 0]
     spent = by_day[by_day["total_micros"] > 0].groupby("customer_id")["total_micros"]
     return {"repeat_spend_days": spent.size(), "repeat_spend": spent.sum()}
+
+
+def _recent_days(purchases: pd.DataFrame, terms: Terms, day: int) -> dict[str, pd.Series[Any]]:
+    """Purchase days after the first within windows that end with `day`."""
+    days = standing_orders(purchases, terms)[["customer_id", "day"]].drop_duplicates().sort_values("day")
+    later = days[days.groupby("customer_id").cumcount() > 0]
+    return {
+        f"repeat_days_{window}d": later[later["day"] > day - window].groupby("customer_id").size()
+        for window in RECENT_DAYS
+    }
 
 
 def _weighted_engagement(engagements: pd.DataFrame, model: Mapping[str, Any], day: int) -> pd.Series[float]:
@@ -122,18 +136,24 @@ def _lifetime_value(frame: pd.DataFrame, model: Mapping[str, Any], day: int) -> 
     bought = frame[frame["order_count"] > 0]
     x = (bought["purchase_days"] - 1).to_numpy(float)
     first, last = bought["first_order_day"].to_numpy(float), bought["last_order_day"].to_numpy(float)
-    predict: Callable[..., tuple[Floats, Floats, Floats]] = {"pareto_nbd": _pareto_nbd, "bg_nbd": _bg_nbd}[
-        part["purchases"]["family"]
-    ]
+    family = part["purchases"]["family"]
+    families = {"pareto_nbd": _pareto_nbd, "bg_nbd": _bg_nbd, "mbg_cnbd_k": _mbg_cnbd_k}
+    predict: Callable[..., tuple[Floats, Floats, Floats]] = families.get(family, _recalibrated)
     t_x, T = (last - first) / unit_days, (day - first) / unit_days
+    recent = [bought[f"repeat_days_{window}d"].to_numpy(float) for window in RECENT_DAYS]
 
-    def predicted(t_x: Floats, days: float) -> list[Floats]:
-        return [np.round(values, 6) for values in predict(part["purchases"], x, t_x, T, days / unit_days)]
+    def predicted(t_x: Floats, days: float, *recent: Floats) -> list[Floats]:
+        more = (unit_days, *recent) if family == "recalibrated" else ()
+        found = predict(part["purchases"], x, t_x, T, days / unit_days, *more)
+        return [np.round(values, 6) for values in found]
 
-    active, silent, expected = predicted(t_x, 365)
-    expected_if_back = predicted(T, 365)[2]
+    active, silent, expected = predicted(t_x, 365, *recent)
+    with_today = [np.minimum(np.maximum(count, 1), np.maximum(x, count)) for count in recent]
+    expected_if_back = predicted(T, 365, *with_today)[2]
     window_days = model["lifecycle"].get("window_days")
-    silent_in_window = np.full(len(x), np.nan) if window_days is None else predicted(t_x, window_days)[1]
+    silent_in_window = (
+        np.full(len(x), np.nan) if window_days is None else predicted(t_x, window_days, *recent)[1]
+    )
     p, q, gamma = (part["spend"][name] for name in ("p", "q", "gamma"))
     days, spent = bought["repeat_spend_days"], bought["repeat_spend"] / 1e6
     spend = p * (gamma + spent) / (p * days + q - 1)
@@ -201,6 +221,87 @@ def _bg_nbd(
     z = t / (alpha + T + t)
     unfinished = ((alpha + T) / (alpha + T + t)) ** (r + x) * hyp2f1(r + x, b + x, a + b + x - 1, z)
     return probability, silent, (a + b + x - 1) / (a - 1) * (1 - unfinished) * probability
+
+
+def _mbg_cnbd_k(
+    parameters: Mapping[str, float], x: Floats, t_x: Floats, T: Floats, t: float
+) -> tuple[Floats, Floats, Floats]:
+    """The same for MBG/CNBD-k, customer by customer: Platzer and Reutterer (2016), with no approximation."""
+    histories = zip(x.tolist(), t_x.tolist(), T.tolist(), strict=True)
+    found = [_mbg_cnbd_k_of(parameters, *history, t) for history in histories]
+    active, silent, expected = np.array(found).reshape(len(x), 3).T
+    return active, silent, expected
+
+
+def _mbg_cnbd_k_of(
+    parameters: Mapping[str, float], x: float, t_x: float, T: float, t: float
+) -> tuple[float, float, float]:
+    r, alpha, a, b = (parameters[name] for name in ("r", "alpha", "a", "b"))
+    k = int(parameters["k"])
+    shape, stages = r + k * x, np.arange(k)
+    # (rho)_j / j!
+    log_rising = gammaln(shape + stages) - gammaln(shape) - gammaln(stages + 1)
+
+    def weights(to: float) -> Floats:
+        """Of so many stages passed by a time, beside having dropped out at the last purchase."""
+        with np.errstate(divide="ignore", invalid="ignore"):  # nobody has passed a stage who has just bought
+            log_power = np.where(stages > 0, stages * np.log((to - t_x) / (alpha + to)), 0.0)
+        kept = (b + x) / a  # B(a, b + x + 1) / B(a + 1, b + x)
+        return np.asarray(
+            kept * np.exp(log_rising + log_power - shape * np.log((alpha + to) / (alpha + t_x)))
+        )
+
+    now, then = weights(T), weights(T + t)
+    active = now.sum() / (1 + now.sum())
+    silent = (1 + then.sum()) / (1 + now.sum())
+    q, stays, expected = t / (alpha + T + t), 1.0, 0.0
+    for purchase in range(1, 10_000):
+        chances = betainc(purchase * k - stages, shape + stages, q)
+        chance = float((now / now.sum() * chances).sum())
+        expected += stays * chance
+        stays *= (b + x + purchase) / (a + b + x + purchase)
+        if chance < 1e-15:
+            break
+    return active, silent, active * expected
+
+
+def _recalibrated(
+    parameters: Mapping[str, Any],
+    x: Floats,
+    t_x: Floats,
+    T: Floats,
+    t: float,
+    unit_days: float,
+    *recent: Floats,
+) -> tuple[Floats, Floats, Floats]:
+    """Pareto/NBD with the corrections of docs/scores.md."""
+    horizon = parameters["horizon_days"] / unit_days
+    active, silent_h, expected_h = _pareto_nbd(parameters, x, t_x, T, horizon)
+    _, silent_t, expected_t = _pareto_nbd(parameters, x, t_x, T, t)
+    _, silent_u, expected_u = _pareto_nbd(parameters, x, t_x, T, min(t, horizon))
+    risk = np.clip(silent_h, 1e-12, 1 - 1e-12)
+    gap_days = (t_x * unit_days + parameters["typical_gap_days"]) / (x + 1)
+    rate = (parameters["r"] + x) / (parameters["alpha"] + T)
+    features = {
+        "log_expected": np.log(np.maximum(expected_h, 1e-12)),
+        "logit": np.log((1 - risk) / risk),
+        "log_recency": np.log(1 + (T - t_x) * unit_days),
+        "log_recency_over_gap": np.log((1 + (T - t_x) * unit_days) / gap_days),
+    }
+    for window, count in zip(RECENT_DAYS, recent, strict=True):
+        usual = rate * np.minimum(window / unit_days, T)
+        features[f"log_days_{window}d"] = np.log(1 + count)
+        features[f"log_pace_{window}d"] = np.log((1 + count) / (1 + usual))
+    c = np.full(len(x), float(parameters["expected_intercept"]))
+    d = np.full(len(x), float(parameters["buys_intercept"]))
+    for name, values in features.items():
+        own = parameters["features"][name]
+        within = np.clip(values, own["least"], own["most"])
+        c += own["expected"] * within
+        d += own["buys"] * within
+    silent = np.minimum(silent_t / (silent_u + (1 - silent_u) * np.exp(d)), 1)
+    expected = expected_t + (np.exp(c) - 1) * expected_u
+    return active, silent, np.maximum(expected, 1 - silent)
 
 
 def _metrics(
