@@ -15,6 +15,7 @@ from enrichment.calibration.rules.own_return import with_own_return
 from enrichment.calibration.rules.scales import fit_scales
 from enrichment.calibration.rules.silence import LEFT_TO_THE_HISTORY, SilenceWanted, fit_silence
 from enrichment.calibration.rules.tier_points import fit_tier_points
+from enrichment.calibration.season import YEAR_DAYS
 from enrichment.calibration.snapshot import Snapshot
 from enrichment.calibration.stability import stability
 from enrichment.calibration.validation import validate
@@ -29,6 +30,8 @@ LEAST_CHOICE_DAYS: Final = 14
 ROLLING_CUTS: Final = 3
 MONTHS: Final = 12
 MONTH_DAYS: Final = 30
+LEAST_HISTORY_DAYS: Final = 90
+"""A fit of a year ago must have so many days before it, and at least as many as the holdout has."""
 
 
 class CalibrationError(ValueError):
@@ -45,10 +48,11 @@ class Days:
 
     The model is fitted to `end`; the report is on a fit to `cut`, held against what came after it. The family of models
     is chosen by fits to `choices`, ascending, held against what came until `cut`; there are none where too little comes
-    before it.
+    before it. `last_year` are the days a year before the cut and the end, where there is history before them.
     """
 
     choices: tuple[int, ...]
+    last_year: tuple[int, int] | None
     cut: int
     end: int
     months: tuple[int, ...]
@@ -66,9 +70,12 @@ class Days:
         cut = end_day - holdout_days
         choice_days = min(holdout_days, (cut - first_day) // 3)
         choices = (cut - choice_days * part // ROLLING_CUTS for part in range(ROLLING_CUTS, 0, -1))
+        last_year = cut - YEAR_DAYS, end_day - YEAR_DAYS
+        is_known = last_year[0] - first_day >= max(holdout_days, LEAST_HISTORY_DAYS)
         months = [end_day - MONTH_DAYS * back for back in range(MONTHS, -1, -1)]
         return cls(
             tuple(day for day in choices if cut - day >= LEAST_CHOICE_DAYS),
+            last_year if is_known else None,
             cut,
             end_day,
             tuple(day for day in months if day >= first_day),
@@ -79,7 +86,7 @@ class Days:
     @property
     def all(self) -> list[int]:
         """Every day of which a snapshot of everyone is needed, ascending."""
-        return sorted({*self.months, *self.choices, self.cut, self.end})
+        return sorted({*self.months, *self.choices, *(self.last_year or ()), self.cut, self.end})
 
     @property
     def weeks(self) -> list[int]:
@@ -142,7 +149,12 @@ def calibrate(
     if not len(end):
         denied = f": {end.denied:,} do not allow profiling" if end.denied else ""
         raise CalibrationError(f"there is no customer to fit anything to{denied}", report)
-    lifetime = fit_lifetime_value([snapshots[day] for day in days.choices], cut, end, time_unit)  # 1
+    last_year = (
+        None if days.last_year is None else (snapshots[days.last_year[0]], snapshots[days.last_year[1]])
+    )
+    lifetime = fit_lifetime_value(
+        [snapshots[day] for day in days.choices], cut, end, time_unit, last_year
+    )  # 1
     report["lifetime_value"] = lifetime.report
     if lifetime.at_end is None:
         raise CalibrationError(str(lifetime.report["reason"]), report)

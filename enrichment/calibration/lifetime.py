@@ -23,7 +23,8 @@ from enrichment.calibration.choice import (
     predictions_of,
     use,
 )
-from enrichment.calibration.holdout import Holdout, hold_out, holdout_report
+from enrichment.calibration.holdout import Holdout, accuracy, hold_out, holdout_report, predictions
+from enrichment.calibration.season import seasonal_level
 from enrichment.calibration.snapshot import Snapshot
 from enrichment.calibration.spend import Spend, fit_spend, spend_frequency_correlation
 from enrichment.lifetime.recalibrated import RecalibratedParetoNBD
@@ -106,12 +107,17 @@ class _Fitted:
 
 
 def fit_lifetime_value(
-    choices: Sequence[Snapshot], cut: Snapshot, end: Snapshot, time_unit: TimeUnit
+    choices: Sequence[Snapshot],
+    cut: Snapshot,
+    end: Snapshot,
+    time_unit: TimeUnit,
+    last_year: tuple[Snapshot, Snapshot] | None = None,
 ) -> LifetimeValueFit:
     """Fit, choose and report. Never raises for what customers did: what cannot be fitted is refused, with its reason.
 
     `choices` are the snapshots to choose by, the earliest first. There may be none, or none that holds enough; then the
-    order of `choice.FAMILIES` decides.
+    order of `choice.FAMILIES` decides. `last_year` are the snapshots a year before the cut and the end, where there is
+    history before them.
     """
     unit_days = DAYS_PER_UNIT[time_unit]
     chosen = choose(choices, cut, unit_days)
@@ -124,6 +130,11 @@ def fit_lifetime_value(
     of_chosen = measured[family] if family is not None else None
     for name in ("auc_probability_active", "auc_churn_risk"):
         measured[name] = None if of_chosen is None else of_chosen[name]
+    season = None if last_year is None else seasonal_level(*last_year, chosen, unit_days)
+    if season is not None and season["level"] is not None and of_chosen is not None:
+        assert family is not None
+        expected = predictions(models[family], holdout).expected_purchases * season["level"]
+        season["total_bias"] = accuracy(expected, holdout.purchases)["total_bias"]
     report = {
         "chosen": None if at_end.refused is not None else family,
         "reason": at_end.refused or at_end.used.reason,
@@ -132,6 +143,7 @@ def fit_lifetime_value(
         "models": at_cut.models(),
         "holdout": measured,
         "choice": chosen.report,
+        "season": season,
         "spend_frequency_correlation": spend_frequency_correlation(at_end.candidates.histories),
         "at_cut": at_cut.as_report(),
         "model_file": {**at_end.as_report(), "models": at_end.models()},
@@ -176,7 +188,7 @@ def _warnings(
         )
     own = measured[family]
     if own is not None and holdout.purchases.sum() > 0:
-        warnings += _warnings_of_holdout(NAMES[family], own, measured)
+        warnings += _warnings_of_holdout(NAMES[family], own, measured, report["season"])
     elif at_cut.refused is None:
         warnings.append(f"lifetime value: nothing could be tested in the holdout of {holdout.days} days")
     if at_end.spend.family == "credibility":
@@ -189,11 +201,19 @@ def _warnings(
     return warnings
 
 
-def _warnings_of_holdout(name: str, own: dict[str, Any], measured: dict[str, Any]) -> list[str]:
+def _warnings_of_holdout(
+    name: str, own: dict[str, Any], measured: dict[str, Any], season: dict[str, Any] | None
+) -> list[str]:
     warnings = []
     if abs(own["total_bias"]) > LARGEST_BIAS:
+        by_season = ""
+        if season is not None and season.get("total_bias") is not None:
+            by_season = (
+                f"; the same days of last year brought {season['level']:.2f} times what was expected of them, and with "
+                f"that it would be {season['total_bias']:+.0%} off"
+            )
         warnings.append(
-            f"lifetime value: in the holdout {name} was {own['total_bias']:+.0%} off the total of purchases"
+            f"lifetime value: in the holdout {name} was {own['total_bias']:+.0%} off the total of purchases{by_season}"
         )
     for naive, figures in measured["naive"].items():
         if not better_than(own, figures):

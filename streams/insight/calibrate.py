@@ -334,6 +334,13 @@ def calibration_text(report: Document) -> str:
             f"holdout: {purchases['expected']:,.0f} purchases expected, {purchases['actual']:,} made by "
             f"{validation['customers']:,} customers"
         )
+    season = lifetime.get("season")
+    if season is not None and season.get("total_bias") is not None:
+        lines.append(
+            f"season: the days from {season['from']} to {season['until']} brought {season['level']:.2f} times what was "
+            f"expected of them; with that level the holdout's total is {season['total_bias']:+.0%} off, without it "
+            f"{lifetime['holdout'][lifetime['chosen']]['total_bias']:+.0%}"
+        )
     if report["lived"] is not None:
         lines += _lived_lines(report["lived"])
     return "\n".join([*lines, *(f"warning: {warning}" for warning in warnings_of(report))])
