@@ -68,6 +68,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Choose the run's seed, for our own random tests and for Hypothesis; all processes have the same."""
     os.environ.setdefault("JDK_JAVA_OPTIONS", JAVA_OPTIONS)
+    # Known without pytest-xdist too (`-p no:xdist`), where it says nothing.
+    config.addinivalue_line("markers", "xdist_group(name): tests of one group run in one process")
     if config.getoption("--deep"):
         hypothesis.settings.load_profile("deep")
     given = config.getoption("--seed")
