@@ -32,7 +32,7 @@ BUSINESSES: Mapping[str, Business] = {
     "monthly": Business(lambda rng: rng.exponential(30), lambda rng: rng.lognormal(3.8, 0.6), 0.08),
     "twice a year": Business(lambda rng: rng.exponential(180), lambda rng: rng.lognormal(4.5, 0.6), 0.25),
     "B2B": Business(lambda rng: rng.exponential(45), lambda rng: rng.lognormal(7.5, 1.2), 0.05),
-    "subscription": Business(lambda rng: 30 + rng.integers(-1, 2), lambda rng: 12.0, 0.05),
+    "subscription": Business(lambda rng: 30.0 + float(rng.integers(-1, 2)), lambda rng: 12.0, 0.05),
 }
 
 
