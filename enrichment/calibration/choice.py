@@ -184,11 +184,17 @@ def _agreement(told: Sequence[dict[str, Any]]) -> str:
     first, *others = told
     apart = [each for each in others if each["first"] != first["first"]]
     if apart:
-        said = ", ".join(f"by the last {each['days']} days alone {NAMES[each['first']]} is" for each in apart)
-        return f"; {said}, and the longer period decides"
-    return (
-        f"; it is by the last {' and '.join(str(each['days']) for each in others)} days too" if others else ""
-    )
+        firsts = dict.fromkeys(each["first"] for each in apart)
+        said = ", and ".join(
+            f"{NAMES[first]} by the last {_in_words(apart, first)} days alone" for first in firsts
+        )
+        return f"; {said}, but the longer period decides"
+    return f"; it is by the last {_in_words(others, first['first'])} days too" if others else ""
+
+
+def _in_words(told: Sequence[dict[str, Any]], first: Family) -> str:
+    """The lengths of the periods by which a family is first."""
+    return " and ".join(str(each["days"]) for each in told if each["first"] == first)
 
 
 def _choose_by(choice: Snapshot, cut: Snapshot, unit_days: float) -> Choice:

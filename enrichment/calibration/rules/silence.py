@@ -196,7 +196,8 @@ def _limits(
             f"{window_days} days, where {base:.0%} of all are"
         )
         of_newcomers = float(newcomer.max())
-        if of_newcomers > at_risk and (risk > of_newcomers).mean() >= base / 2:
+        fewest = max(base, float((risk >= at_risk).mean())) / 2
+        if of_newcomers > at_risk and (risk > of_newcomers).mean() >= fewest:
             at_risk = _rounded(min(of_newcomers + 1e-6, 1.0))
             reason = f"at_risk: above the risk of a newcomer after {len(newcomer) - 1} days of silence"
     if newcomer.max() >= at_risk:

@@ -188,14 +188,17 @@ def test_a_newcomer_is_not_at_risk_where_most_come_back() -> None:
 def test_the_limit_is_raised_above_a_newcomers_risk_where_enough_warnings_remain(
     monkeypatch: pytest.MonkeyPatch, at_cut: Snapshot
 ) -> None:
-    """5% are above it, where 6.3% are expected to stay away; the limit by precision alone would be .3."""
-    found = of_risks(monkeypatch, at_cut, [0.02] * 90 + [0.3] * 5 + [0.6] * 5, newcomer=0.4)
+    """6% are above it, of 10% above .3, the limit by precision alone; 6.6% are expected to stay away."""
+    found = of_risks(monkeypatch, at_cut, [0.02] * 90 + [0.3] * 4 + [0.6] * 6, newcomer=0.4)
     assert found.report["at_risk_silence_risk"] == pytest.approx(0.4, abs=2e-6)
     assert found.report["limits_reason"] == "at_risk: above the risk of a newcomer after 15 days of silence"
     assert not found.warnings
     kept = of_risks(monkeypatch, at_cut, [0.02] * 90 + [0.3] * 9 + [0.6], newcomer=0.4)
     assert kept.report["at_risk_silence_risk"] == 0.3
     assert "from day 0 of their silence on" in kept.warnings[0]
+    # 4%: more than half of the 6% who are expected to stay away, and less than half of those above .3.
+    halved = of_risks(monkeypatch, at_cut, [0.02] * 90 + [0.3] * 6 + [0.6] * 4, newcomer=0.4)
+    assert halved.report["at_risk_silence_risk"] == 0.3
 
 
 def test_equal_risks_are_on_the_same_side_of_a_limit(
