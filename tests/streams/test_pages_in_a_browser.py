@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from playwright.sync_api import Browser
 from playwright.sync_api import Page as Shown
 
+import ebbtide
 from ebbtide.testing.records import model
 from streams.demo.demo import load_events
 from streams.replay.fared import how_they_fared
@@ -23,6 +25,7 @@ from tests.streams.test_report_html import full_report
 
 pytestmark = pytest.mark.xdist_group("browser")
 
+PAGES = ("overview", "calibration", "analysis")
 WIDTHS = (1280, 400)
 FAULTS = (Path(__file__).parent / "page_faults.js").read_text("utf-8")
 
@@ -38,20 +41,29 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The overview of some of the demo's households, and the report of a calibration."""
+    """The overview of some of the demo's households, the report of a calibration, and the page of an analysis."""
     folder = tmp_path_factory.mktemp("pages")
-    replayed = replay(((topic, value) for topic, _, _, value in load_events(2)), model())
+    records = [(topic, value) for topic, _, _, value in load_events(2)]
+    replayed = replay(iter(records), model())
     fared = how_they_fared(replayed.results.triggers, replayed.customers, replayed.end_us)
     changes: Any = replayed.results.changes
     profiles: Any = replayed.profiles
     told = overview_of(changes, profiles, fared, model(), replayed.end_us)
     written = {"overview": page_of(told), "calibration": calibration_page_of(full_report())}
+    rows = (orjson.loads(value) for topic, value in records if topic == "purchases")
+    ebbtide.analyze(
+        [
+            {"customer_id": row["customer_id"], "date": row["occurred_at"], "amount": row["total"]}
+            for row in rows
+            if row["kind"] == "order"
+        ]
+    ).report(folder / "analysis.html")
     for name, html in written.items():
         (folder / f"{name}.html").write_text(html, encoding="utf-8")
-    return {name: folder / f"{name}.html" for name in written}
+    return {name: folder / f"{name}.html" for name in PAGES}
 
 
-@pytest.mark.parametrize("name", ["overview", "calibration"])
+@pytest.mark.parametrize("name", PAGES)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_page_is_shown_whole(
