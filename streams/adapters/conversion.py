@@ -47,6 +47,8 @@ class Conversion:
     events: int = 0
     records: Counter[InputTopic] = field(default_factory=Counter)
     ignored: Counter[str] = field(default_factory=Counter)
+    dead_letters: int = 0
+    """On the topic of this name, where the events come from one; those of files are counted with what was refused."""
 
     def text(self) -> str:
         """How many events and records, and which events were ignored, for people."""
@@ -55,6 +57,8 @@ class Conversion:
         if self.ignored:
             names = [f"{count:,} {name}" for name, count in sorted(self.ignored.items(), key=_commonest)]
             lines.append(f"{self.ignored.total():,} ignored: {', '.join(names)}")
+        if self.dead_letters:
+            lines.append(f"{self.dead_letters:,} dead letters")
         return "\n".join(lines)
 
 

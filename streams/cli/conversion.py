@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -27,6 +28,7 @@ from streams.console.terminal import say
 
 if TYPE_CHECKING:
     from schemas.topics import InputTopic
+    from streams.console.progress import Report
 
 CHECKED: Final = 5
 """How many events `--check` shows."""
@@ -49,6 +51,12 @@ CHECKED: Final = 5
 @click.option(
     "--check", is_flag=True, help=f"Show field by field what becomes of the first {CHECKED} events."
 )
+@click.option(
+    "--topic",
+    metavar="TOPIC",
+    help="Instead of files: a topic, whose events become records of the input topics as they come.",
+)
+@click.option("--to-end", is_flag=True, help="With --topic: stop at the present end of the topic.")
 @click.option("--currency", metavar="CODE", type=Currency(), help="Of amounts whose events name none.")
 @click.option("--list", "as_list", is_flag=True, help="Show the mappings that there are.")
 @fail_over_option
@@ -60,17 +68,26 @@ def convert(
     name: str | None,
     out: Path | None,
     check: bool,
+    topic: str | None,
+    to_end: bool,
     currency: str | None,
     as_list: bool,
     fail_over: float | None,
 ) -> None:
-    """Make records of other systems' events, from files (JSON, JSON Lines, CSV, Parquet; - is standard input)."""
+    """Make records of other systems' events: of files (JSON, JSON Lines, CSV, Parquet, - for stdin) or a topic."""
     from streams.adapters.mapping import load_mapping, shipped
 
     if as_list:
         for one in shipped():
             say(f"{one:<12} {load_mapping(one).about}")
         return
+    if name is not None and topic is not None:
+        if files or out is not None or check:
+            raise click.UsageError("--topic takes the place of files, --out and --check")
+        _convert_topic(options, name, topic, currency, to_end=to_end)
+        return
+    if to_end:
+        raise click.UsageError("--to-end needs --topic")
     if name is None or not files:
         raise click.UsageError(
             f"--from and files are needed, such as `{PROGRAM} convert --from segment events.jsonl`"
@@ -101,6 +118,34 @@ def convert(
     conclude(refusals)
     check_something_came_of_it(conversion)
     say(f"the records are in {out}")
+
+
+def _convert_topic(options: Options, name: str, topic: str, currency: str | None, *, to_end: bool) -> None:
+    """Convert a topic until a signal, or up to its end; then tell what became of its events."""
+    settings = options.settings()
+    from streams.adapters.converter import Converter
+    from streams.adapters.live import LiveConversion
+    from streams.adapters.mapping import load_mapping
+    from streams.console.progress import reporting
+    from streams.kafka.client_logs import throttle_client_logs
+    from streams.operations.doctor import check_kafka, require
+
+    throttle_client_logs()
+    for warning in require(check_kafka(settings)):
+        say(f"ebbtide: warning: {warning}", err=True)
+
+    async def run(report: Report) -> LiveConversion:
+        live = LiveConversion(
+            settings, topic, Converter(load_mapping(name), currency), ends=to_end, report=report
+        )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, live.stopping.set)
+        await live.run()
+        return live
+
+    with reporting("convert") as report:
+        live = asyncio.run(run(report))
+    say(live.conversion.text(), lines=True)
 
 
 @click.command()
