@@ -75,6 +75,7 @@ class LiveConversion:
         self._next: dict[TopicPartition, int] = {}
         self._taken_over = asyncio.Event()
         self._not_taken_over: Exception | None = None
+        self._in_hand = asyncio.Lock()
         self._limits = SizeLimits({})
         self._end: dict[TopicPartition, int] | None = None
 
@@ -133,7 +134,8 @@ class LiveConversion:
                     return
                 fetched = await consumer.getmany(timeout_ms=POLL_MS, max_records=EVENTS_AT_ONCE)
                 for tp, records in fetched.items():
-                    await self._step(consumer, tp, records)
+                    async with self._in_hand:
+                        await self._step(consumer, tp, records)
         finally:
             await self.let_go()
             await stop_within(STOP_TIMEOUT_S, consumer)
@@ -176,11 +178,12 @@ class LiveConversion:
         self._next[tp] = committed
 
     async def let_go(self) -> None:
-        """Publish nothing more for any partition: what is open is aborted."""
+        """Publish nothing more for any partition, once the step in hand has ended."""
         self._taken_over.clear()
-        for producer in self._producers.values():
-            await stop_within(STOP_TIMEOUT_S, producer)
-        self._producers.clear()
+        async with self._in_hand:
+            for producer in self._producers.values():
+                await stop_within(STOP_TIMEOUT_S, producer)
+            self._producers.clear()
 
     async def _is_through(self, consumer: Any) -> bool:
         """Whether everything up to the ends that were asked for has been converted, of what is ours."""
