@@ -45,7 +45,6 @@ def replay_compiled(
     log, exactly = ReplayLog(), Exactly(model)
     try:
         replay = module.Replay(given_model(model, NAMESPACE, horizons or Horizons()), until_us)
-        taken = 0
         for topic, part in _in_parts(lines):
             # A row that was refused already holds nothing that could be read, and is refused with the others.
             others = replay.take(topic, [b"" if line.why is not None else line.value for line in part])
@@ -54,7 +53,6 @@ def replay_compiled(
                 event = accepted(log, line, model, until_us)
                 if event is not None:
                     replay.take_as(topic, line.value, plain(event))
-            taken += len(part)
         found = replay.run(
             folder, threads, exactly.purchasing, exactly.chance_of_return, exactly.points_of_answer
         )
@@ -62,9 +60,11 @@ def replay_compiled(
         raise DeclinedError(f"the compiled core does not take {error}") from None
     except OverflowError:
         raise DeclinedError("the compiled core does not take a model with numbers beyond 64 bits") from None
+    part = _part(found, folder)
     if report is not None:
-        report(taken, taken)
-    return log, _part(found, folder), found["end_us"]
+        replayed = sum(count for (_, outcome), count in part.outcomes.items() if outcome != "after_until")
+        report(replayed, replayed)
+    return log, part, found["end_us"]
 
 
 def plain(event: Event) -> bytes:

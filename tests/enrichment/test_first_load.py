@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import count
 from typing import Any
 
 import orjson
@@ -69,13 +70,16 @@ def without_profiling(log: SeededLog) -> dict[InputTopic, list[dict[str, Any]]]:
 @pytest.mark.parametrize("disorder", [True, pytest.param(False, marks=pytest.mark.deep)])
 def test_everyone_enters_once_where_the_plain_rules_put_them(random_seed: int, disorder: bool) -> None:
     """Whatever the order of records and the slices; erasures act by their date."""
-    log = without_profiling(
-        make_log(random_seed, customers=15, days=120, events=600, disorder=disorder, late_money=False)
-    )
-    last_day = max(
-        day_of(event_of(topic, record).occurred_at_us) for topic in INPUT_TOPICS for record in log[topic]
-    )
-    customers, results = loaded(log, last_day - 2, slices=3)
+    for seed in count(random_seed):
+        log = without_profiling(
+            make_log(seed, customers=15, days=120, events=600, disorder=disorder, late_money=False)
+        )
+        last_day = max(
+            day_of(event_of(topic, record).occurred_at_us) for topic in INPUT_TOPICS for record in log[topic]
+        )
+        customers, results = loaded(log, last_day - 2, slices=3)
+        if any(change["life"] for change in results.changes):
+            break  # in a few logs nobody comes back after an erasure
     found: dict[str, dict[str, Any]] = {}
     for change in results.changes:
         assert change["reason"] == {"trigger": "load", "event_id": None, "drivers": []}
@@ -86,7 +90,6 @@ def test_everyone_enters_once_where_the_plain_rules_put_them(random_seed: int, d
         assert change["dimension"] not in place
         place[str(change["dimension"])] = change["current"]
     assert len({place["as_of"] for place in found.values()}) > 1
-    assert any(place["life"] for place in found.values())
     assert {name: found.get(name) for name in customers} == {
         name: expected(log, name, last_day - 2) for name in customers
     }

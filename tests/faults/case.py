@@ -171,6 +171,11 @@ class FaultCase:
         """Whether enough records are still to come for a fault to mean something."""
         return self.progress.backlog() >= LEAST_BACKLOG_SHARE * len(self.workload.records)
 
+    @property
+    def has_half_to_feed(self) -> bool:
+        """Whether half of the events have not been fed yet: of later ones a partition may have none left."""
+        return self._fed is None or self._fed <= len(self.workload.records) / 2
+
     def is_through(self, partition: int) -> bool:
         """Whether a partition has nothing to come any more."""
         offsets = self.progress.offsets()

@@ -147,11 +147,13 @@ def test_a_redis_that_comes_back_as_it_once_was_is_restored(case: FaultCase, own
 def test_a_worker_whose_partitions_are_claimed_behind_its_back_takes_them_over_anew(
     case: FaultCase, own_redis: OwnRedis
 ) -> None:
-    """Redis refuses whatever it was about to do in each of them."""
+    """Redis refuses whatever it was about to do in each of them; one that has nothing to do does not notice."""
     case.begin(feeds=True)
     with case.worker() as worker, own_redis.client() as client:
         for number in range(case.choose(full=6, short=3)):
             case.until_batches(8, worker)
+            if number > 1 and not case.has_half_to_feed:
+                break
             case.assert_mid_stream()
             for partition in range(case.workload.partitions):
                 meta = PartitionKeys.of(case.settings, partition).meta

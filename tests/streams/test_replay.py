@@ -267,7 +267,11 @@ def test_no_process_outlives_a_replay_that_is_ended(tmp_path: Path, number: sign
     command = [sys.executable, "-m", "streams", "replay", *options]
     command += ["--out", str(tmp_path / "out"), "--processes", "2"]
     replaying = subprocess.Popen(
-        command, start_new_session=True, stderr=subprocess.PIPE, preexec_fn=_hear_interrupts
+        command,
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        preexec_fn=_hear_interrupts,
+        env={**os.environ, "EBBTIDE_CORE": "python"},  # the compiled one has threads
     )
     deadline_s = time.monotonic() + 60
     while len(shares := list(tmp_path.glob("out/.replay-*/*/share"))) < 2:
