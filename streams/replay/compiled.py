@@ -60,11 +60,11 @@ def replay_compiled(
         raise DeclinedError(f"the compiled core does not take {error}") from None
     except OverflowError:
         raise DeclinedError("the compiled core does not take a model with numbers beyond 64 bits") from None
-    part = _part(found, folder)
+    made = _part(found, folder)
     if report is not None:
-        replayed = sum(count for (_, outcome), count in part.outcomes.items() if outcome != "after_until")
+        replayed = sum(count for (_, outcome), count in made.outcomes.items() if outcome != "after_until")
         report(replayed, replayed)
-    return log, part, found["end_us"]
+    return log, made, found["end_us"]
 
 
 def plain(event: Event) -> bytes:
