@@ -32,10 +32,10 @@ install: $(DEMO) ## make .venv and install Ebbtide into it, with what the demo n
 demo: $(DEMO) ## stream a real data set through an embedded broker and Redis, and print what came of it
 	$(BIN)/ebbtide demo
 
-test: $(STAMP) ## run the tests, on the best Kafka and Redis of this machine (ARGS="-k name" for some; 10 to 20 minutes)
+test: $(STAMP) ## run the tests, on the best Kafka and Redis of this machine (ARGS="-k name" for some; 9 to 20 minutes)
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
-test-deep: $(STAMP) ## run all tests, also those that take long and find little more (an hour or more)
+test-deep: $(STAMP) ## run all tests, also those that take long and find little more (35 to 90 minutes)
 	$(BIN)/python -m pytest --deep $(PARALLEL) $(ARGS)
 
 simulate: $(STAMP) ## simulate RUNS=10000 seeds with every kind of fault, from FIRST=0 on
