@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import msgspec
 from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
+from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
 from schemas.dead_letters import headers
@@ -27,6 +27,7 @@ from streams.adapters.converter import Converter, Outcome
 from streams.adapters.documents import parsed
 from streams.console.progress import Report
 from streams.errors import EbbtideError
+from streams.kafka.admin import admin_client
 from streams.kafka.clients import Producer, new_consumer, new_producer
 from streams.kafka.size_limits import SizeLimits
 from streams.kafka.topics import INPUT_MAX_MESSAGE_BYTES, check_topics
@@ -85,16 +86,15 @@ class LiveConversion:
         Raises:
             EbbtideError: There is no such topic, or a batch of it cannot be read.
         """
+        # Before the group is joined, which takes a client of Kafka 40 s to give up for a topic that is not there.
+        if self._topic not in await asyncio.to_thread(_topics, self._settings):
+            raise EbbtideError(f"there is no topic {self._topic}, or our account may not see it")
         back_off_s = FIRST_BACK_OFF_S
         while not self.stopping.is_set():
             before = self.conversion.events
             try:
                 await self._convert()
                 return
-            except UnknownTopicOrPartitionError as error:
-                raise EbbtideError(
-                    f"there is no topic {self._topic}, or our account may not read it"
-                ) from error
             except (KafkaError, TimeoutError, OSError) as error:
                 log.warning("%s: %s; again in %.1f s", self._topic, error, back_off_s)
             if self.conversion.events > before:
@@ -118,11 +118,9 @@ class LiveConversion:
             await consumer.start()
             topics = await asyncio.to_thread(check_topics, self._settings)
             self._limits = SizeLimits({one.definition.name: one.max_message_bytes for one in topics.topics})
-            partitions = consumer.partitions_for_topic(self._topic)
-            if not partitions:
-                raise UnknownTopicOrPartitionError
             if self._ends and self._end is None:
-                places = [TopicPartition(self._topic, partition) for partition in sorted(partitions)]
+                partitions = sorted(consumer.partitions_for_topic(self._topic) or ())
+                places = [TopicPartition(self._topic, partition) for partition in partitions]
                 self._end = await consumer.end_offsets(places)
             while not self.stopping.is_set():
                 if self._not_taken_over is not None:
@@ -133,6 +131,8 @@ class LiveConversion:
                 if await self._is_through(consumer):
                     return
                 fetched = await consumer.getmany(timeout_ms=POLL_MS, max_records=EVENTS_AT_ONCE)
+                if not fetched:
+                    await self._note_positions(consumer)
                 for tp, records in fetched.items():
                     async with self._in_hand:
                         await self._step(consumer, tp, records)
@@ -186,10 +186,20 @@ class LiveConversion:
             self._producers.clear()
 
     async def _is_through(self, consumer: Any) -> bool:
-        """Whether everything up to the ends that were asked for has been converted, of what is ours."""
+        """Whether everything up to the ends that were asked for has been converted, by us or by others of the group.
+
+        A process that died holds its partitions until the group notices: they are ours then.
+        """
         if self._end is None:
             return False
-        return all([await consumer.position(tp) >= self._end[tp] for tp in self._producers])
+        for tp, end in self._end.items():
+            if tp in self._producers:
+                reached = await consumer.position(tp)
+            else:
+                reached = await consumer.committed(tp) or 0
+            if reached < end:
+                return False
+        return True
 
     async def _step(self, consumer: Any, tp: TopicPartition, fetched: Sequence[ConsumerRecord]) -> None:
         """Convert some events of one partition, and publish what they make together with the offset after them.
@@ -205,6 +215,23 @@ class LiveConversion:
         for record in records:
             made += self._records_of(record, told)
         after = {tp: OffsetAndMetadata(records[-1].offset + 1, "")}
+        await self._publish(consumer, producer, made, after)
+        self._next[tp] = records[-1].offset + 1
+        self.conversion.events += told.events
+        self.conversion.records += told.records
+        self.conversion.ignored += told.ignored
+        self.conversion.dead_letters += told.dead_letters
+        if self._report is not None:
+            self._report(self.conversion.events, 0)
+
+    async def _publish(
+        self,
+        consumer: Any,
+        producer: Producer,
+        made: Sequence[Mapping[str, Any]],
+        after: Mapping[TopicPartition, OffsetAndMetadata],
+    ) -> None:
+        """Records and the offset after the events that they were made of, together."""
         async with asyncio.timeout(STEP_TIMEOUT_S):
             if self._is_exact:
                 await producer.begin_transaction()
@@ -214,13 +241,17 @@ class LiveConversion:
                 await producer.commit_transaction()
             else:
                 await consumer.commit(after)
-        self._next[tp] = records[-1].offset + 1
-        self.conversion.events += told.events
-        self.conversion.records += told.records
-        self.conversion.ignored += told.ignored
-        self.conversion.dead_letters += told.dead_letters
-        if self._report is not None:
-            self._report(self.conversion.events, 0)
+
+    async def _note_positions(self, consumer: Any) -> None:
+        """Commit how far each partition has come, where markers of transactions lie behind its last event."""
+        for tp, producer in list(self._producers.items()):
+            position = await consumer.position(tp)
+            if position <= self._next[tp] or not self._taken_over.is_set():
+                continue
+            async with self._in_hand:
+                if self._producers.get(tp) is producer:
+                    await self._publish(consumer, producer, [], {tp: OffsetAndMetadata(position, "")})
+                    self._next[tp] = position
 
     def _records_of(self, record: ConsumerRecord, told: Conversion) -> list[dict[str, Any]]:
         """What is to be sent for one record of the source; counted in `told`."""
@@ -277,6 +308,12 @@ class LiveConversion:
         if not attributes or self._converter.mapping.name != "cloudevents":
             return document
         return {"headers": attributes, "data": document}
+
+
+def _topics(settings: Settings) -> Collection[str]:
+    with admin_client(settings) as admin:
+        names: list[str] = admin.list_topics()
+        return names
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka carries no types

@@ -176,12 +176,12 @@ def started(settings: Settings, source: str, *more: str) -> subprocess.Popen[byt
 
 async def test_whoever_dies_when_each_event_is_converted_once(settings: Settings, source: str) -> None:
     """Two processes share the topic; one is killed, then the other, and a third one finishes."""
-    count = 6_000
+    count = 3_000
     feeding = asyncio.create_task(send_slowly(settings, source, count))
     processes = [started(settings, source) for _ in range(2)]
     try:
         for number, process in enumerate(processes):
-            await until_made(settings, 500 * (number + 1))
+            await until_made(settings, 300 * (number + 1))
             os.kill(process.pid, signal.SIGKILL)
         await feeding
         done = await asyncio.to_thread(started(settings, source, "--to-end").communicate, timeout=IN_TIME_S)
@@ -197,6 +197,30 @@ async def test_whoever_dies_when_each_event_is_converted_once(settings: Settings
     )
     assert set(sources.values()) == {1}, "an event was converted twice"
     assert len(sources) == sum(number % 10 != 2 for number in range(count))
+
+
+async def test_the_end_is_that_of_all_partitions_also_of_those_that_others_hold(
+    settings: Settings, source: str
+) -> None:
+    """A second process finds one partition or none left to it, and waits for the first one; a marker comes last."""
+    process = started(settings, source)
+    try:
+        async with (
+            AIOKafkaProducer(
+                bootstrap_servers=settings.kafka_bootstrap_servers, transactional_id=f"{source}-sender"
+            ) as producer,
+            producer.transaction(),
+        ):
+            for _, value, _ in tracks(30):
+                await producer.send(source, value)
+        await until_made(settings, 1)
+        live = await converted(settings, source)
+    finally:
+        process.terminate()
+        out, _ = await asyncio.to_thread(process.communicate, timeout=IN_TIME_S)
+    events = int(out.split(b" ")[0])
+    assert live.conversion.events + events == 30
+    assert len(await read_topic(settings, "purchases")) == 21
 
 
 async def send_slowly(settings: Settings, source: str, count: int) -> None:
