@@ -20,12 +20,14 @@ from enrichment.customer.consent import PROFILING, ConsentRecord, ConsentState
 from enrichment.customer.customer import CustomerState
 from enrichment.customer.engagement import DayEngagement
 from enrichment.customer.orders import Entry, Folded, Refund, Version
-from enrichment.days import format_time, midnight_us
+from enrichment.days import day_of, format_time, midnight_us
 from enrichment.money import divide_half_even, format_micros
 from schemas.topics import CONSENTS, ENGAGEMENTS, PURCHASES, InputTopic
 
 Record = dict[str, Any]
 _MICROS_DIGITS: Final = 6
+_UNCOUNTED_DAYS_AGO, _PUT_RIGHT_AFTER_DAYS = 1_200, 800
+"""So that no window of a year holds any of it, and the second is later than money alone follows an order."""
 
 
 def records_of_state(
@@ -44,7 +46,11 @@ def records_of_state(
 
 
 def _purchases(state: CustomerState, base_currency: str) -> Iterator[Record]:
-    yield from _folded_orders(state.orders.folded, base_currency)
+    folded = state.orders.folded
+    if folded.first_day is not None:
+        yield from _folded_orders(folded, base_currency)
+    elif state.latest_us is not None and (folded.revenue_micros or folded.refunded_micros):
+        yield from _uncounted_money(folded, day_of(state.latest_us), base_currency)
     for order_id, entry in state.orders.entries.items():
         yield from _records_of_entry(order_id, entry, base_currency)
 
@@ -118,14 +124,18 @@ def _own(base_micros: int, rate: str) -> int:
 
 
 def _folded_orders(folded: Folded, base_currency: str) -> Iterator[Record]:
-    """As many orders on as many days, from the first to the last; repeat days with money bring the same each."""
+    """As many orders on as many days, from the first to the last; repeat days with money bring the same each.
+
+    Where refunds took back more cost than is held of the orders, the refund of all takes back the difference.
+    """
     first_day, last_day = folded.first_day, folded.last_day
-    if first_day is None or last_day is None:
-        return
+    assert first_day is not None
+    assert last_day is not None
     gaps = folded.purchase_days - 1
     days = [first_day + divide_half_even((last_day - first_day) * at, gaps or 1) for at in range(gaps + 1)]
     revenue_micros = max(folded.revenue_micros + folded.refunded_micros, folded.repeat_spend_micros)
-    cost_micros = max(folded.revenue_micros - folded.margin_micros, 0)
+    net_cost_micros = folded.revenue_micros - folded.margin_micros
+    cost_micros = max(net_cost_micros, 0)
     amounts = [revenue_micros - folded.repeat_spend_micros]
     amounts += [
         _share(folded.repeat_spend_micros, folded.repeat_spend_days, at)
@@ -142,8 +152,40 @@ def _folded_orders(folded: Folded, base_currency: str) -> Iterator[Record]:
         day = days[min(at, gaps)]
         yield _purchase(f"folded {at}", "order", midnight_us(day), "order", money)
     if folded.refunded_micros:
-        money = {"currency": base_currency, "total": _decimal(folded.refunded_micros), "cost_of_goods": "0"}
+        taken_back = _decimal(max(-net_cost_micros, 0))
+        money = {
+            "currency": base_currency,
+            "total": _decimal(folded.refunded_micros),
+            "cost_of_goods": taken_back,
+        }
         yield _purchase("folded refunds", "refund", midnight_us(last_day), "refund", money)
+
+
+def _uncounted_money(folded: Folded, newest_day: int, base_currency: str) -> Iterator[Record]:
+    """Money of long ago without an order that counts, as of orders that were refunded whole.
+
+    One order that is refunded whole at once, and whose amounts are put right so much later that only its money follows.
+    """
+    net_cost_micros = folded.revenue_micros - folded.margin_micros
+    refunded_micros = max(folded.refunded_micros, 1)
+    ordered_on = max(newest_day - _UNCOUNTED_DAYS_AGO, 0)
+    parts = (
+        ("order", ordered_on, refunded_micros, 0),
+        ("refund", ordered_on, refunded_micros, max(-net_cost_micros, 0)),
+        (
+            "order_updated",
+            ordered_on + _PUT_RIGHT_AFTER_DAYS,
+            max(folded.revenue_micros + folded.refunded_micros, 0),
+            max(net_cost_micros, 0),
+        ),
+    )
+    for kind, day, total_micros, cost_micros in parts:
+        money = {
+            "currency": base_currency,
+            "total": _decimal(total_micros),
+            "cost_of_goods": _decimal(cost_micros),
+        }
+        yield _purchase("folded", kind, midnight_us(day), kind, money)
 
 
 # ---------------------------------------------------- engagement and consents
