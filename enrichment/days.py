@@ -9,6 +9,7 @@ from datetime import date, datetime, timedelta
 
 DAY_US = 86_400_000_000
 HOUR_US = 3_600_000_000
+YEAR_DAYS = 365
 FOREVER_DAY = 10_000_000
 """A day after every day that a record may carry (year 9999 ends at day 2,932,896)."""
 

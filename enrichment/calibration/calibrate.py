@@ -15,7 +15,7 @@ from enrichment.calibration.rules.own_return import with_own_return
 from enrichment.calibration.rules.scales import fit_scales
 from enrichment.calibration.rules.silence import LEFT_TO_THE_HISTORY, SilenceWanted, fit_silence
 from enrichment.calibration.rules.tier_points import fit_tier_points
-from enrichment.calibration.season import YEAR_DAYS
+from enrichment.calibration.season import YEAR_OF_WEEKS_DAYS
 from enrichment.calibration.snapshot import Snapshot
 from enrichment.calibration.stability import stability
 from enrichment.calibration.validation import validate
@@ -70,7 +70,7 @@ class Days:
         cut = end_day - holdout_days
         choice_days = min(holdout_days, (cut - first_day) // 3)
         choices = (cut - choice_days * part // ROLLING_CUTS for part in range(ROLLING_CUTS, 0, -1))
-        last_year = cut - YEAR_DAYS, end_day - YEAR_DAYS
+        last_year = cut - YEAR_OF_WEEKS_DAYS, end_day - YEAR_OF_WEEKS_DAYS
         is_known = last_year[0] - first_day >= max(holdout_days, LEAST_HISTORY_DAYS)
         months = [end_day - MONTH_DAYS * back for back in range(MONTHS, -1, -1)]
         return cls(

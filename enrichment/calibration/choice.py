@@ -22,6 +22,7 @@ from enrichment.calibration.holdout import (
 )
 from enrichment.calibration.recalibrated import fit_recalibrated
 from enrichment.calibration.snapshot import Histories, Snapshot
+from enrichment.days import YEAR_DAYS
 from enrichment.lifetime.lifetime_value import Floats, ParetoNBD, Predictor, PurchaseModel
 
 Family = Literal["pareto_nbd", "bg_nbd", "mbg_cnbd_k", "empirical", "recalibrated"]
@@ -47,7 +48,6 @@ LEAST_HOLDOUT_PURCHASES = 50
 MOST_CUSTOMERS = 20_000
 """As many tell families apart as well as any more would."""
 
-YEAR_DAYS = 365
 UNSEEN_SEASON = (
     "; the history before them has not seen these months of the year, so a season may have its part in it"
 )

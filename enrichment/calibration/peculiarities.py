@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from enrichment.calibration.snapshot import Snapshot
-from enrichment.days import format_day
+from enrichment.days import YEAR_DAYS, format_day
 from schemas.documents import Document
 
 Ints = npt.NDArray[np.int64]
@@ -22,7 +22,7 @@ REGULAR_SPREAD: Final = 0.25
 REGULAR_SHARE: Final = 0.5
 LATE_PART, LATE_SHARE = 0.25, 0.5
 """Growth: so many of the customers came in the last such part of the history, where a quarter would be even."""
-YEAR_DAYS, MONTHS = 365, 12
+MONTHS: Final = 12
 MONTH_FACTOR: Final = 2.0
 """A season: a month of the year with so many times as many purchase days as months have on average."""
 MONTH_NAMES: Final = (

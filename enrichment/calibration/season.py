@@ -14,7 +14,7 @@ from enrichment.calibration.snapshot import Snapshot
 from enrichment.days import format_day
 from schemas.documents import Document
 
-YEAR_DAYS: Final = 364
+YEAR_OF_WEEKS_DAYS: Final = 364
 """A year of whole weeks, so that the days of last year are the same days of the week."""
 
 

@@ -50,6 +50,13 @@ class Conversion:
     dead_letters: int = 0
     """On the topic of this name, where the events come from one; those of files are counted with what was refused."""
 
+    def add(self, other: Conversion) -> None:
+        """Count what became of other events too."""
+        self.events += other.events
+        self.records += other.records
+        self.ignored += other.ignored
+        self.dead_letters += other.dead_letters
+
     def text(self) -> str:
         """How many events and records, and which events were ignored, for people."""
         made = ", ".join(f"{self.records[topic]:,} {topic}" for topic in FILES)

@@ -29,6 +29,7 @@ from streams.console.progress import Report
 from streams.errors import EbbtideError
 from streams.kafka.admin import admin_client
 from streams.kafka.clients import Producer, new_consumer, new_producer
+from streams.kafka.log_writer import InputRecord
 from streams.kafka.size_limits import SizeLimits
 from streams.kafka.topics import INPUT_MAX_MESSAGE_BYTES, check_topics
 from streams.outbox import OutputRecord
@@ -210,17 +211,14 @@ class LiveConversion:
         records = [record for record in fetched if record.offset >= self._next.get(tp, 0)]
         if producer is None or not records:
             return
-        made: list[dict[str, Any]] = []
+        made: list[InputRecord] = []
         told = Conversion()
         for record in records:
             made += self._records_of(record, told)
         after = {tp: OffsetAndMetadata(records[-1].offset + 1, "")}
         await self._publish(consumer, producer, made, after)
         self._next[tp] = records[-1].offset + 1
-        self.conversion.events += told.events
-        self.conversion.records += told.records
-        self.conversion.ignored += told.ignored
-        self.conversion.dead_letters += told.dead_letters
+        self.conversion.add(told)
         if self._report is not None:
             self._report(self.conversion.events, 0)
 
@@ -228,14 +226,15 @@ class LiveConversion:
         self,
         consumer: Any,
         producer: Producer,
-        made: Sequence[Mapping[str, Any]],
+        made: Sequence[InputRecord],
         after: Mapping[TopicPartition, OffsetAndMetadata],
     ) -> None:
         """Records and the offset after the events that they were made of, together."""
         async with asyncio.timeout(STEP_TIMEOUT_S):
             if self._is_exact:
                 await producer.begin_transaction()
-            await asyncio.gather(*[await producer.send(**one) for one in made])
+            arguments = [{**one._asdict(), "headers": list(one.headers)} for one in made]
+            await asyncio.gather(*[await producer.send(**each) for each in arguments])
             if self._is_exact:
                 await producer.send_offsets_to_transaction(after, self._group)
                 await producer.commit_transaction()
@@ -253,23 +252,16 @@ class LiveConversion:
                     await self._publish(consumer, producer, [], {tp: OffsetAndMetadata(position, "")})
                     self._next[tp] = position
 
-    def _records_of(self, record: ConsumerRecord, told: Conversion) -> list[dict[str, Any]]:
+    def _records_of(self, record: ConsumerRecord, told: Conversion) -> list[InputRecord]:
         """What is to be sent for one record of the source; counted in `told`."""
-        made: list[dict[str, Any]] = []
+        made: list[InputRecord] = []
         source = (SOURCE_HEADER, f"{record.topic}-{record.partition}-{record.offset}".encode())
         for outcome in self._outcomes(record):
             told.events += 1
             for one in outcome.made:
                 told.records[one.topic] += 1
                 key = str(one.record["customer_id"]).encode()
-                made.append(
-                    {
-                        "topic": self._settings.topic(one.topic),
-                        "key": key,
-                        "value": one.value,
-                        "headers": [source],
-                    }
-                )
+                made.append(InputRecord(self._settings.topic(one.topic), None, key, one.value, (source,)))
             if outcome.ignored is not None:
                 told.ignored[outcome.ignored] += 1
             for why in outcome.unmapped:
@@ -277,16 +269,11 @@ class LiveConversion:
                 made.append(self._dead_letter(record, Rejection(why.reason, why.message)))
         return made
 
-    def _dead_letter(self, record: ConsumerRecord, refused: Rejection) -> dict[str, Any]:
+    def _dead_letter(self, record: ConsumerRecord, refused: Rejection) -> InputRecord:
         """As the worker writes them: the event's bytes, as far as they fit, and the reason in headers."""
         told = headers(refused, record.topic, record.partition, record.offset)
         letter = self._limits.fitted(OutputRecord("dead-letters", record.key, record.value, tuple(told)))
-        return {
-            "topic": self._settings.topic(letter.topic),
-            "key": letter.key,
-            "value": letter.value,
-            "headers": list(letter.headers),
-        }
+        return InputRecord(self._settings.topic(letter.topic), None, letter.key, letter.value, letter.headers)
 
     def _outcomes(self, record: ConsumerRecord) -> list[Outcome]:
         """What becomes of each event of a record; a tombstone is none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -65,6 +66,13 @@ def replay_compiled(
         replayed = sum(count for (_, outcome), count in made.outcomes.items() if outcome != "after_until")
         report(replayed, replayed)
     return log, made, found["end_us"]
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def plain(event: Event) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from enrichment.kernel import DeclinedError, Wanted, core_of
 from enrichment.model import Model
 from schemas.documents import ChangeDocument, ProfileDocument, TriggerDocument
 from schemas.topics import INPUT_TOPICS
-from streams.replay.compiled import replay_compiled
+from streams.replay.compiled import processors, replay_compiled
 from streams.replay.log import ReplayLog
 from streams.replay.parts import CHANGES, PROFILES, TRIGGERS, in_order
 from streams.replay.replay import replay_ordered
@@ -66,10 +65,9 @@ def _compiled(
     """By files in a folder that is gone afterwards: their lines are already in order."""
     # By topic, since the lines of one are taken many at a time.
     lines = (record.line for topic in INPUT_TOPICS for record in log.records if record.topic == topic)
-    threads = os.cpu_count() or 1
     with tempfile.TemporaryDirectory(prefix="ebbtide-replay-") as name:
         folder = Path(name)
-        _, part, _ = replay_compiled(module, lines, folder, model, end_us, horizons, threads)
+        _, part, _ = replay_compiled(module, lines, folder, model, end_us, horizons, processors())
 
         def documents(file: str) -> Iterator[Any]:
             with (folder / file).open("rb") as written:

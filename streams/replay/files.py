@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import tempfile
 import time
 from collections import Counter
@@ -26,7 +25,7 @@ from streams.console.progress import Report
 from streams.console.refusals import Refusals
 from streams.errors import EbbtideError
 from streams.files.bounded_lines import DEFAULT_LIMIT_BYTES
-from streams.replay.compiled import replay_compiled
+from streams.replay.compiled import processors, replay_compiled
 from streams.replay.fared import Fared
 from streams.replay.log import Line, Refused, ReplayLog, ordered_log, refusals_of
 from streams.replay.parts import FILES, PROFILES, TRIGGERS, Part, merge, write_lines, write_part
@@ -90,7 +89,7 @@ def run_replay(
     with tempfile.TemporaryDirectory(prefix=".replay-", dir=out) as name:
         folder = Path(name)
         if compiled is not None:
-            threads = processes or min(_processors(), MOST_PROCESSES)
+            threads = processes or min(processors(), MOST_PROCESSES)
             try:
                 found = replay_compiled(compiled, lines, folder, model, until_us, horizons, threads, report)
             except DeclinedError as error:
@@ -129,20 +128,13 @@ def _by_the_python_core(
     log: ReplayLog, folder: Path, rules: Rules, report: Report | None, processes: int | None
 ) -> list[Part]:
     if processes is None:
-        processes = max(min(_processors(), MOST_PROCESSES, len(log.records) // RECORDS_PER_PROCESS), 1)
+        processes = max(min(processors(), MOST_PROCESSES, len(log.records) // RECORDS_PER_PROCESS), 1)
     if processes == 1:
         return [write_part(replay_ordered(ReplayLog(log.records), *rules, report), folder)]
     parts = replay_in_shares(log, folder, processes, rules, report)
     for file in FILES:
         merge(folder / file, file, parts)
     return parts
-
-
-def _processors() -> int:
-    """How many this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _write_dead_letters(path: Path, letters: Iterable[Refused]) -> None:

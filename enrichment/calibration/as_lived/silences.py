@@ -10,7 +10,7 @@ import numpy.typing as npt
 from enrichment.calibration.as_lived.panels import LONG_SILENCE_DAYS, WARNINGS, Panels
 from enrichment.calibration.as_lived.timelines import NO_STANDING, Moves, PurchaseDays
 from enrichment.calibration.bootstrap import interval, quotient, ratio, resampled, rounded
-from enrichment.days import FOREVER_DAY
+from enrichment.days import FOREVER_DAY, YEAR_DAYS
 from enrichment.scoring.features import NO_DAY
 from schemas.documents import Document
 
@@ -18,7 +18,6 @@ Floats = npt.NDArray[np.float64]
 
 LEAST_PURCHASE_DAYS: Final = 3
 """Silences are judged after at least as many purchase days: before, nobody has a pace."""
-YEAR_DAYS: Final = 365
 SILENCE_FIGURES: Final = ("base_rate", "warned_share", "precision")
 
 

@@ -7,10 +7,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from enrichment.calibration.as_lived.silences import YEAR_DAYS
 from enrichment.calibration.as_lived.timelines import NO_STANDING, Moves
 from enrichment.calibration.bootstrap import interval, quotient, resampled, rounded
-from enrichment.days import FOREVER_DAY
+from enrichment.days import FOREVER_DAY, YEAR_DAYS
 from schemas.documents import Document
 
 Floats = npt.NDArray[np.float64]

@@ -16,10 +16,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from enrichment.calibration.as_lived.silences import YEAR_DAYS
 from enrichment.calibration.as_lived.there_and_back import BACK_WITHIN_DAYS
 from enrichment.calibration.as_lived.timelines import NO_STANDING
 from enrichment.calibration.snapshot import Snapshot
+from enrichment.days import YEAR_DAYS
 from enrichment.model import Model
 from enrichment.money import MICROS_PER_UNIT
 from enrichment.scoring.evaluate import Table, evaluate

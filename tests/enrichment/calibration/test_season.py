@@ -10,7 +10,7 @@ import pytest
 from enrichment.calibration.calibrate import Days
 from enrichment.calibration.choice import choose
 from enrichment.calibration.lifetime import LifetimeValueFit, fit_lifetime_value
-from enrichment.calibration.season import YEAR_DAYS, seasonal_level
+from enrichment.calibration.season import YEAR_OF_WEEKS_DAYS, seasonal_level
 from enrichment.calibration.snapshot import Snapshot
 from tests.enrichment.calibration.histories import FIRST_DATE, orders, snapshots
 
@@ -36,7 +36,9 @@ def shop(christmas: float, customers: int = 900) -> dict[str, list[tuple[int, fl
 
 
 def looked_at(christmas: float) -> list[Snapshot]:
-    return snapshots(orders(shop(christmas)), CUT - YEAR_DAYS, END - YEAR_DAYS, CUT - 90, CUT, END)
+    return snapshots(
+        orders(shop(christmas)), CUT - YEAR_OF_WEEKS_DAYS, END - YEAR_OF_WEEKS_DAYS, CUT - 90, CUT, END
+    )
 
 
 def fitted(christmas: float) -> LifetimeValueFit:
@@ -62,7 +64,7 @@ def test_without_a_season_the_level_is_one() -> None:
     """But for chance."""
     season = fitted(1.0).report["season"]
     assert season["level"] == pytest.approx(1.0, abs=0.1)
-    assert season["from"] == str(FIRST_DATE + dt.timedelta(days=CUT - YEAR_DAYS + 1))
+    assert season["from"] == str(FIRST_DATE + dt.timedelta(days=CUT - YEAR_OF_WEEKS_DAYS + 1))
 
 
 def test_a_last_year_with_next_to_nothing_gives_no_level() -> None:
