@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import orjson
 import pytest
@@ -19,7 +20,7 @@ from enrichment.days import DAY_US, day_of, format_time, midnight_us
 from enrichment.model import Model
 from schemas.timestamps import parse_timestamp
 from schemas.topics import INPUT_TOPICS, InputTopic
-from streams.checkpoint import FirstLoad
+from streams.checkpoint import Checkpoint, FirstLoad
 from streams.demo.demo import load_events
 from streams.errors import EbbtideError
 from streams.kafka import fetching
@@ -30,6 +31,7 @@ from streams.replay.replay import replay
 from streams.settings import Settings
 from streams.state.keys import PartitionKeys
 from streams.worker import partition_task
+from streams.worker.batch_loop import BatchLoop
 from streams.worker.partition_state import PartitionState, Status
 from streams.worker.worker import Worker
 from tests.integration.harness import (
@@ -365,11 +367,22 @@ def many(customers: int) -> Log:
     }
 
 
-async def load_up_to(settings: Settings, is_so: Callable[[PartitionState], bool], what: str) -> None:
-    """Run a worker until its first load has come so far, and stop it between two micro-batches."""
-    async with running(settings) as worker:
-        await until(lambda: (state := state_of(worker)) is not None and is_so(state), what)
-        worker.tasks[0].stopping.set()
+async def load_up_to(settings: Settings, is_so: Callable[[PartitionState], bool]) -> None:
+    """Run a worker that stops after the first micro-batch by which its first load has come so far."""
+    run, is_there, may_end = BatchLoop.run, asyncio.Event(), asyncio.Event()
+
+    async def run_and_look(batches: BatchLoop, *arguments: Any) -> Checkpoint:
+        checkpoint = await run(batches, *arguments)
+        if is_so(batches.state):
+            is_there.set()
+            await may_end.wait()
+        return checkpoint
+
+    with patch.object(BatchLoop, "run", run_and_look):
+        async with running(settings) as worker:
+            await asyncio.wait_for(is_there.wait(), 60)
+            worker.tasks[0].stopping.set()
+            may_end.set()
     state = await asyncio.to_thread(meta_of, settings, 0)
     assert state is not None
     assert not state["load"]["is_over"], "too late"
@@ -400,7 +413,7 @@ async def test_another_model_folds_again(
     settings = settings.model_copy(update=small_batches)
     await make_topics(settings)
     await produce(settings, records(many(60)))
-    await load_up_to(settings, is_so, is_so.__name__)
+    await load_up_to(settings, is_so)
     before = {change["customer_id"] for change in await changes_of(settings)}
     assert bool(before) == (is_so is has_decided)
     cheap = {**DEFAULT_MODEL, "name": "cheap", "rates": {"USD": "0.5"}, "base_currency": "EUR"}
