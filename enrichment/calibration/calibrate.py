@@ -22,12 +22,14 @@ from enrichment.calibration.validation import validate
 from enrichment.days import format_day
 from enrichment.model import Model, TimeUnit
 from enrichment.scoring.scores import score
-from enrichment.tiers.capacity import fit_tiers
+from enrichment.tiers.capacity import TierRoom, fit_tiers
 from schemas.documents import Document
 
 LEAST_CHOICE_DAYS: Final = 14
 """A family of models is not chosen by fewer days than these."""
 ROLLING_CUTS: Final = 3
+LEAST_DRAWN: Final = 100
+"""A threshold by fewer customers of a sample is told of: its error is more than a tenth of the tier's size."""
 MONTHS: Final = 12
 MONTH_DAYS: Final = 30
 LEAST_HISTORY_DAYS: Final = 90
@@ -118,6 +120,7 @@ def calibrate(
     weeks: Mapping[int, Snapshot] | None = None,
     *,
     is_judged: bool = True,
+    drawn_share: float = 1.0,
 ) -> Calibrated:
     """Fit what a history can tell; what it says too little about stays as it is in `base`, and the report says so.
 
@@ -129,7 +132,7 @@ def calibrate(
 
     `snapshots` are those of `days.all`, taken with `base`; `weeks` those of `days.weeks`, of some customers, without
     which hysteresis stays as it is. What is not judged goes without the third step, and without the stability of its
-    standings.
+    standings. `drawn_share` is the share of all customers that these are: a capacity is for all.
 
     Raises:
         CapacityError: No threshold meets the capacities.
@@ -144,6 +147,7 @@ def calibrate(
             "holdout_days": days.end - days.cut,
             "customers_at_cut": len(cut),
             "customers": len(end),
+            "customers_in_all": round(len(end) / drawn_share),
         }
     }
     if not len(end):
@@ -160,9 +164,8 @@ def calibrate(
         raise CalibrationError(str(lifetime.report["reason"]), report)
     document = base.model_dump(mode="json")
     by_margin = base.tiers.by == "expected_margin" or "by" not in base.tiers.model_fields_set
-    room: dict[str, str] = {str(tier): size for tier, size in base.tiers.capacities.items()} | dict(
-        capacities
-    )
+    kept = {str(tier): size for tier, size in base.tiers.capacities.items()}
+    room = _Room({**kept, **capacities}, drawn_share)
 
     def weighted(snapshot: Snapshot) -> Snapshot:
         return snapshot if weights is None else reweighted(snapshot, reweighting)
@@ -210,6 +213,45 @@ def calibrate(
 
 
 @dataclass(frozen=True, slots=True)
+class _Room:
+    """The capacities of tiers, among all customers, and the share of these that is looked at."""
+
+    capacities: Mapping[str, str]
+    drawn_share: float
+
+    @property
+    def drawn(self) -> dict[str, str]:
+        """The capacities among those who are looked at: a count becomes less, a share stays."""
+        return {
+            tier: size
+            if size.endswith("%")
+            else str(max(round(int(size) * self.drawn_share), min(int(size), 1)))
+            for tier, size in self.capacities.items()
+        }
+
+    def among_all(self, room: TierRoom) -> Document:
+        """A tier's room in customers of all."""
+        capacity, drawn = self.capacities.get(room.tier), room.places
+        is_count = capacity is not None and not capacity.endswith("%")
+        return {
+            **asdict(room),
+            "capacity": capacity,
+            "places": int(capacity or 0) if is_count else drawn and round(drawn / self.drawn_share),
+            "customers": round(room.customers / self.drawn_share),
+            "tied": round(room.tied / self.drawn_share),
+        }
+
+    def warnings(self, rooms: Sequence[TierRoom]) -> list[str]:
+        """Of each threshold that rests on few customers, because the others were not looked at."""
+        return [
+            f"the threshold of {room.tier} rests on {room.places} of the customers who were drawn; "
+            "--customers takes more of them"
+            for room in rooms
+            if self.drawn_share < 1 and room.places is not None and room.places < LEAST_DRAWN
+        ]
+
+
+@dataclass(frozen=True, slots=True)
 class _Fitted:
     """A document with everything fitted to a snapshot, and how its scales, tiers and warnings came about."""
 
@@ -225,7 +267,7 @@ def _fitted(
     document: Document,
     lifetime_value: Document,
     snapshot: Snapshot,
-    capacities: Mapping[str, str],
+    room: _Room,
     wanted: SilenceWanted,
     by_margin: bool,
     weeks: Sequence[Snapshot],
@@ -246,28 +288,27 @@ def _fitted(
         if tiers.report is not None:
             of_scales = {**of_scales, "tiers": tiers.report}
     rooms = None
-    if capacities:
-        fitted, rooms, of_capacities = _sized(fitted, snapshot, capacities)
+    if room.capacities:
+        fitted, rooms, of_capacities = _sized(fitted, snapshot, room)
         of_scales = {**of_scales, "tiers": {"action": "sized", "reason": "by capacities: see `tiers`"}}
         warnings += of_capacities
     calm = fit_hysteresis(with_own_return(fitted), weeks)
     return _Fitted(calm.document, of_scales, rooms, silence.report, calm.report, [*warnings, *calm.warnings])
 
 
-def _sized(
-    fitted: Document, snapshot: Snapshot, capacities: Mapping[str, str]
-) -> tuple[Document, Document, list[str]]:
+def _sized(fitted: Document, snapshot: Snapshot, room: _Room) -> tuple[Document, Document, list[str]]:
     """The document with thresholds of tiers by their capacities, what room each has, and warnings."""
     model = Model.model_validate(fitted)
     features = snapshot.features(model)
     points = score(features, model).tier_points[features.order_count > 0]
-    found = fit_tiers(points, capacities, model.tiers.thresholds)
+    found = fit_tiers(points, room.drawn, model.tiers.thresholds)
     tiers = {
         **fitted["tiers"],
         f"by_{model.tiers.by}": found.thresholds.model_dump(mode="json"),
-        "capacities": dict(capacities),
+        "capacities": dict(room.capacities),
     }
-    return {**fitted, "tiers": tiers}, {"rooms": [asdict(room) for room in found.rooms]}, list(found.warnings)
+    rooms = {"rooms": [room.among_all(each) for each in found.rooms]}
+    return {**fitted, "tiers": tiers}, rooms, [*found.warnings, *room.warnings(found.rooms)]
 
 
 def _worth(validation: Document) -> Document:

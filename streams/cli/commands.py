@@ -11,7 +11,7 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -325,6 +325,14 @@ def explain(options: Options, customer_id: str, as_json: bool) -> None:
     help="Of what is at stake, so much is won back by a message, such as 5%.",
 )
 @click.option(
+    "--customers",
+    metavar="N",
+    type=click.IntRange(min=0),
+    default=50_000,
+    show_default=True,
+    help="Fit to so many customers, drawn by a hash of their ids, where there are more; 0 for everyone.",
+)
+@click.option(
     "--fit-engagement-weights", is_flag=True, help="Put fitted weights into the model, not only the report."
 )
 @click.option("--name", type=Name(), default="calibrated", show_default=True, help="The new model's name.")
@@ -358,6 +366,7 @@ def calibrate(
     lapsed_share: float | None,
     contact_cost: float | None,
     contact_effect: float | None,
+    customers: int,
     fit_engagement_weights: bool,
     name: str,
     model_version: str | None,
@@ -419,10 +428,12 @@ def calibrate(
                 if contact_cost is None or contact_effect is None
                 else Contact(contact_cost, contact_effect),
             ),
+            most_customers=customers,
         ),
         Outputs(out, report, html),
         settings.horizons,
         refusals,
+        lambda text: say(text, err=True),
     )
     say(calibration_text(told), lines=True)
     say(f"the model is in {out}")
@@ -435,16 +446,15 @@ def _of_topics(settings: Settings) -> Iterable[Line]:
     return lines_of_topics(settings)
 
 
-def _of_states(settings: Settings, model: Model, fail_over: float | None) -> Iterable[Line]:
+def _of_states(settings: Settings, model: Model, fail_over: float | None) -> Iterator[Line]:
     from streams.console.refusals import Refusals
     from streams.insight.redis_history import lines_of_states
 
     states = Refusals("states", fail_over)
-    lines = lines_of_states(settings, model, states)
+    yield from lines_of_states(settings, model, states)
     states.check()
     if states.refused:
         say(states.text(), lines=True, err=True)
-    return lines
 
 
 def _of_files(

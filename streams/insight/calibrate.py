@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -28,12 +28,16 @@ from schemas.rejection import Rejection
 from schemas.topics import INPUT_TOPICS
 from streams.console.refusals import Refusals
 from streams.errors import EbbtideError, UsageError
+from streams.insight.customer_sample import CustomerSample
 from streams.replay.documents import replayed_documents
 from streams.replay.log import Line, Refused, ReplayLog, ordered_log, refusals_of
 
 HOLDOUT_DAYS: Final = 90
 LIVED_CUSTOMERS: Final = 5_000
 """So many customers are replayed at most, to tell what the stream does: more would take long, and tell little more."""
+MOST_CUSTOMERS: Final = 50_000
+"""So many customers a model is fitted to, unless somebody asks for another number: percentiles and parameters of more
+would hardly differ, and their snapshots would fill the memory."""
 WEEKLY_CUSTOMERS: Final = 3_000
 """So many customers are looked at week by week at most, to fit hysteresis."""
 NOBODY: Final = Snapshot(0, (), (), 0, 0)
@@ -58,6 +62,8 @@ class Wanted:
     version: str | None = None
     silence: SilenceWanted = LEFT_TO_THE_HISTORY
     is_judged: bool = True
+    most_customers: int = MOST_CUSTOMERS
+    """Drawn where there are more; 0 for everyone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +83,11 @@ def run_calibration(
     outputs: Outputs,
     horizons: Horizons | None = None,
     refusals: Refusals | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Document:
     """Fit a model to the records of files or topics and write it, after its reports; gives the report.
 
-    Records that were refused are counted in `refusals`.
+    Records that were refused are counted in `refusals`; `tell` is told in a few words how far it has come.
 
     Raises:
         EbbtideError: There is no order, or nothing can be fitted; the report then says why too. Or more records were
@@ -88,9 +95,12 @@ def run_calibration(
         UsageError: The holdout leaves nothing to fit to.
     """
     refusals = refusals or Refusals()
-    log = ordered_log(lines, base, until_us)
+    sample = CustomerSample(wanted.most_customers)
+    sample.take(lines)
+    log = ordered_log(sample.lines, base, until_us)
+    tell(f"{len(log.records):,} records read{_of_whom(sample)}")
     try:
-        document, report = fit(log, base, until_us, wanted, horizons, refusals)
+        document, report = fit(log, base, until_us, wanted, horizons, refusals, sample.share, tell)
     except CapacityError as error:
         raise EbbtideError(str(error)) from error
     except CalibrationError as error:
@@ -113,8 +123,12 @@ def fit(
     wanted: Wanted,
     horizons: Horizons | None,
     refusals: Refusals,
+    drawn_share: float = 1.0,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> tuple[Document, Document]:
     """The model document and the report; records that were refused are counted in `refusals`.
+
+    `drawn_share` is the share of all customers that the log's are.
 
     1. Look at the history at the ends of some days, and of weeks.
     2. Fit engagement weights beside the model's.
@@ -143,6 +157,7 @@ def fit(
         taken.day: taken for taken in take_snapshots(events, days.all, base, horizons, outcomes, refuse)
     }
     refusals_of(dead_letters, outcomes, refusals)
+    tell(f"{len(looked[days.end]):,} customers looked at on {len(looked)} days; fitting")
     weeks = _weekly(log, looked[days.end], days, base, horizons)
     quality = data_quality(looked[days.end], base, _counts(outcomes, refusals))
     weights = fit_engagement_weights(looked[days.cut], looked[days.end], base)  # 2
@@ -158,6 +173,7 @@ def fit(
             wanted.silence,
             weeks,
             is_judged=wanted.is_judged,
+            drawn_share=drawn_share,
         )
     except CalibrationError as error:
         raise CalibrationError(str(error), {**error.report, "data_quality": quality}) from None
@@ -173,6 +189,7 @@ def fit(
     elif found.at_cut is None:
         warnings.append("nothing is told as lived: no model could be fitted to the records up to the cut")
     else:
+        tell("fitted; replaying with the model of the cut")
         lived = _as_lived(log, found.at_cut, looked[days.cut], looked[days.end], until_us, horizons)  # 4
     report = {
         "model": {"name": wanted.name, "version": version, "base_currency": base.base_currency},
@@ -250,6 +267,13 @@ def _days(log: ReplayLog, until_us: int | None, wanted: Wanted) -> Days:
     return Days.of(first_day, end_day, holdout_days)
 
 
+def _of_whom(sample: CustomerSample) -> str:
+    """Of which customers the records are, as the end of a sentence; nothing to say of everyone."""
+    if not sample.is_partial:
+        return ""
+    return f", of a {sample.share:.1%} sample of about {sample.customers_in_all:,} customers"
+
+
 def _with_cause(error: Exception, refusals: Refusals, *, with_examples: bool = True) -> str:
     """An error's message and, where records were refused, that they are missing."""
     if not refusals.refused:
@@ -312,9 +336,11 @@ def calibration_text(report: Document) -> str:
 
     lifetime, history = report["lifetime_value"], report["history"]
     chosen = lifetime["model_file"]["models"][lifetime["chosen"]]
+    in_all = history["customers_in_all"]
+    drawn = f" of about {in_all:,}" if in_all > history["customers"] else ""
     lines = [
-        f"{history['customers']:,} customers up to {history['until']}; judged by the {history['holdout_days']} days "
-        f"after {history['cut']}",
+        f"{history['customers']:,}{drawn} customers up to {history['until']}; judged by the "
+        f"{history['holdout_days']} days after {history['cut']}",
         f"lifetime value: {lifetime['chosen']} ({chosen['status']}), times in {lifetime['time_unit']}s; "
         f"{lifetime['reason']}",
     ]

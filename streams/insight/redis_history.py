@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Iterator
 
 import orjson
 
 from enrichment.model import Model
 from streams.console.refusals import Refusals
+from streams.insight.in_turn import in_turn
 from streams.insight.state_records import records_of_state
 from streams.replay.log import Line
 from streams.settings import Settings
@@ -17,7 +17,7 @@ from streams.state.held_state import held_partitions
 PAGE_CUSTOMERS = 2_000
 
 
-def lines_of_states(settings: Settings, model: Model, refusals: Refusals) -> list[Line]:
+def lines_of_states(settings: Settings, model: Model, refusals: Refusals) -> Iterator[Line]:
     """Records that come to what the states of all customers hold; each names the partition of its customer.
 
     States that cannot be read are left out, and counted in `refusals`.
@@ -25,14 +25,10 @@ def lines_of_states(settings: Settings, model: Model, refusals: Refusals) -> lis
     Raises:
         EbbtideError: Redis does not answer, or holds nothing of the group.
     """
-
-    async def lines() -> list[Line]:
-        return [line async for line in _lines(settings, model, refusals)]
-
-    return asyncio.run(lines())
+    return in_turn(_lines(settings, model, refusals))
 
 
-async def _lines(settings: Settings, model: Model, refusals: Refusals) -> AsyncIterator[Line]:
+async def _lines(settings: Settings, model: Model, refusals: Refusals) -> AsyncGenerator[Line]:
     async with held_partitions(settings, model) as partitions:
         for held in partitions:
             ids = sorted(await held.store.all_ids())

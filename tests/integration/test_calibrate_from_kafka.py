@@ -49,7 +49,7 @@ async def test_a_record_that_is_refused_is_named_by_its_place_in_kafka(
     wrong = [purchase._replace(value=b"{"), purchase._replace(key=b"somebody else")]
     await make_topics(settings, PARTITIONS)
     await produce(settings, [*wrong, *records])
-    lines = await asyncio.to_thread(lines_of_topics, settings)
+    lines = await asyncio.to_thread(lambda: list(lines_of_topics(settings)))
     refusals = Refusals()
     outputs = Outputs(tmp_path / "model.yaml")
     run_calibration(lines, settings.load_model(), None, Wanted(), outputs, refusals=refusals)

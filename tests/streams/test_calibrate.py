@@ -249,6 +249,27 @@ def test_capacities_become_thresholds(tmp_path: Path) -> None:
     assert model.tiers.thresholds.strategic == rooms["strategic"]["threshold"]
 
 
+def test_of_very_many_customers_a_part_is_fitted_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Drawn by their ids; capacities go on meaning all customers, and a threshold that few decide is told of."""
+    purchases = write(tmp_path / "purchases.jsonl", cdnow())
+    options = (*CDNOW_OPTIONS, "--tier", "strategic=100", "--tier", "named=20%", "--customers", "500")
+    assert calibrate(tmp_path, purchases, *options) == 0
+    report, everyone = strictly(tmp_path / "report.json"), len({line["customer_id"] for line in cdnow()})
+    assert report["history"]["customers"] == 500
+    assert report["history"]["customers_in_all"] == pytest.approx(everyone, rel=0.15)
+    rooms = {room["tier"]: room for room in report["tiers"]["rooms"]}
+    assert (rooms["strategic"]["capacity"], rooms["strategic"]["places"]) == ("100", 100)
+    assert 80 <= rooms["strategic"]["customers"] <= 105
+    assert rooms["named"]["places"] == pytest.approx(0.2 * everyone, rel=0.15)
+    out, err = capsys.readouterr()
+    assert "500 of about 2," in out
+    assert "the threshold of strategic rests on 21 of the customers who were drawn" in out
+    assert "sample of about 2," in err
+    assert load_model(tmp_path / "model.yaml").tiers.capacities == {"strategic": "100", "named": "20%"}
+
+
 def test_tiers_go_by_value_where_the_model_to_begin_with_says_so(tmp_path: Path) -> None:
     """Else by expected margin; the report tells from which margin on."""
     purchases = write(tmp_path / "purchases.jsonl", cdnow()[:2_000])
