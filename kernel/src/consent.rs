@@ -9,10 +9,10 @@ const NEVER_US: i64 = 1 << 62;
 /// One consent given or withdrawn.
 #[derive(Clone, PartialEq)]
 pub struct ConsentRecord {
-    occurred_at_us: i64,
-    granted: bool,
-    event_id: Box<str>,
-    expires_at_us: Option<i64>,
+    pub occurred_at_us: i64,
+    pub granted: bool,
+    pub event_id: Box<str>,
+    pub expires_at_us: Option<i64>,
 }
 
 impl ConsentRecord {
@@ -35,9 +35,9 @@ impl ConsentRecord {
 
 /// One customer's consents; `latest` is in the order of purposes.
 pub struct ConsentState {
-    latest: Vec<(u32, ConsentRecord)>,
-    profiling: Vec<ConsentRecord>,
-    enforced_from_us: i64,
+    pub latest: Vec<(u32, ConsentRecord)>,
+    pub profiling: Vec<ConsentRecord>,
+    pub enforced_from_us: i64,
 }
 
 impl Default for ConsentState {
@@ -133,6 +133,18 @@ impl ConsentState {
             NEVER_US
         } else {
             end_us
+        }
+    }
+
+    /// What would be held had no record dated up to this time come; of engagement nothing has been deleted yet.
+    pub fn after(&self, time_us: i64) -> Self {
+        let later = |record: &ConsentRecord| record.occurred_at_us > time_us;
+        let latest = self.latest.iter().filter(|(_, record)| later(record));
+        let profiling = self.profiling.iter().filter(|record| later(record));
+        ConsentState {
+            latest: latest.cloned().collect(),
+            profiling: profiling.cloned().collect(),
+            ..ConsentState::default()
         }
     }
 

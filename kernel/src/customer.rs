@@ -3,7 +3,7 @@
 //!
 //! In a replay a customer's records come in the order of their times: none is late, and none corrects the past.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use crate::consent::ConsentState;
 use crate::days::{day_of, DAY_US};
@@ -31,6 +31,7 @@ pub struct Catalogue {
     pub is_channel: Vec<bool>,
     pub profiling: u32,
     pub categories: Vec<Box<str>>,
+    pub kinds: Vec<Box<str>>,
     pub weight_of_kind: Vec<f64>,
     pub unit_cost_of_kind: Vec<i64>,
     pub acquired: Option<u32>,
@@ -40,8 +41,54 @@ pub struct Catalogue {
     pub category_places: Vec<u32>,
 }
 
+/// Records that were accepted in one topic, for as long as others would not be too late beside them.
+#[derive(Default)]
+pub struct Seen {
+    pub newest_us: Option<i64>,
+    pub time_us_by_digest: BTreeMap<u64, i64>,
+}
+
+impl Seen {
+    fn is_late(&self, time_us: i64, horizon_days: Option<i64>) -> bool {
+        matches!((horizon_days, self.newest_us), (Some(days), Some(newest_us))
+            if time_us < newest_us - days * DAY_US)
+    }
+
+    fn is_repeat(&self, digest: u64, at_us: i64, horizon_days: Option<i64>) -> bool {
+        let Some(&known_us) = self.time_us_by_digest.get(&digest) else {
+            return false;
+        };
+        match (horizon_days, self.newest_us) {
+            (Some(days), Some(newest_us)) => known_us >= newest_us.max(at_us) - days * DAY_US,
+            _ => true,
+        }
+    }
+
+    /// Note an accepted record, and now and then drop those that would by now be too late.
+    fn remember(&mut self, digest: u64, at_us: i64, horizon_days: Option<i64>) {
+        self.time_us_by_digest.insert(digest, at_us);
+        let before_us = self.newest_us;
+        if before_us.is_some_and(|before_us| at_us <= before_us) {
+            return;
+        }
+        self.newest_us = Some(at_us);
+        if let (Some(before_us), Some(days)) = (before_us, horizon_days) {
+            if day_of(at_us) >> 4 != day_of(before_us) >> 4 {
+                let from_us = at_us - days * DAY_US;
+                self.time_us_by_digest
+                    .retain(|_, known_us| *known_us >= from_us);
+            }
+        }
+    }
+}
+
 /// What became of a record.
 pub enum Effect {
+    /// Dated so many days, or more, before the newest of its topic.
+    TooLate {
+        newest_us: i64,
+        days: i64,
+    },
     Erased,
     Duplicate,
     /// The state changed. `is_repeated` is an order sent again, `wins_back` a new counted order or scored engagement.
@@ -49,8 +96,8 @@ pub enum Effect {
         is_repeated: bool,
         wins_back: bool,
     },
-    /// Everything is forgotten, but this decision of the life that ended.
-    Erasure(Box<Decision>),
+    /// Everything is forgotten: this was known in the life that ended.
+    Erasure(Box<Customer>),
 }
 
 /// A customer in memory, with what is derived from the state.
@@ -60,9 +107,10 @@ pub struct Customer {
     pub engagement: EngagementState,
     pub consent: ConsentState,
     pub decision: Decision,
-    seen: [HashMap<u64, i64>; 3],
-    attributes: [Held<Box<str>>; 3],
+    pub seen: [Seen; 3],
+    pub attributes: [Held<Box<str>>; 3],
     pub latest_us: Option<i64>,
+    pub profiled_day: i64,
     pub due_day: Option<i64>,
     /// The latest value of each attribute of any topic.
     pub told: BTreeMap<Box<str>, Box<str>>,
@@ -76,9 +124,17 @@ pub struct Customer {
 }
 
 impl Customer {
+    /// A customer of whom nothing is known, before anything is derived.
+    pub fn blank() -> Self {
+        Customer {
+            profiled_day: -1,
+            ..Customer::default()
+        }
+    }
+
     /// A customer of whom nothing is known.
     pub fn unknown(catalogue: &Catalogue, model: &Model) -> Self {
-        let mut customer = Customer::default();
+        let mut customer = Customer::blank();
         customer.profiling_until_day = customer
             .consent
             .profiling_until_day(catalogue.profiling, model.given.is_opt_in);
@@ -90,6 +146,34 @@ impl Customer {
         self.latest_us.is_some()
     }
 
+    /// The later of the newest record and the last midnight that has passed.
+    pub fn as_of_us(&self, midnight_us: i64) -> i64 {
+        self.latest_us
+            .map_or(midnight_us, |latest_us| latest_us.max(midnight_us))
+    }
+
+    /// Make what is derived from the state.
+    pub fn derive(
+        &mut self,
+        catalogue: &Catalogue,
+        model: &Model,
+        intent_of: &mut impl FnMut(&Held<Answer>) -> Result<Option<f64>, Declined>,
+    ) -> Result<(), Declined> {
+        self.ledger.derive(model)?;
+        let mut named: Vec<u32> = Vec::new();
+        for bucket in &mut self.engagement.days {
+            bucket.weigh(&catalogue.count_keys);
+            named.extend(bucket.counts.iter().map(|(key, _)| *key));
+        }
+        for key in named {
+            self.note_name(key, catalogue)?;
+        }
+        self.permit(catalogue, model)?;
+        self.declared_intent = intent_of(&self.engagement.declared)?;
+        self.merge_attributes();
+        Ok(())
+    }
+
     /// Channels that may be used on a day, in order.
     pub fn channels_on(&self, day: i64) -> impl Iterator<Item = u32> + '_ {
         self.channels
@@ -98,10 +182,12 @@ impl Customer {
             .map(|(channel, _)| *channel)
     }
 
-    /// Take the customer's next record; `intent_of` gives the points of what was declared.
+    /// Take a record; `midnight_us` is the last midnight that has passed, `intent_of` gives the points of what was
+    /// declared.
     pub fn apply(
         &mut self,
         record: &Record,
+        midnight_us: i64,
         catalogue: &Catalogue,
         model: &Model,
         intent_of: &mut impl FnMut(&Held<Answer>) -> Result<Option<f64>, Declined>,
@@ -121,24 +207,32 @@ impl Customer {
             ENGAGEMENTS => Some(model.given.engagements_days),
             _ => None,
         };
-        if let Some(&known_us) = self.seen[topic].get(&digest) {
-            if horizon_days.is_none_or(|days| known_us >= at_us - days * DAY_US) {
-                return Ok(Effect::Duplicate);
-            }
+        let seen = &self.seen[topic];
+        if let (true, Some(days), Some(newest_us)) = (
+            seen.is_late(at_us, horizon_days),
+            horizon_days,
+            seen.newest_us,
+        ) {
+            return Ok(Effect::TooLate { newest_us, days });
+        }
+        if seen.is_repeat(digest, at_us, horizon_days) {
+            return Ok(Effect::Duplicate);
         }
         if matches!(record.event, Event::Erasure) {
             let life = self.decision.life + 1;
             let erased = std::mem::replace(self, Customer::unknown(catalogue, model));
             self.decision.life = life;
             self.decision.erased_up_to_us = Some(at_us);
-            return Ok(Effect::Erasure(Box::new(erased.decision)));
+            return Ok(Effect::Erasure(Box::new(erased)));
         }
-        self.seen[topic].insert(digest, at_us);
+        self.seen[topic].remember(digest, at_us, horizon_days);
         let day = day_of(at_us);
         if self.latest_us.is_none_or(|latest_us| at_us > latest_us) {
             self.latest_us = Some(at_us);
-            self.forget_unallowed(day, model, intent_of)?;
+            let today = day_of(self.as_of_us(midnight_us));
+            self.forget_unallowed(today, model, intent_of)?;
         }
+        let today = day_of(self.as_of_us(midnight_us));
         let mut effect = (false, false);
         match &record.event {
             Event::Purchase(purchase) => {
@@ -154,6 +248,7 @@ impl Customer {
                     categories,
                     at_us,
                     &record.event_id,
+                    digest,
                     model,
                     late_after_days,
                 )?;
@@ -167,7 +262,7 @@ impl Customer {
             }
             Event::Engagement(engagement) => {
                 let is_opt_in = model.given.is_opt_in;
-                let is_kept = at_us >= self.consent.denied_until_us(is_opt_in, day);
+                let is_kept = at_us >= self.consent.denied_until_us(is_opt_in, today);
                 let count_key = catalogue.count_key_places[engagement.count_key as usize];
                 let is_acquisition = Some(engagement.kind) == catalogue.acquired;
                 let cost_micros = match engagement.cost_micros {
@@ -204,7 +299,7 @@ impl Customer {
                     .apply(consent, purpose, is_profiling, at_us, &record.event_id);
                 self.permit(catalogue, model)?;
                 self.note_attributes(record)?;
-                self.forget_unallowed(day, model, intent_of)?;
+                self.forget_unallowed(today, model, intent_of)?;
             }
             Event::Erasure => {}
         }
@@ -212,6 +307,37 @@ impl Customer {
             is_repeated: effect.0,
             wins_back: effect.1,
         })
+    }
+
+    /// After an erasure of a first load, in which consents come before everything else: take over the consents of
+    /// `before` that are dated after it.
+    pub fn keep_later(
+        &mut self,
+        mut before: Customer,
+        erased_up_to_us: i64,
+        midnight_us: i64,
+        catalogue: &Catalogue,
+        model: &Model,
+        intent_of: &mut impl FnMut(&Held<Answer>) -> Result<Option<f64>, Declined>,
+    ) -> Result<(), Declined> {
+        let Some(newest_us) = before.seen[0]
+            .newest_us
+            .filter(|&newest| newest > erased_up_to_us)
+        else {
+            return Ok(());
+        };
+        let mut seen = std::mem::take(&mut before.seen[0]);
+        seen.time_us_by_digest
+            .retain(|_, at_us| *at_us > erased_up_to_us);
+        self.seen[0] = seen;
+        self.consent = before.consent.after(erased_up_to_us);
+        self.attributes[0] = std::mem::take(&mut before.attributes[0]);
+        forget_before(&mut self.attributes[0], erased_up_to_us + 1);
+        self.latest_us = Some(newest_us);
+        self.permit(catalogue, model)?;
+        self.merge_attributes();
+        let today = day_of(self.as_of_us(midnight_us));
+        self.forget_unallowed(today, model, intent_of)
     }
 
     /// Delete engagement dated before the end of the latest period in which profiling was not allowed.

@@ -28,5 +28,9 @@ pub struct Decision {
     pub changed_days: [i64; 3],
     pub baseline: Option<Baseline>,
     pub pending: Option<PendingTrigger>,
+    pub fired_change_id: Option<String>,
+    /// The fingerprint of the model of the last evaluation, and the first day that it evaluated.
+    pub model: Option<Box<str>>,
+    pub model_day: i64,
     pub erased_up_to_us: Option<i64>,
 }

@@ -38,7 +38,7 @@ pub type Held<T> = BTreeMap<Box<str>, Latest<T>>;
 #[derive(Default)]
 pub struct EngagementState {
     pub days: Vec<DayEngagement>,
-    last_day_by_kind: Vec<(u32, i64)>,
+    pub last_day_by_kind: Vec<(u32, i64)>,
     pub cost_to_acquire_micros: i64,
     pub gross_cost_micros: i64,
     pub declared: Held<Answer>,
@@ -115,13 +115,18 @@ impl EngagementState {
             Some((known, count)) if *known == key => *count += 1,
             _ => bucket.counts.insert(place, (key, 1)),
         }
-        bucket.points = bucket.counts.iter().fold(0.0, |points, &(key, count)| {
-            points + keys[key as usize].weight * count as f64
-        });
+        bucket.weigh(keys);
     }
 }
 
 impl DayEngagement {
+    /// Make the points that the counts come to.
+    pub fn weigh(&mut self, keys: &[CountKey]) {
+        self.points = self.counts.iter().fold(0.0, |points, &(key, count)| {
+            points + keys[key as usize].weight * count as f64
+        });
+    }
+
     fn of(day: i64) -> Self {
         DayEngagement {
             day,

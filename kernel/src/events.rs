@@ -23,6 +23,16 @@ impl Names {
         number
     }
 
+    /// The name of a number.
+    pub fn name(&self, number: u32) -> &str {
+        &self.names[number as usize]
+    }
+
+    /// The names by number.
+    pub fn names(&self) -> &[Box<str>] {
+        &self.names
+    }
+
     /// The names in order, and for each number so far its place among them.
     pub fn in_order(&self) -> (Vec<Box<str>>, Vec<u32>) {
         let mut order: Vec<u32> = (0..self.names.len() as u32).collect();

@@ -8,7 +8,9 @@ mod decision;
 mod decode;
 mod documents;
 mod engagement;
+mod enter;
 mod events;
+mod fold;
 mod identity;
 mod json;
 mod lifetime;
@@ -19,6 +21,7 @@ mod orders;
 mod output;
 mod python;
 mod scores;
+mod state;
 mod walk;
 
 /// Something that only the Python core knows, in a few words.
@@ -31,6 +34,10 @@ mod _kernel {
     use crate::python::predictions;
     #[pymodule_export]
     use crate::python::DeclinedError;
+    #[pymodule_export]
+    use crate::python::FirstLoad;
+    #[pymodule_export]
+    use crate::python::Fold;
     #[pymodule_export]
     use crate::python::Replay;
 }

@@ -33,16 +33,21 @@ pub enum Taken {
     NotPlain,
 }
 
-/// The records of a log, in the order in which they were read.
-pub struct Log {
-    records: Vec<Record>,
-    customers: Names,
+/// Names that records and states share, by number.
+pub struct SharedNames {
     count_keys: Names,
     of_count: Vec<KeyOfCount>,
     places: Names,
     categories: Names,
     kinds: HashMap<String, u32>,
     profiling: u32,
+}
+
+/// The records of a log, in the order in which they were read.
+pub struct Log {
+    pub records: Vec<Record>,
+    pub customers: Names,
+    pub names: SharedNames,
 }
 
 /// The records of each customer, in order, with all that they name.
@@ -57,16 +62,10 @@ pub struct OrderedLog {
 
 impl Log {
     pub fn new(model: &Model) -> Self {
-        let mut places = Names::default();
         Log {
             records: Vec::new(),
             customers: Names::default(),
-            count_keys: Names::default(),
-            of_count: Vec::new(),
-            profiling: places.number("profiling"),
-            places,
-            categories: Names::default(),
-            kinds: model.given.kinds.keys().cloned().zip(0..).collect(),
+            names: SharedNames::new(model),
         }
     }
 
@@ -96,10 +95,10 @@ impl Log {
         let occurred_at_us = time_us(fields.occurred_at.as_deref()?)?;
         let kind = fields.kind.clone()?;
         let event = match topic {
-            PURCHASES => Event::Purchase(self.purchase(&kind, &fields, model)?),
+            PURCHASES => Event::Purchase(self.names.purchase(&kind, &fields, model)?),
             0 if kind == "erasure" => Event::Erasure,
-            0 => Event::Consent(self.consent(&kind, &fields)?),
-            _ => Event::Engagement(self.engagement(&kind, &mut fields, model)?),
+            0 => Event::Consent(self.names.consent(&kind, &fields)?),
+            _ => Event::Engagement(self.names.engagement(&kind, &mut fields, model)?),
         };
         let customer_id = id(&fields.customer_id)?;
         if until_us.is_some_and(|until_us| occurred_at_us > until_us) {
@@ -119,6 +118,103 @@ impl Log {
             value: value.into(),
         });
         Some(Taken::Record)
+    }
+
+    /// The records in replay order, by customer.
+    pub fn ordered(self, until_us: Option<i64>, model: &Model) -> Result<OrderedLog, Declined> {
+        let latest_us = self
+            .records
+            .iter()
+            .map(|record| record.occurred_at_us)
+            .max();
+        let end_us = until_us.or(latest_us).unwrap_or(0);
+        if until_us.is_none() && has_wrong_clocks(&self.records) {
+            return Err(Declined("records of clocks that lie far apart"));
+        }
+        let (customers, customer_places) = self.customers.in_order();
+        let (names, mut records) = (self.names, self.records);
+        for record in &mut records {
+            record.customer = customer_places[record.customer as usize];
+        }
+        records.sort_by(|left, right| {
+            let key = |record: &Record| (record.customer, record.occurred_at_us, record.topic);
+            key(left)
+                .cmp(&key(right))
+                .then_with(|| left.event_id.cmp(&right.event_id))
+                .then_with(|| left.value.cmp(&right.value))
+        });
+        let mut starts: Vec<usize> = Vec::with_capacity(customers.len() + 1);
+        for (at, record) in records.iter().enumerate() {
+            while starts.len() <= record.customer as usize {
+                starts.push(at);
+            }
+        }
+        let first_us = starts.iter().map(|&at| records[at].occurred_at_us);
+        let days: i64 = first_us
+            .map(|first_us| day_of(end_us) - day_of(first_us))
+            .sum();
+        if days > MOST_DAYS + MOST_DAYS_OF_EACH * customers.len() as i64 {
+            return Err(Declined("a log of silences of many years"));
+        }
+        starts.push(records.len());
+        let catalogue = names.catalogue(model);
+        Ok(OrderedLog {
+            customers,
+            starts,
+            records,
+            catalogue,
+            end_us,
+        })
+    }
+}
+
+impl SharedNames {
+    fn new(model: &Model) -> Self {
+        let mut places = Names::default();
+        SharedNames {
+            count_keys: Names::default(),
+            of_count: Vec::new(),
+            profiling: places.number("profiling"),
+            places,
+            categories: Names::default(),
+            kinds: model.given.kinds.keys().cloned().zip(0..).collect(),
+        }
+    }
+
+    /// The number of a channel or a purpose.
+    pub fn place(&mut self, name: &str) -> u32 {
+        self.places.number(name)
+    }
+
+    /// The number of an item category.
+    pub fn category(&mut self, name: &str) -> u32 {
+        self.categories.number(name)
+    }
+
+    /// The number of a kind of engagement, which the model may not list any more.
+    pub fn kind(&mut self, name: &str) -> u32 {
+        if let Some(&number) = self.kinds.get(name) {
+            return number;
+        }
+        let number = self.kinds.len() as u32;
+        self.kinds.insert(name.to_owned(), number);
+        number
+    }
+
+    /// The number of a `channel.kind`; None for a name of another shape.
+    pub fn count_key(&mut self, name: &str) -> Option<u32> {
+        let number = self.count_keys.number(name);
+        if number as usize == self.of_count.len() {
+            let (channel, kind) = name.rsplit_once('.')?;
+            let is_named = !RESERVED_CHANNELS.contains(&channel);
+            let key = KeyOfCount {
+                kind: self.kind(kind),
+                channel: is_named.then(|| self.places.number(channel)),
+                is_automated: channel == RESERVED_CHANNELS[0],
+            };
+            self.of_count.push(key);
+        }
+        Some(number)
     }
 
     fn purchase(&mut self, kind: &str, fields: &Fields<'_>, model: &Model) -> Option<Purchase> {
@@ -220,49 +316,16 @@ impl Log {
         })
     }
 
-    /// The records in replay order, by customer.
-    pub fn ordered(self, until_us: Option<i64>, model: &Model) -> Result<OrderedLog, Declined> {
-        let latest_us = self
-            .records
-            .iter()
-            .map(|record| record.occurred_at_us)
-            .max();
-        let end_us = until_us.or(latest_us).unwrap_or(0);
-        if until_us.is_none() && has_wrong_clocks(&self.records) {
-            return Err(Declined("records of clocks that lie far apart"));
-        }
-        let (customers, customer_places) = self.customers.in_order();
-        let mut records = self.records;
-        for record in &mut records {
-            record.customer = customer_places[record.customer as usize];
-        }
-        records.sort_by(|left, right| {
-            let key = |record: &Record| (record.customer, record.occurred_at_us, record.topic);
-            key(left)
-                .cmp(&key(right))
-                .then_with(|| left.event_id.cmp(&right.event_id))
-                .then_with(|| left.value.cmp(&right.value))
-        });
-        let mut starts: Vec<usize> = Vec::with_capacity(customers.len() + 1);
-        for (at, record) in records.iter().enumerate() {
-            while starts.len() <= record.customer as usize {
-                starts.push(at);
-            }
-        }
-        let first_us = starts.iter().map(|&at| records[at].occurred_at_us);
-        let days: i64 = first_us
-            .map(|first_us| day_of(end_us) - day_of(first_us))
-            .sum();
-        if days > MOST_DAYS + MOST_DAYS_OF_EACH * customers.len() as i64 {
-            return Err(Declined("a log of silences of many years"));
-        }
-        starts.push(records.len());
+    /// All names in order, with what the model says of them.
+    pub fn catalogue(&self, model: &Model) -> Catalogue {
         let (place_names, place_places) = self.places.in_order();
         let (count_key_names, count_key_places) = self.count_keys.in_order();
         let (category_names, category_places) = self.categories.in_order();
         let mut of_kind = vec![(0.0, 0); self.kinds.len()];
+        let mut kinds: Vec<Box<str>> = vec![Box::from(""); self.kinds.len()];
         for (kind, &number) in &self.kinds {
-            of_kind[number as usize] = model.given.kinds[kind];
+            of_kind[number as usize] = model.given.kinds.get(kind).copied().unwrap_or((0.0, 0));
+            kinds[number as usize] = kind.as_str().into();
         }
         let mut count_keys: Vec<(u32, CountKey)> = self
             .of_count
@@ -289,27 +352,21 @@ impl Log {
                         .any(|other| **other == **name)
             })
             .collect();
-        let catalogue = Catalogue {
+        Catalogue {
             count_keys: count_keys.into_iter().map(|(_, key)| key).collect(),
             count_key_names,
             profiling: place_places[self.profiling as usize],
             places: place_names,
             is_channel,
             categories: category_names,
+            kinds,
             weight_of_kind: of_kind.iter().map(|(weight, _)| *weight).collect(),
             unit_cost_of_kind: of_kind.iter().map(|(_, cost)| *cost).collect(),
             acquired: self.kinds.get("acquired").copied(),
             count_key_places,
             place_places,
             category_places,
-        };
-        Ok(OrderedLog {
-            customers,
-            starts,
-            records,
-            catalogue,
-            end_us,
-        })
+        }
     }
 }
 

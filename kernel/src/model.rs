@@ -64,6 +64,12 @@ pub struct Currency {
     pub largest_micros: i64,
 }
 
+/// A currency as states name it: its code, and its rate as a fraction, empty where it is one.
+pub struct CurrencyText {
+    pub code: Box<str>,
+    pub rate: Box<str>,
+}
+
 /// Limits with a margin: as they are, made harder or made easier.
 pub struct Thresholds {
     pub high: f64,
@@ -81,6 +87,7 @@ pub struct Model {
     pub given: GivenModel,
     pub currency_at: HashMap<String, usize>,
     pub currencies: Vec<Currency>,
+    pub currency_texts: Vec<CurrencyText>,
     pub curves: Vec<Curve>,
     pub tier_curve: Option<Curve>,
     pub group_weights: [[f64; METRICS]; 4],
@@ -128,6 +135,13 @@ impl Model {
                     largest_micros,
                 })
                 .collect(),
+            currency_texts: codes
+                .iter()
+                .map(|code| CurrencyText {
+                    code: code.as_str().into(),
+                    rate: fraction(given.currencies[code].0, given.rate_denominator).into(),
+                })
+                .collect(),
             curves: given.curves.iter().map(curve).collect(),
             tier_curve: given.tier_curve.as_ref().map(curve),
             group_weights: [
@@ -151,6 +165,19 @@ impl Model {
         let numerator = i128::from(micros).checked_mul(self.currencies[currency].rate)?;
         let denominator = i128::from(self.given.rate_denominator);
         i64::try_from(divide_half_even(numerator, denominator)).ok()
+    }
+}
+
+/// A positive fraction as Python writes it; empty for one.
+fn fraction(numerator: i64, denominator: i64) -> String {
+    let (mut left, mut right) = (numerator, denominator);
+    while right != 0 {
+        (left, right) = (right, left % right);
+    }
+    match (numerator / left, denominator / left) {
+        (1, 1) => String::new(),
+        (whole, 1) => whole.to_string(),
+        (numerator, denominator) => format!("{numerator}/{denominator}"),
     }
 }
 

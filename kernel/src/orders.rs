@@ -1,6 +1,6 @@
 //! The order ledger: one customer's exact money, by UTC day. Twin: `enrichment/customer/orders.py`.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use crate::days::day_of;
 use crate::events::{Purchase, PurchaseKind};
@@ -9,14 +9,16 @@ use crate::numbers::divide_half_even;
 use crate::Declined;
 
 #[derive(Clone)]
-struct Version {
-    occurred_at_us: i64,
-    event_id: Box<str>,
-    currency: usize,
-    total_micros: i64,
-    base_total_micros: i64,
-    base_cost_micros: i64,
-    categories: Vec<u32>,
+pub struct Version {
+    pub occurred_at_us: i64,
+    pub event_id: Box<str>,
+    /// What stands for the event id among those that were seen.
+    pub digest: u64,
+    pub currency: usize,
+    pub total_micros: i64,
+    pub base_total_micros: i64,
+    pub base_cost_micros: i64,
+    pub categories: Vec<u32>,
 }
 
 impl Version {
@@ -25,25 +27,26 @@ impl Version {
     }
 }
 
-struct Refund {
-    day: i64,
-    is_late: bool,
-    currency: usize,
-    amount_micros: i64,
-    base_amount_micros: i64,
-    base_cost_micros: i64,
-    count: i64,
+pub struct Refund {
+    pub day: i64,
+    pub is_late: bool,
+    pub currency: usize,
+    pub amount_micros: i64,
+    pub base_amount_micros: i64,
+    pub base_cost_micros: i64,
+    pub count: i64,
 }
 
+/// Everything known about one order. Without `ordered_on` its `order` has not come.
 #[derive(Default)]
-struct Entry {
-    ordered_on: Option<i64>,
-    version: Option<Version>,
-    late_version: Option<Version>,
-    is_cancelled: bool,
-    is_cancelled_late: bool,
-    refunds: Vec<Refund>,
-    newest_day: i64,
+pub struct Entry {
+    pub ordered_on: Option<i64>,
+    pub version: Option<Version>,
+    pub late_version: Option<Version>,
+    pub is_cancelled: bool,
+    pub is_cancelled_late: bool,
+    pub refunds: Vec<Refund>,
+    pub newest_day: i64,
 }
 
 /// One UTC day of counted orders and money, in base micro-units.
@@ -126,10 +129,10 @@ impl Totals {
 /// One customer's orders by id, their day buckets in ascending order, and lifetime totals.
 #[derive(Default)]
 pub struct Ledger {
-    entries: HashMap<Box<str>, Entry>,
-    folded: Totals,
+    pub entries: BTreeMap<Box<str>, Entry>,
+    pub folded: Totals,
     pub gross_micros: i64,
-    newest_day: i64,
+    pub newest_day: i64,
     pub days: Vec<DayMoney>,
     pub totals: Totals,
 }
@@ -141,13 +144,39 @@ pub struct PurchaseEffect {
 }
 
 impl Ledger {
+    /// Make the day buckets and the totals that the entries stand for.
+    pub fn derive(&mut self, model: &Model) -> Result<(), Declined> {
+        let mut by_day: BTreeMap<i64, DayMoney> = BTreeMap::new();
+        for entry in self.entries.values() {
+            for part in contributions(entry, model)? {
+                match by_day.get_mut(&part.day) {
+                    Some(bucket) => bucket.combine(&part, 1),
+                    None => {
+                        by_day.insert(part.day, part);
+                    }
+                }
+            }
+        }
+        self.days = by_day
+            .into_values()
+            .filter(|bucket| !bucket.is_empty())
+            .collect();
+        self.totals = self.folded;
+        for bucket in &self.days {
+            self.totals.add(bucket);
+        }
+        Ok(())
+    }
+
     /// Enter one accepted record.
+    #[allow(clippy::too_many_arguments)] // one record, in its parts
     pub fn apply(
         &mut self,
         purchase: &Purchase,
         categories: Vec<u32>,
         occurred_at_us: i64,
         event_id: &str,
+        digest: u64,
         model: &Model,
         late_after_days: i64,
     ) -> Result<PurchaseEffect, Declined> {
@@ -167,6 +196,7 @@ impl Ledger {
             categories,
             occurred_at_us,
             event_id,
+            digest,
             amount_micros,
             model,
             late_after_days,
@@ -291,6 +321,7 @@ fn enter(
     categories: Vec<u32>,
     occurred_at_us: i64,
     event_id: &str,
+    digest: u64,
     amount_micros: i64,
     model: &Model,
     late_after_days: i64,
@@ -336,6 +367,7 @@ fn enter(
     let version = Version {
         occurred_at_us,
         event_id: event_id.into(),
+        digest,
         currency: purchase.currency,
         total_micros: purchase.total_micros,
         base_total_micros: amount_micros,

@@ -23,6 +23,13 @@ pub struct Lines {
 }
 
 impl Lines {
+    /// Take all lines out, without their ends.
+    pub fn drain(&mut self) -> Vec<Vec<u8>> {
+        let taken = std::mem::take(self);
+        let line = |line: &Line| taken.bytes[line.start..line.end - 1].to_vec();
+        taken.lines.iter().map(line).collect()
+    }
+
     /// Add a line of these parts.
     pub fn push(&mut self, key: (i64, u32, i64), parts: &[&[u8]]) {
         let start = self.bytes.len();

@@ -3,13 +3,16 @@
 use std::collections::HashMap;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use pyo3::create_exception;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
+use crate::enter::enter;
 use crate::events::Answer;
+use crate::fold::{Given, Outcome, Part};
 use crate::lifetime::{chance_of_return, purchasing_of, History, Predictor, Purchasing};
 use crate::log::{Log, OrderedLog, Taken};
 use crate::model::{GivenModel, Model};
@@ -30,6 +33,7 @@ impl From<Declined> for PyErr {
     }
 }
 
+const FOLDED: Declined = Declined("a part that has been folded");
 const PANICKED: Declined = Declined("something that the compiled core did not expect");
 const FILES: [&str; 3] = [
     "segment-changes.jsonl",
@@ -189,6 +193,181 @@ impl Replay {
         told.set_item("triggers_dropped", dropped)?;
         told.set_item("end_us", end_us)?;
         Ok(told)
+    }
+}
+
+/// A customer by their place, the bytes of the state, the due day, and lives and time of an erasure.
+type StateOf<'py> = (usize, Bound<'py, PyBytes>, Option<i64>, Option<(i64, i64)>);
+/// Changes with their ids, profile, `as_of`, sequence, decision, state and due day.
+type EnteredOf<'py> = (
+    Vec<(String, Bound<'py, PyBytes>)>,
+    Bound<'py, PyBytes>,
+    String,
+    i64,
+    Bound<'py, PyBytes>,
+    Bound<'py, PyBytes>,
+    i64,
+);
+
+/// First loads by one model.
+#[pyclass(frozen)]
+pub struct FirstLoad {
+    model: Arc<Model>,
+    fingerprint: String,
+    asked: Arc<Asked>,
+}
+
+#[pymethods]
+impl FirstLoad {
+    /// The functions are those of `Replay.run`.
+    #[new]
+    fn new(
+        model: GivenModel,
+        fingerprint: String,
+        purchasing: Py<PyAny>,
+        chance_of_return: Py<PyAny>,
+        points_of_answer: Py<PyAny>,
+    ) -> PyResult<Self> {
+        if model.kinds.keys().any(|kind| kind.contains('.')) {
+            return Err(Declined("a kind of engagement with a dot in its name").into());
+        }
+        Ok(FirstLoad {
+            model: Arc::new(Model::new(model).ok_or(Declined("a model of another shape"))?),
+            fingerprint,
+            asked: Arc::new(Asked {
+                purchasing,
+                chance_of_return,
+                points_of_answer,
+            }),
+        })
+    }
+
+    /// Begin to take some records.
+    fn fold(&self) -> Fold {
+        Fold {
+            part: Some(Part::new(&self.model)),
+            model: self.model.clone(),
+            asked: self.asked.clone(),
+            taken: 0,
+        }
+    }
+
+    /// Decide for the first time on customers, by their ids and states.
+    fn enter<'py>(
+        &self,
+        py: Python<'py>,
+        states: Vec<(String, Bound<'py, PyBytes>)>,
+        midnight_day: i64,
+    ) -> PyResult<Vec<EnteredOf<'py>>> {
+        let given: Vec<(&str, &[u8])> = states
+            .iter()
+            .map(|(id, state)| (id.as_str(), state.as_bytes()))
+            .collect();
+        let (model, asked, fingerprint) = (&*self.model, &*self.asked, &self.fingerprint);
+        let entered =
+            py.detach(|| caught(|| enter(&given, midnight_day, fingerprint, model, asked)))?;
+        let bytes = |bytes: &[u8]| PyBytes::new(py, bytes);
+        Ok(entered
+            .into_iter()
+            .map(|one| {
+                let changes = one.changes.into_iter();
+                (
+                    changes.map(|(id, value)| (id, bytes(&value))).collect(),
+                    bytes(&one.profile),
+                    one.as_of,
+                    one.sequence,
+                    bytes(&one.decision),
+                    bytes(&one.state),
+                    one.due_day,
+                )
+            })
+            .collect())
+    }
+}
+
+/// Records that are taken into customers' states, without deciding.
+#[pyclass]
+pub struct Fold {
+    part: Option<Part>,
+    model: Arc<Model>,
+    asked: Arc<Asked>,
+    taken: usize,
+}
+
+#[pymethods]
+impl Fold {
+    /// Take records (topic, key, value, the broker's time or None) in the order in which they came; gives the places,
+    /// from the first record on, of those that are not plainly valid.
+    #[allow(clippy::type_complexity)] // as Python gives them
+    fn take(
+        &mut self,
+        records: Vec<(u8, Bound<'_, PyBytes>, Bound<'_, PyBytes>, Option<i64>)>,
+    ) -> PyResult<Vec<usize>> {
+        let part = self.part.as_mut().ok_or(FOLDED)?;
+        let (model, first) = (&*self.model, self.taken);
+        let mut others = Vec::new();
+        for (at, (topic, key, value, stamped_us)) in records.iter().enumerate() {
+            let given = Given {
+                row: first + at,
+                topic: *topic,
+                value: value.as_bytes(),
+                key: Some(key.as_bytes()),
+                stamped_us: *stamped_us,
+            };
+            if !caught(|| Ok(part.take(&given, model)))? {
+                others.push(given.row);
+            }
+        }
+        self.taken += records.len();
+        Ok(others)
+    }
+
+    /// Take a record that Python has read and found valid, in plain words, in its place.
+    fn take_as(&mut self, row: usize, topic: u8, plain: &[u8]) -> PyResult<()> {
+        let part = self.part.as_mut().ok_or(FOLDED)?;
+        let given = Given {
+            row,
+            topic,
+            value: plain,
+            key: None,
+            stamped_us: None,
+        };
+        let model = &*self.model;
+        if !caught(|| Ok(part.take(&given, model)))? {
+            return Err(Declined("a record that is valid and unusual").into());
+        }
+        Ok(())
+    }
+
+    /// Whom the records name.
+    fn customers(&self) -> PyResult<Vec<&str>> {
+        let part = self.part.as_ref().ok_or(FOLDED)?;
+        Ok(part.customers().iter().map(|name| &**name).collect())
+    }
+
+    /// Take the records into the states of `customers()`, None for one who is unknown; gives what became of each record,
+    /// by its place, and the states that changed.
+    fn run<'py>(
+        &mut self,
+        py: Python<'py>,
+        states: Vec<Option<Bound<'py, PyBytes>>>,
+        midnight_day: i64,
+    ) -> PyResult<(Vec<Outcome>, Vec<StateOf<'py>>)> {
+        let part = self.part.take().ok_or(FOLDED)?;
+        if states.len() != part.customers().len() {
+            return Err(Declined("not as many states as customers").into());
+        }
+        let bytes: Vec<Option<&[u8]>> = states
+            .iter()
+            .map(|state| state.as_ref().map(|state| state.as_bytes()))
+            .collect();
+        let (model, asked) = (&*self.model, &*self.asked);
+        let folded = py.detach(|| caught(|| part.fold(&bytes, midnight_day, model, asked)))?;
+        let states = folded.states.into_iter().map(|state| {
+            let bytes = PyBytes::new(py, &state.bytes);
+            (state.customer, bytes, state.due_day, state.erased)
+        });
+        Ok((folded.outcomes, states.collect()))
     }
 }
 

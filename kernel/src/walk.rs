@@ -87,20 +87,28 @@ impl<'a> Walker<'a> {
     ) -> Result<(), Declined> {
         let (model, exactly, points) = (self.model, self.exactly, &mut self.points);
         let mut intent_of = |held: &Held<Answer>| declared_intent(held, model, exactly, points);
-        let effect = customer.apply(record, self.catalogue, model, &mut intent_of)?;
+        let effect = customer.apply(record, i64::MIN, self.catalogue, model, &mut intent_of)?;
         let at_us = record.occurred_at_us;
         let event_id = Some(&*record.event_id);
         match effect {
             Effect::Erased => self.output.count_outcome(record.topic, "erased"),
             Effect::Duplicate => self.output.count_outcome(record.topic, "duplicate"),
-            Effect::Erasure(decision) => {
+            Effect::TooLate { .. } => return Err(Declined("a record out of order in a replay")),
+            Effect::Erasure(erased) => {
                 self.output.count_outcome(record.topic, "accepted");
                 let cause = Cause {
                     trigger: "erasure",
                     event_id,
                 };
                 self.change(
-                    writer, number, &decision, customer, None, None, at_us, cause,
+                    writer,
+                    number,
+                    &erased.decision,
+                    customer,
+                    None,
+                    None,
+                    at_us,
+                    cause,
                 );
             }
             Effect::Changed {
@@ -173,7 +181,7 @@ impl<'a> Walker<'a> {
         Ok(())
     }
 
-    fn evaluate(&mut self, customer: &Customer, day: i64) -> Result<Row, Declined> {
+    pub fn evaluate(&mut self, customer: &Customer, day: i64) -> Result<Row, Declined> {
         let exactly = self.exactly;
         evaluate(customer, day, self.model, &mut self.predictor, |history| {
             exactly.purchasing(history)
@@ -225,7 +233,7 @@ impl<'a> Walker<'a> {
 
     /// Publish the changes from a decision's standing to `current`; gives each one's dimension and id.
     #[allow(clippy::too_many_arguments)] // one evaluation, in its parts
-    fn change(
+    pub fn change(
         &mut self,
         writer: &Writer<'_>,
         number: u32,
@@ -403,7 +411,7 @@ impl<'a> Walker<'a> {
 }
 
 /// The weighted mean of the points for every declared answer that the model knows; None without one.
-fn declared_intent(
+pub fn declared_intent(
     held: &Held<Answer>,
     model: &Model,
     exactly: &dyn Exactly,

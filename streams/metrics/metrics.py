@@ -17,7 +17,6 @@ import prometheus_client as prometheus
 
 from enrichment.deciding.results import Results
 from schemas.changes import DIRECTIONS, TRIGGERS
-from schemas.documents import ChangeDocument
 from schemas.profiles import DIMENSIONS
 from schemas.rejection import REASONS
 from schemas.topics import INPUT_TOPICS, OutputTopic
@@ -84,6 +83,8 @@ class BatchWork(Protocol):
     records: int
     refused: Counter[tuple[str, str]]
     """(topic, reason) → dead letters."""
+    change_counts: Counter[tuple[str, str, str]]
+    """(dimension, direction, trigger) → changes."""
     latency_samples: list[tuple[str, int]]
     """(`broker` or `occurred_at`, microseconds) of each event that changed a standing."""
 
@@ -195,7 +196,7 @@ class Metrics:
             self._events.labels(topic, outcome).inc(count)
         for (topic, reason), count in work.refused.items():
             self._dead_letters.labels(topic, reason).inc(count)
-        for labels, count in Counter(map(_labels_of, results.changes)).items():
+        for labels, count in work.change_counts.items():
             self._changes.labels(*labels).inc(count)
         for group, count in Counter(str(trigger["group"]) for trigger in results.triggers).items():
             self._reactivations.labels(group).inc(count)
@@ -245,7 +246,3 @@ class Metrics:
         finally:
             self._restores.labels(result).inc()
             self._restoring.remove(partition)
-
-
-def _labels_of(change: ChangeDocument) -> tuple[str, str, str]:
-    return change["dimension"], change["direction"], change["reason"]["trigger"]

@@ -50,13 +50,12 @@ def changelog_records(
     results: Results, erased: dict[str, tuple[str, Decision]], group_id: str
 ) -> list[OutputRecord]:
     """A record for each customer whose decision changed; `erased` gives (HMAC, what is remembered) by customer."""
-    of_group = (GROUP_HEADER, group_id.encode())
-    decided, erasure = ((KIND_HEADER, DECISION), of_group), ((KIND_HEADER, ERASED), of_group)
+    erasure = (KIND_HEADER, ERASED), (GROUP_HEADER, group_id.encode())
     records = []
     for customer_id in results.decided:
         customer = results.touched[customer_id]
         value = _ENCODER.encode(customer.decision) if customer.is_known else None
-        records.append(OutputRecord("ebbtide-decisions", customer_id.encode(), value, decided))
+        records.append(decision_record(customer_id, value, group_id))
     for customer_id, (hashed, decision) in erased.items():
         as_of_us = results.tombstones_us.get(customer_id)
         remembered = Remembered(decision.life, decision.erased_up_to_us or 0, as_of_us)
@@ -64,6 +63,12 @@ def changelog_records(
             OutputRecord("ebbtide-decisions", hashed.encode(), _ENCODER.encode(remembered), erasure)
         )
     return records
+
+
+def decision_record(customer_id: str, value: bytes | None, group_id: str) -> OutputRecord:
+    """The record of a decision, which is given as JSON; None where nothing is known of the customer any more."""
+    headers = (KIND_HEADER, DECISION), (GROUP_HEADER, group_id.encode())
+    return OutputRecord("ebbtide-decisions", customer_id.encode(), value, headers)
 
 
 _SKIPPED_DECODER = msgspec.json.Decoder(Skipped)

@@ -30,23 +30,38 @@ _known_digest = lru_cache(DIGESTS_KEPT)(digest_of)
 
 def encode(state: CustomerState) -> bytes:
     """The bytes that `decode` makes the state of."""
-    return FORMAT + _compressors()[0].compress(packed(state))
+    return compressed(packed(state))
 
 
 def decode(stored: bytes) -> CustomerState:
     """The state that was encoded; raises `ValueError` for bytes of a later format."""
+    return unpacked(decompressed(stored))
+
+
+def compressed(packed_state: bytes) -> bytes:
+    """A packed state as it is stored."""
+    return FORMAT + _compressors()[0].compress(packed_state)
+
+
+def decompressed(stored: bytes) -> bytes:
+    """A packed state from what is stored; raises `ValueError` for bytes of a later format."""
     if stored[0] == PLAIN_FORMAT:
-        return _decoder.decode(stored)
+        return stored
     if stored[:1] != FORMAT:
         raise ValueError(f"a state of format {stored[0]}, which this version of Ebbtide does not know")
-    state = _decoder.decode(_compressors()[1].decompress(memoryview(stored)[1:]))
+    return _compressors()[1].decompress(memoryview(stored)[1:])
+
+
+def unpacked(packed_state: bytes) -> CustomerState:
+    """The state that was packed."""
+    state = _decoder.decode(packed_state)
     seen = state.purchases_seen
     seen.time_us_by_digest = {**_told_by_orders(state.orders), **seen.time_us_by_digest}
     return state
 
 
 def packed(state: CustomerState) -> bytes:
-    """The state before it is compressed."""
+    """The state before it is compressed; `kernel/src/state.rs` writes the same."""
     seen, told = state.purchases_seen, _told_by_orders(state.orders)
     untold = {
         digest: time_us for digest, time_us in seen.time_us_by_digest.items() if told.get(digest) != time_us

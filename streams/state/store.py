@@ -20,7 +20,7 @@ from streams.errors import EbbtideError
 from streams.micro_batch import MicroBatch, StoredState
 from streams.outbox import OutputRecord, pack_outbox, unpack_outbox
 from streams.settings.erasure_keys import ErasureKeys
-from streams.state.codec import decode, encode
+from streams.state.codec import decode, decompressed, encode, packed
 from streams.state.keys import PartitionKeys
 from streams.state.partition_facts import Facts
 from streams.state.redis_client import RedisClient
@@ -228,6 +228,23 @@ class StateStore:
             for customer_id, held in found.items():
                 customers[customer_id] = Customer(customer_id, held, self.model)
         return customers
+
+    async def load_packed(self, customer_ids: Sequence[str]) -> dict[str, bytes | None]:
+        """The states of these customers, packed; None for those of whom nothing is known, an erasure neither."""
+        found: dict[str, bytes | None] = {}
+        prefix = self.keys.customer("")
+        for start in range(0, len(customer_ids), CHUNK_CUSTOMERS):
+            ids = customer_ids[start : start + CHUNK_CUSTOMERS]
+            states = await self._read("MGET", [prefix + customer_id for customer_id in ids])
+            absent = [customer_id for customer_id, state in zip(ids, states, strict=True) if state is None]
+            erased = await self._erased(absent)
+            for customer_id, state in zip(ids, states, strict=True):
+                if state is not None:
+                    found[customer_id] = decompressed(state)
+                else:
+                    begun = erased[customer_id]
+                    found[customer_id] = packed(begun) if begun.decision.life else None
+        return found
 
     async def _take_filed_days(self, found: Mapping[str, CustomerState]) -> None:
         """Take due days from the timer index where they are later: rescheduling does not write the state.

@@ -25,6 +25,7 @@ from streams.state.stuck import Stuck
 from streams.timeouts import within
 from streams.worker.batch_processor import BatchProcessor
 from streams.worker.clock import Clock
+from streams.worker.compiled_load import CompiledLoad, LoadCore
 from streams.worker.first_load import next_records
 from streams.worker.outputs import OutputWriter
 from streams.worker.partition_state import PartitionState, Status
@@ -75,6 +76,8 @@ class BatchLoop:
         self._enricher = Enricher(runtime.model, settings.change_namespace, settings.horizons)
         self._writer = OutputWriter(settings.change_namespace)
         self._watch = Stopwatch()
+        self._namespace = settings.change_namespace
+        self._load_core: LoadCore | None = None
         self._most_records = settings.batch_max_records
         self._narrow_before: dict[InputTopic, int] = {}
         self._swept_day = NO_DAY
@@ -84,12 +87,19 @@ class BatchLoop:
     def begin(self) -> None:
         """Know nothing of customers any more: somebody else may have owned the partition meanwhile."""
         self.cache.clear()
+        self._load_core = None
         self._swept_day = NO_DAY
 
     def use_namespace(self, namespace: str) -> None:
         """Make change ids in the namespace that the partition was begun with."""
         self._enricher = Enricher(self._runtime.model, namespace, self.settings.horizons)
         self._writer = OutputWriter(namespace)
+        self._namespace = namespace
+
+    def begin_load(self, inputs: Inputs) -> None:
+        """Have a first load done by the compiled core, where there is one; it reads the records by itself."""
+        self._load_core = LoadCore.of(self.settings, self._runtime.model, self._namespace)
+        inputs.leave_unread(whether=self._load_core is not None)
 
     async def run(self, checkpoint: Checkpoint, inputs: Inputs, publisher: Publisher) -> Checkpoint:
         """One micro-batch, or an error where it hangs."""
@@ -149,7 +159,7 @@ class BatchLoop:
         consumer may have given records that nobody took.
         """
         assert checkpoint.load is not None
-        work, ends_load = self._begin_batch(), False
+        work, ends_load = self._begin_load_batch(), False
         stuck: StuckError | None = None
         if checkpoint.is_folded:
             while not ends_load and not work.is_full:
@@ -183,6 +193,9 @@ class BatchLoop:
         await self._finish(batch, publisher)
         self._note(work, batch)
         await self._store.empty_outbox()
+        if ends_load:
+            self._load_core = None
+            inputs.leave_unread(whether=False)
         await self.note_load(batch.after)
         if stuck is not None:
             raise stuck
@@ -203,6 +216,13 @@ class BatchLoop:
     def _begin_batch(self) -> BatchProcessor:
         self._watch = Stopwatch()
         return BatchProcessor(self._runtime, self._enricher, self._store, self.cache, self._writer)
+
+    def _begin_load_batch(self) -> BatchProcessor:
+        if self._load_core is None:
+            return self._begin_batch()
+        self._watch = Stopwatch()
+        own = self._runtime, self._enricher, self._store, self.cache, self._writer
+        return CompiledLoad(self._load_core, *own)
 
     @contextmanager
     def _narrowing_down(
@@ -300,13 +320,13 @@ class BatchLoop:
         self.state.failing_since_s = None
         self.state.batches += 1
         self.state.outcomes += work.results.outcomes
-        self.state.changes += len(work.results.changes)
+        self.state.changes += work.change_counts.total()
         log.debug(
             "partition %d: micro-batch %d published: %d records, %d changes",
             self.partition,
             checkpoint.batch_id,
             work.records,
-            len(work.results.changes),
+            work.change_counts.total(),
         )
 
     def say_it_runs(self, checkpoint: Checkpoint) -> None:

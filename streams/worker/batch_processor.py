@@ -49,6 +49,8 @@ class BatchProcessor:
         """Customers of whom Redis said that they were due."""
         self.refused: Counter[tuple[str, str]] = Counter()
         """(topic, reason) → dead letters."""
+        self.change_counts: Counter[tuple[str, str, str]] = Counter()
+        """(dimension, direction, trigger) → changes."""
         self.skipped: list[Skipped] = []
         self.latency_samples: list[tuple[str, int]] = []
         """(`broker` or `occurred_at`, microseconds): who says when an event came that changed a standing, and when."""
@@ -66,7 +68,7 @@ class BatchProcessor:
     @property
     def is_full(self) -> bool:
         """Whether the micro-batch has reached a limit of records, customers or bytes."""
-        touched, limits = len(self.results.touched), self._settings
+        touched, limits = self._touched(), self._settings
         return (
             self.records >= limits.batch_max_records
             # Some are counted twice by the sum, which is asked first because it costs nothing.
@@ -83,7 +85,7 @@ class BatchProcessor:
         limits = self._settings
         return (
             self.records >= limits.batch_max_records
-            or len(self.results.touched) >= limits.batch_max_customers
+            or self._touched() >= limits.batch_max_customers
             or self._made_bytes >= limits.batch_max_bytes
         )
 
@@ -121,10 +123,13 @@ class BatchProcessor:
         """Decide on a slice of those whom a first load has made known; tells whether that was the last one."""
         due = await self._store.due(UNDECIDED_DAY, self.swept, self._slice_customers)
         self.swept += len(due)
-        customers = await self._customers(due, keep=False)
+        await self._enter(due, midnight_day)
+        return len(due) < self._slice_customers
+
+    async def _enter(self, customer_ids: list[str], midnight_day: int) -> None:
+        customers = await self._customers(customer_ids, keep=False)
         self._enricher.enter(customers.values(), midnight_day, self.results)
         self._collect()
-        return len(due) < self._slice_customers
 
     @property
     def _slice_customers(self) -> int:
@@ -176,6 +181,10 @@ class BatchProcessor:
             obeys_request=any(reason == SKIPPED for _, reason in self.refused),
             outbox=outbox,
         )
+
+    def _touched(self) -> int:
+        """How many customers' states the micro-batch writes."""
+        return len(self.results.touched)
 
     def _seen(self) -> int:
         """Of how many the micro-batch writes something."""
@@ -241,6 +250,7 @@ class BatchProcessor:
         """Make records of the changes that have come since the last time."""
         for change in self.results.changes[self._collected :]:
             self._add(self._writer.change(change))
+            self.change_counts[change["dimension"], change["direction"], change["reason"]["trigger"]] += 1
         self._collected = len(self.results.changes)
 
     def _add(self, record: OutputRecord) -> None:

@@ -95,6 +95,7 @@ class EventClock:
                 break
             topic, before_us = run
             event = inputs.buffers[topic][0].event
+            assert event is not None
             if not isinstance(event, Rejection) and day_of(event.occurred_at_us) > time_slice.midnight_day:
                 if time_slice.arrived:
                     break
@@ -176,6 +177,7 @@ _broker_timestamp_us: Callable[[Arrived], int | None] = attrgetter("broker_times
 
 
 def _occurred_at_us(arrived: Arrived) -> int | None:
+    assert arrived.event is not None
     return None if isinstance(arrived.event, Rejection) else arrived.event.occurred_at_us
 
 

@@ -201,6 +201,7 @@ class PartitionTask:
                 self.state.reason = self._stuck.reason
                 await self._take_request(inputs)
             if checkpoint.is_loading:
+                self._batches.begin_load(inputs)
                 await self._batches.note_load(checkpoint)
             while not self.stopping.is_set():
                 checkpoint = await self._batches.run(checkpoint, inputs, publisher)

@@ -245,6 +245,7 @@ class _Fold:
         self.records += len(records)
         for record in records:
             event = arrived_of(record, topic, self._model).event
+            assert event is not None
             if isinstance(event, Rejection):
                 continue
             if self._load is not None and record.offset < self._load.ends[topic]:

@@ -12,6 +12,7 @@ from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaError
 
+from enrichment.kernel import KernelError, core_of
 from enrichment.model import Model
 from schemas.topics import INPUT_TOPICS
 from streams.errors import EbbtideError
@@ -70,8 +71,17 @@ class Worker:
         self.watch = Watch(settings, self.runtime.clients, self.tasks)
 
     async def start(self) -> None:
-        """Connect and join the group; partitions are taken over in the background."""
+        """Connect and join the group; partitions are taken over in the background.
+
+        Raises:
+            EbbtideError: The inputs have unequal numbers of partitions; or the compiled core is asked for, and not
+                built.
+        """
         settings = self.settings
+        try:
+            core_of(settings.core)
+        except KernelError as error:
+            raise EbbtideError(str(error)) from None
         self._member = self.runtime.clients.consumer(
             client_id=f"ebbtide-{settings.group_id}",
             group_id=settings.group_id,

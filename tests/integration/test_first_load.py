@@ -171,8 +171,12 @@ async def check_loaded(settings: Settings, history: History) -> None:
     assert await read_documents(settings, "reactivation-triggers") == []
 
 
-async def test_everyone_enters_where_the_plain_rules_put_them(settings: Settings, history: History) -> None:
+@pytest.mark.parametrize("core", ["auto", "python"])
+async def test_everyone_enters_where_the_plain_rules_put_them(
+    settings: Settings, history: History, core: str
+) -> None:
     """A year produced before the first start. Dwell does not begin by it: the first order moves who was silent."""
+    settings = settings.model_copy(update={"core": core})
     await make_topics(settings, PARTITIONS)
     await produce(settings, history.records)
     async with running(settings) as worker:
@@ -193,12 +197,13 @@ async def test_everyone_enters_where_the_plain_rules_put_them(settings: Settings
 async def test_a_crash_in_the_middle_of_it_changes_nothing(
     settings: Settings, history: History, tmp_path: Path, damage: str
 ) -> None:
-    """While records are folded, and again while customers are decided on."""
+    """While records are folded, and again while customers are decided on; where one core stopped the other goes on."""
     settings = settings.model_copy(update={"batch_max_records": 50, "batch_max_customers": 4})
     await make_topics(settings, PARTITIONS)
     await produce(settings, history.records)
-    for is_so in (is_folding, is_deciding):
-        with worker_process(settings, tmp_path / "worker.log") as worker:
+    for is_so, core in ((is_folding, "auto"), (is_deciding, "python")):
+        by_core = settings.model_copy(update={"core": core})
+        with worker_process(by_core, tmp_path / "worker.log") as worker:
             await worker.until(lambda: is_so(settings), is_so.__name__, 180)  # noqa: B023
             worker.kill()
         if damage == "Redis emptied":

@@ -90,6 +90,7 @@ def one_by_one(clock: Clock, inputs: Inputs, midnight_day: int, limit: int) -> t
         )
         if first is None:
             break
+        assert first.event is not None
         if isinstance(clock, EventClock) and not isinstance(first.event, Rejection):
             day = max(day, day_of(first.event.occurred_at_us))
         taken.append(inputs.buffers[first.topic].popleft())
@@ -107,7 +108,7 @@ def first_by_events(inputs: Inputs, day: int, has_taken: bool) -> Arrived | None
     """The first that occurred, if no input must be waited for; a later day's begins a time slice of its own."""
     best: tuple[int, int, Arrived] | None = None
     for rank, head in heads_of(inputs):
-        if head is None:
+        if head is None or head.event is None:
             if not inputs.is_behind_nothing(INPUT_TOPICS[rank]):
                 return None
         elif isinstance(head.event, Rejection):

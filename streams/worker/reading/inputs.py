@@ -21,7 +21,7 @@ from streams.state.stuck import SkipRequest, Stuck, Suspects
 from streams.timeouts import STOP_TIMEOUT_S, stop_within
 from streams.worker.clients import Clients
 from streams.worker.reading import silence
-from streams.worker.reading.arrived import Arrived, arrived_of
+from streams.worker.reading.arrived import Arrived, read, unread
 from streams.worker.reading.errors import StalledError, UnreadableInputError
 from streams.worker.reading.silence import SilenceWatch
 from streams.worker.reading.skip_order import SkipOrder
@@ -64,6 +64,7 @@ class Inputs:
         self._order: SkipOrder | None = None
         self._model = model
         self.partition = partition
+        self._reads = True
         self.buffers: dict[InputTopic, deque[Arrived]] = {topic: deque() for topic in INPUT_TOPICS}
         self._tps = {topic: TopicPartition(settings.topic(topic), partition) for topic in INPUT_TOPICS}
         self._topics: dict[str, InputTopic] = {settings.topic(topic): topic for topic in INPUT_TOPICS}
@@ -125,6 +126,13 @@ class Inputs:
     def skip(self, request: SkipRequest, stuck: Stuck) -> None:
         """Pass over what a person asked for when the input comes to it, or if it stays silent there."""
         self._order = SkipOrder(request, stuck)
+
+    def leave_unread(self, *, whether: bool) -> None:
+        """Leave records unread from now on, for who reads them by themselves; or read them, and those that are held."""
+        self._reads = not whether
+        if self._reads:
+            for topic, held in self.buffers.items():
+                self.buffers[topic] = deque(read(arrived, self._model) for arrived in held)
 
     async def fill(self, timeout_ms: int, topics: Collection[InputTopic] = INPUT_TOPICS) -> int:
         """Fetch from those of `topics` whose buffer is low; gives how many records came.
@@ -189,7 +197,8 @@ class Inputs:
         if order and order.covers("record", topic, record.offset, record.offset + 1):
             skipped = Skipped(topic, record.offset, record.offset + 1)
             return Arrived(topic, record, order.rejection(), None, skipped)
-        return arrived_of(record, topic, self._model)
+        arrived = unread(record, topic)
+        return read(arrived, self._model) if self._reads else arrived
 
     async def _pass_over_settled(self, error: UnreadableError) -> None:
         """Pass over a batch that counts as unreadable; raise `UnreadableInputError` for one that does not yet."""
