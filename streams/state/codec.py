@@ -35,6 +35,8 @@ def encode(state: CustomerState) -> bytes:
 
 def decode(stored: bytes) -> CustomerState:
     """The state that was encoded; raises `ValueError` for bytes of a later format."""
+    if stored[0] == PLAIN_FORMAT:  # with all records seen
+        return _decoder.decode(stored)
     return unpacked(decompressed(stored))
 
 

@@ -72,12 +72,12 @@ def test_a_seed_gives_the_same_run_in_another_process() -> None:
 
 @pytest.mark.parametrize("mutation", MUTATIONS)
 def test_a_protocol_that_breaks_a_rule_is_noticed(mutation: str) -> None:
-    """At the seed on record, which finds nothing in the protocol as it is; the first seeds are run as it is above.
+    """At the seed on record, which finds nothing in the protocol as it is.
 
     Where it does not notice, the record is wrong: the failure names the first of 2,000 seeds that does.
     """
     seed = MUTATIONS[mutation].seed
-    assert seed < SEEDS or run_seed(seed).violations == []
+    assert run_seed(seed, "python").violations == []
     if not run_mutated(mutation, seed).violations:
         found = first_to_notice(mutation, MOST_SEEDS)
         pytest.fail(

@@ -19,6 +19,7 @@ from ebbtide.testing.simulation.loop import START_S, run
 from ebbtide.testing.simulation.process import Network, Process
 from ebbtide.testing.simulation.redis import RedisServer
 from enrichment.days import DAY_US
+from enrichment.kernel import Wanted
 from enrichment.model import Model
 from schemas.timestamps import parse_timestamp
 from schemas.topics import INPUT_TOPICS
@@ -111,7 +112,7 @@ class Outcome:
 class World:
     """Servers, processes and inputs of one run."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, core: Wanted = "auto") -> None:
         self._rng = rng = random.Random(f"simulation/{seed}")
         self.scenario = scenario = Scenario.of(seed, rng)
         self.model = workload.fast_model()
@@ -122,7 +123,7 @@ class World:
             is_ordered=scenario.is_ordered,
             topic_by_topic=scenario.is_backlog,
         )
-        self.settings = settings_of(scenario)
+        self.settings = settings_of(scenario, core)
         self.trace: list[str] = []
         self.network = Network()
         self.servers = Servers()
@@ -362,10 +363,11 @@ class World:
         }
 
 
-def settings_of(scenario: Scenario) -> Settings:
+def settings_of(scenario: Scenario, core: Wanted) -> Settings:
     """Of a group with a clock that days pass quickly on."""
     return Settings.model_validate(
         {
+            "core": core,
             "clock": scenario.clock,
             "namespace": NAMESPACE,
             "erasure_key": "an erasure key for simulations",
@@ -388,11 +390,11 @@ def quiet() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def simulate(seed: int, *, is_quiet: bool = True) -> Outcome:
-    """The run of a seed."""
+def simulate(seed: int, *, is_quiet: bool = True, core: Wanted = "auto") -> Outcome:
+    """The run of a seed; first loads are by a core."""
 
     async def main() -> Outcome:
-        return await World(seed).run()
+        return await World(seed, core).run()
 
     with (
         mock.patch.object(batch_loop, "FETCH_TIMEOUT_MS", 1_000),
