@@ -10,8 +10,9 @@ import logging
 import os
 import sys
 import tempfile
+import time
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
     from streams.settings import Settings
 
 INTERRUPTED: Final = 130
+TELLS_AFTER_S = 5.0
+"""A command that takes longer says how far it has come."""
 MAX_HOLDOUT_DAYS: Final = 800
 """Purchases are held by day for so long (docs/contract.md, section 8); what came earlier could not be counted."""
 MAX_WINDOW_DAYS: Final = 3650
@@ -433,11 +436,22 @@ def calibrate(
         Outputs(out, report, html),
         settings.horizons,
         refusals,
-        lambda text: say(text, err=True),
+        _teller(),
     )
     say(calibration_text(told), lines=True)
     say(f"the model is in {out}")
     conclude(refusals)
+
+
+def _teller() -> Callable[[str], None]:
+    """Tells on stderr how far a command has come, once it has taken a while: what ends soon has one line or none."""
+    started_s = time.monotonic()
+
+    def tell(text: str) -> None:
+        if time.monotonic() - started_s >= TELLS_AFTER_S:
+            say(text, err=True)
+
+    return tell
 
 
 def _of_topics(settings: Settings) -> Iterable[Line]:

@@ -122,6 +122,7 @@ async def test_a_record_that_no_micro_batch_survives_is_found_and_can_be_skipped
     settings: Settings, redis_client: Redis, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     """In a first load and live: of many records, the one at fault is named by its offset; all others are taken."""
+    settings = settings.model_copy(update={"core": "python"})
     take = getattr(Enricher, way)
 
     def fail_for_one(self: Enricher, events: Any, *more: Any) -> None:

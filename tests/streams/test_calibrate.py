@@ -250,10 +250,11 @@ def test_capacities_become_thresholds(tmp_path: Path) -> None:
 
 
 def test_of_very_many_customers_a_part_is_fitted_to(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Drawn by their ids; capacities go on meaning all customers, and a threshold that few decide is told of."""
     purchases = write(tmp_path / "purchases.jsonl", cdnow())
+    monkeypatch.setattr("streams.cli.commands.TELLS_AFTER_S", 0)
     options = (*CDNOW_OPTIONS, "--tier", "strategic=100", "--tier", "named=20%", "--customers", "500")
     assert calibrate(tmp_path, purchases, *options) == 0
     report, everyone = strictly(tmp_path / "report.json"), len({line["customer_id"] for line in cdnow()})
