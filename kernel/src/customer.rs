@@ -1,7 +1,8 @@
 //! One customer: everything held about them, and how one accepted record changes it.
 //! Twin: `enrichment/customer/customer.py`, `validation.py` and `size_limits.py`.
 //!
-//! In a replay a customer's records come in the order of their times: none is late, and none corrects the past.
+//! In a replay a customer's records come in the order of their times; in a first load they come in any order, and some
+//! are too late.
 
 use std::collections::{BTreeMap, HashSet};
 

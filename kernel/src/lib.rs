@@ -1,5 +1,6 @@
 //! Ebbtide's core, compiled: a log of events in, the lines of a replay's files out, byte for byte as the Python core
-//! writes them. README.md says which Python file is each module's twin, and what is declined.
+//! writes them; and a first load, as states and what is published of them. README.md says which Python file is each
+//! module's twin, and what is declined.
 
 mod consent;
 mod customer;
