@@ -78,7 +78,7 @@ def told() -> str:
     return (
         why_not
         if module is None
-        else "the compiled core is built: replays and first loads use it, unless EBBTIDE_CORE=python"
+        else "the compiled core is built: replays and workers use it, unless EBBTIDE_CORE=python"
     )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import add
+
 from enrichment.customer.decision import Baseline
 from enrichment.model import METRICS
 from enrichment.scoring.scores import Scored
@@ -38,8 +41,13 @@ def drivers_between(before: Baseline, after: Baseline) -> list[DriverDocument]:
 
 def model_driver(before: Baseline, after: Baseline) -> list[DriverDocument]:
     """The one driver of a change that a new model brought; the metric has no value of its own."""
-    effect = round(sum(after.contributions) - sum(before.contributions), 6)
+    effect = round(_total(after) - _total(before), 6)
     return [{"metric": "model", "before": None, "after": None, "effect_on_value": effect}]
+
+
+def _total(baseline: Baseline) -> float:
+    """The sum of the contributions, one after the other: `sum` adds floats in another way from Python 3.12 on."""
+    return reduce(add, baseline.contributions, 0.0)
 
 
 def _plain(value: float | None) -> float | int | None:

@@ -89,7 +89,10 @@ impl Writer<'_> {
         }
         out.extend_from_slice(b",\"drivers\":[");
         if let (true, Some(before), Some(after)) = (has_standing, before, after) {
-            self.write_drivers(&mut out, before, after);
+            match cause.trigger {
+                "model" => write_model_driver(&mut out, before, after),
+                _ => self.write_drivers(&mut out, before, after),
+            }
         }
         out.extend_from_slice(b"]},\"scores\":");
         out.extend_from_slice(scores);
@@ -596,4 +599,19 @@ fn write_plain(out: &mut Vec<u8>, value: f64) {
     } else {
         write_float(out, value);
     }
+}
+
+/// The one driver of a change that a new model brought.
+fn write_model_driver(out: &mut Vec<u8>, before: &Baseline, after: &Baseline) {
+    let total = |baseline: &Baseline| {
+        baseline
+            .contributions
+            .iter()
+            .fold(0.0, |sum, own| sum + own)
+    };
+    out.extend_from_slice(
+        b"{\"metric\":\"model\",\"before\":null,\"after\":null,\"effect_on_value\":",
+    );
+    write_float(out, round6_exactly(total(after) - total(before)));
+    out.push(b'}');
 }

@@ -44,6 +44,7 @@ pub fn enter(
     fingerprint: &str,
     model: &Model,
     exactly: &dyn Exactly,
+    predictor: &mut Predictor,
 ) -> Result<Vec<Entered>, Declined> {
     let mut names = Log::new(model).names;
     let mut customers = Vec::with_capacity(states.len());
@@ -56,7 +57,7 @@ pub fn enter(
         catalogue: &catalogue,
         exactly,
         end_us: 0,
-        predictor: Predictor::new(),
+        predictor,
         points: HashMap::new(),
         output: Output::default(),
     };
@@ -143,7 +144,7 @@ fn enter_one(
 }
 
 /// The fields of a decision as a list, in the order of `enrichment/customer/decision.py`.
-fn decision_json(decision: &Decision) -> Vec<u8> {
+pub fn decision_json(decision: &Decision) -> Vec<u8> {
     let mut out = Vec::with_capacity(512);
     out.push(b'[');
     write_integer(&mut out, decision.life);

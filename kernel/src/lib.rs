@@ -15,11 +15,13 @@ mod fold;
 mod identity;
 mod json;
 mod lifetime;
+mod live;
 mod log;
 mod model;
 mod numbers;
 mod orders;
 mod output;
+mod part;
 mod python;
 mod scores;
 mod state;
@@ -34,11 +36,11 @@ mod _kernel {
     #[pymodule_export]
     use crate::python::predictions;
     #[pymodule_export]
+    use crate::python::Core;
+    #[pymodule_export]
     use crate::python::DeclinedError;
     #[pymodule_export]
-    use crate::python::FirstLoad;
-    #[pymodule_export]
-    use crate::python::Fold;
+    use crate::python::Part;
     #[pymodule_export]
     use crate::python::Replay;
 }

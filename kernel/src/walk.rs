@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use crate::customer::{Catalogue, Customer, Effect};
 use crate::days::{day_of, midnight_us};
 use crate::decision::{Baseline, Decision, PendingTrigger};
-use crate::documents::{Cause, Writer};
+use crate::documents::{standing_name, Cause, Writer};
 use crate::engagement::Held;
 use crate::events::{Answer, Event, Record};
 use crate::lifetime::{chance_of_return, History, Predictor, Purchasing};
@@ -31,13 +31,20 @@ pub trait Exactly: Sync {
     fn points_of_answer(&self, key: &str, answer: &Answer) -> Result<f64, Declined>;
 }
 
+/// A re-activation that is due, as JSON.
+pub struct Fired {
+    pub value: Vec<u8>,
+    pub is_control: bool,
+    pub segment: &'static str,
+}
+
 /// Takes customers through their records, one after another.
 pub struct Walker<'a> {
     pub model: &'a Model,
     pub catalogue: &'a Catalogue,
     pub exactly: &'a dyn Exactly,
     pub end_us: i64,
-    pub predictor: Predictor,
+    pub predictor: &'a mut Predictor,
     pub points: HashMap<String, f64>,
     pub output: Output,
 }
@@ -175,7 +182,9 @@ impl<'a> Walker<'a> {
                     .as_ref()
                     .is_some_and(|pending| pending.due_day <= day)
             {
-                self.fire(writer, number, customer, &row)?;
+                if let Some(fired) = self.fire(writer, customer, &row)? {
+                    self.note_fired(writer, number, &row, fired);
+                }
             }
         }
         Ok(())
@@ -183,13 +192,13 @@ impl<'a> Walker<'a> {
 
     pub fn evaluate(&mut self, customer: &Customer, day: i64) -> Result<Row, Declined> {
         let exactly = self.exactly;
-        evaluate(customer, day, self.model, &mut self.predictor, |history| {
+        evaluate(customer, day, self.model, self.predictor, |history| {
             exactly.purchasing(history)
         })
     }
 
-    /// Move the standing if the rules say so, with changes.
-    fn decide(
+    /// Move the standing if the rules say so, with changes; gives their dimensions and ids if it moved.
+    pub fn decide(
         &mut self,
         writer: &Writer<'_>,
         number: u32,
@@ -197,14 +206,11 @@ impl<'a> Walker<'a> {
         row: &Row,
         as_of_us: i64,
         cause: Cause<'_>,
-    ) {
+    ) -> Option<Vec<(usize, String)>> {
         let decision = &customer.decision;
-        let current = row.profiling_allowed.then(|| {
-            let dwell_days = self.model.given.dwell_days;
-            next_standing(decision.standing, &decision.changed_days, row, dwell_days)
-        });
+        let current = self.standing_at(decision, row);
         if current == decision.standing {
-            return;
+            return None;
         }
         let changes = self.change(
             writer,
@@ -229,6 +235,15 @@ impl<'a> Walker<'a> {
             decision.changed_days[*dimension] = row.day;
         }
         decision.sequence += changes.len() as i64;
+        Some(changes)
+    }
+
+    /// Where a customer would stand after an evaluation of this row.
+    pub fn standing_at(&self, decision: &Decision, row: &Row) -> Option<Ranks> {
+        row.profiling_allowed.then(|| {
+            let dwell_days = self.model.given.dwell_days;
+            next_standing(decision.standing, &decision.changed_days, row, dwell_days)
+        })
     }
 
     /// Publish the changes from a decision's standing to `current`; gives each one's dimension and id.
@@ -332,45 +347,35 @@ impl<'a> Walker<'a> {
         })
     }
 
-    /// Publish the re-activation that is due, or drop it where no channel is permitted; one of a customer who may come
-    /// back alone is put off.
-    fn fire(
+    /// The re-activation that is due; None where no channel is permitted, and where the customer may come back alone,
+    /// so that it is put off.
+    pub fn fire(
         &mut self,
         writer: &Writer<'_>,
-        number: u32,
         customer: &mut Customer,
         row: &Row,
-    ) -> Result<(), Declined> {
+    ) -> Result<Option<Fired>, Declined> {
         let Some(mut pending) = customer.decision.pending.take() else {
-            return Ok(());
+            return Ok(None);
         };
         if let Some(later_day) = self.awaited_until(customer, row.day)? {
             pending.due_day = later_day;
             customer.decision.pending = Some(pending);
-            return Ok(());
+            return Ok(None);
         }
-        let at_us = midnight_us(row.day);
-        let standing = customer.decision.standing;
-        let found = standing.and_then(|ranks| {
-            let trigger = writer.trigger(customer, &pending, ranks, row)?;
-            Some((ranks, trigger))
+        let fired = customer.decision.standing.and_then(|ranks| {
+            let (value, is_control) = writer.trigger(customer, &pending, ranks, row)?;
+            Some(Fired {
+                value,
+                is_control,
+                segment: standing_name(SEGMENT, ranks[SEGMENT]),
+            })
         });
-        let Some((ranks, (trigger, is_control))) = found else {
-            self.output.triggers_dropped += 1;
-            return Ok(());
-        };
-        self.output.triggers.push((at_us, number, 0), &[&trigger]);
-        self.output.fared.push(Fared {
-            at_us,
-            customer: number,
-            day: row.day,
-            is_control,
-            segment: crate::documents::standing_name(SEGMENT, ranks[SEGMENT]),
-            value_at_stake: writer.money_text(row.value_at_stake),
-            bought: false,
-            revenue_micros: 0,
-        });
-        Ok(())
+        match fired {
+            Some(_) => customer.decision.fired_change_id = Some(pending.change_id),
+            None => self.output.triggers_dropped += 1,
+        }
+        Ok(fired)
     }
 
     /// The day up to which a customer who may come back alone is waited for; None where there is nothing to wait for.
@@ -391,6 +396,23 @@ impl<'a> Walker<'a> {
             }
         }
         Ok(Some(day + LOOK_DAYS))
+    }
+
+    fn note_fired(&mut self, writer: &Writer<'_>, number: u32, row: &Row, fired: Fired) {
+        let at_us = midnight_us(row.day);
+        self.output
+            .triggers
+            .push((at_us, number, 0), &[&fired.value]);
+        self.output.fared.push(Fared {
+            at_us,
+            customer: number,
+            day: row.day,
+            is_control: fired.is_control,
+            segment: fired.segment,
+            value_at_stake: writer.money_text(row.value_at_stake),
+            bought: false,
+            revenue_micros: 0,
+        });
     }
 
     /// What the customer did in the days after each of their re-activations.

@@ -259,15 +259,25 @@ class StateStore:
         }
         if not asked:
             return
+        for customer_id, filed_day in (await self.filed_days(asked)).items():
+            found[customer_id].due_day = max(asked[customer_id], filed_day)
+
+    async def filed_days(self, customer_ids: Iterable[str]) -> dict[str, int]:
+        """The days on which customers are due by the timer index, as far as it knows them."""
+        asked = list(customer_ids)
         days = await self._read("ZMSCORE", [self.keys.due], *asked)
-        for (customer_id, due_day), filed_day in zip(asked.items(), days, strict=True):
-            if filed_day is not None:
-                found[customer_id].due_day = max(due_day, int(float(filed_day)))
+        named = zip(asked, days, strict=True)
+        return {customer_id: int(float(day)) for customer_id, day in named if day is not None}
 
     async def due(self, midnight_day: int, skip: int, limit: int) -> list[str]:
         """Customers to whom something may happen on a midnight up to this one: at most `limit`, after `skip`."""
-        ids = await self._read("ZRANGEBYSCORE", [self.keys.due], "-inf", midnight_day, "LIMIT", skip, limit)
-        return [customer_id.decode() for customer_id in ids]
+        return list(await self.due_days(midnight_day, skip, limit))
+
+    async def due_days(self, midnight_day: int, skip: int, limit: int) -> dict[str, int]:
+        """The same customers, each with the day on which they are due."""
+        how = "-inf", midnight_day, "WITHSCORES", "LIMIT", skip, limit
+        found = iter(await self._read("ZRANGEBYSCORE", [self.keys.due], *how))
+        return {customer_id.decode(): int(float(day)) for customer_id, day in zip(found, found, strict=True)}
 
     async def count_due(self, midnight_day: int) -> int:
         """How many customers a midnight up to this one still has to reach."""

@@ -7,10 +7,12 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 from aiokafka.errors import KafkaError
 from redis.exceptions import RedisError
 
+from enrichment.customer.customer import Customer
 from enrichment.days import FOREVER_DAY
 from enrichment.enricher import UNDECIDED_DAY, Enricher
 from schemas.topics import InputTopic
@@ -25,7 +27,7 @@ from streams.state.stuck import Stuck
 from streams.timeouts import within
 from streams.worker.batch_processor import BatchProcessor
 from streams.worker.clock import Clock
-from streams.worker.compiled_load import CompiledLoad, LoadCore
+from streams.worker.compiled_batch import CompiledBatch, CompiledCore
 from streams.worker.first_load import next_records
 from streams.worker.outputs import OutputWriter
 from streams.worker.partition_state import PartitionState, Status
@@ -69,37 +71,40 @@ class BatchLoop:
         self.settings = settings = runtime.settings
         self.partition = partition
         self.state = state
-        self.cache = CustomerCache(settings.cache_customers)
+        self._customers: CustomerCache[Customer] = CustomerCache(settings.cache_customers)
         self._runtime = runtime
         self._clock = clock
         self._store = store
         self._enricher = Enricher(runtime.model, settings.change_namespace, settings.horizons)
         self._writer = OutputWriter(settings.change_namespace)
         self._watch = Stopwatch()
-        self._namespace = settings.change_namespace
-        self._load_core: LoadCore | None = None
+        self._core: CompiledCore | None = None
         self._most_records = settings.batch_max_records
         self._narrow_before: dict[InputTopic, int] = {}
         self._swept_day = NO_DAY
         self._swept_at_s = 0.0
         self._looked_at_s = 0.0
 
+    @property
+    def cache(self) -> CustomerCache[Any]:
+        """The customers at hand, as the core in use keeps them."""
+        return self._customers if self._core is None else self._core.cache
+
     def begin(self) -> None:
         """Know nothing of customers any more: somebody else may have owned the partition meanwhile."""
-        self.cache.clear()
-        self._load_core = None
+        self._customers.clear()
+        self._core = None
         self._swept_day = NO_DAY
 
-    def use_namespace(self, namespace: str) -> None:
-        """Make change ids in the namespace that the partition was begun with."""
+    def begin_reading(self, inputs: Inputs, namespace: str) -> None:
+        """Make change ids in the namespace that the partition was begun with, by the compiled core if there is one.
+
+        By the wall clock it reads the records by itself; the event clock must know when each of them occurred.
+        """
         self._enricher = Enricher(self._runtime.model, namespace, self.settings.horizons)
         self._writer = OutputWriter(namespace)
-        self._namespace = namespace
-
-    def begin_load(self, inputs: Inputs) -> None:
-        """Have a first load done by the compiled core, where there is one; it reads the records by itself."""
-        self._load_core = LoadCore.of(self.settings, self._runtime.model, self._namespace)
-        inputs.leave_unread(whether=self._load_core is not None)
+        self._core = CompiledCore.of(self.settings, self._runtime.model, namespace)
+        inputs.leave_unread(whether=self._core is not None and self.settings.clock == "wall")
 
     async def run(self, checkpoint: Checkpoint, inputs: Inputs, publisher: Publisher) -> Checkpoint:
         """One micro-batch, or an error where it hangs."""
@@ -159,7 +164,7 @@ class BatchLoop:
         consumer may have given records that nobody took.
         """
         assert checkpoint.load is not None
-        work, ends_load = self._begin_load_batch(), False
+        work, ends_load = self._begin_batch(), False
         stuck: StuckError | None = None
         if checkpoint.is_folded:
             while not ends_load and not work.is_full:
@@ -193,9 +198,6 @@ class BatchLoop:
         await self._finish(batch, publisher)
         self._note(work, batch)
         await self._store.empty_outbox()
-        if ends_load:
-            self._load_core = None
-            inputs.leave_unread(whether=False)
         await self.note_load(batch.after)
         if stuck is not None:
             raise stuck
@@ -215,14 +217,8 @@ class BatchLoop:
 
     def _begin_batch(self) -> BatchProcessor:
         self._watch = Stopwatch()
-        return BatchProcessor(self._runtime, self._enricher, self._store, self.cache, self._writer)
-
-    def _begin_load_batch(self) -> BatchProcessor:
-        if self._load_core is None:
-            return self._begin_batch()
-        self._watch = Stopwatch()
-        own = self._runtime, self._enricher, self._store, self.cache, self._writer
-        return CompiledLoad(self._load_core, *own)
+        own = self._runtime, self._enricher, self._store, self._customers, self._writer
+        return BatchProcessor(*own) if self._core is None else CompiledBatch(self._core, *own)
 
     @contextmanager
     def _narrowing_down(

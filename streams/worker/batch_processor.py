@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import cast
 
 from enrichment.customer.customer import Customer
@@ -40,7 +40,7 @@ class BatchProcessor:
         runtime: Runtime,
         enricher: Enricher,
         store: StateStore,
-        cache: CustomerCache,
+        cache: CustomerCache[Customer],
         writer: OutputWriter,
     ) -> None:
         self.results = Results(runtime.model)
@@ -68,12 +68,12 @@ class BatchProcessor:
     @property
     def is_full(self) -> bool:
         """Whether the micro-batch has reached a limit of records, customers or bytes."""
-        touched, limits = self._touched(), self._settings
+        touched, limits = len(self.touched), self._settings
         return (
             self.records >= limits.batch_max_records
             # Some are counted twice by the sum, which is asked first because it costs nothing.
             or (
-                touched + len(self.results.rescheduled) >= limits.batch_max_customers
+                touched + self._put_off() >= limits.batch_max_customers
                 and self._seen() >= limits.batch_max_customers
             )
             or touched * PROFILE_BYTES + self._made_bytes >= limits.batch_max_bytes
@@ -85,17 +85,21 @@ class BatchProcessor:
         limits = self._settings
         return (
             self.records >= limits.batch_max_records
-            or self._touched() >= limits.batch_max_customers
+            or len(self.touched) >= limits.batch_max_customers
             or self._made_bytes >= limits.batch_max_bytes
         )
 
     async def process(self, time_slice: TimeSlice) -> None:
         """Take the records of a time slice, in their order."""
-        taken, events, customers = await self._read(time_slice.arrived)
+        if time_slice.arrived:
+            await self._process(time_slice.arrived, time_slice.midnight_day)
+
+    async def _process(self, records: list[Arrived], midnight_day: int) -> None:
+        taken, events, customers = await self._read(records)
         if not events:
             return
         first, first_change = len(self.results.rejected), len(self.results.changes)
-        self._enricher.process(events, customers, time_slice.midnight_day, self.results)
+        self._enricher.process(events, customers, midnight_day, self.results)
         for at, refused in self.results.rejected[first:]:
             self._refuse(taken[at], refused)
         self._note_latency_samples(taken, events, first_change)
@@ -141,8 +145,13 @@ class BatchProcessor:
         Redis is told at the end of the batch, so it goes on naming those of this one: whom earlier slices took are left
         out, and to whom records came nothing more happens.
         """
-        due = await self._store.due(midnight_day, self.swept, self._slice_customers)
+        due = await self._store.due_days(midnight_day, self.swept, self._slice_customers)
         self.swept += len(due)
+        if due:
+            await self._pass_midnights(due, midnight_day)
+
+    async def _pass_midnights(self, due: Mapping[str, int], midnight_day: int) -> None:
+        """Pass midnights for those who are due on these days by Redis."""
         customers = await self._customers(due, keep=False)
         # The index is told anew of everyone whom it named, also of those to whom nothing happens.
         for customer_id, customer in customers.items():
@@ -182,9 +191,14 @@ class BatchProcessor:
             outbox=outbox,
         )
 
-    def _touched(self) -> int:
-        """How many customers' states the micro-batch writes."""
-        return len(self.results.touched)
+    @property
+    def touched(self) -> Collection[str]:
+        """Whose states the micro-batch writes."""
+        return self.results.touched.keys()
+
+    def _put_off(self) -> int:
+        """How many customers are due on another day; of some the state may be written too."""
+        return len(self.results.rescheduled)
 
     def _seen(self) -> int:
         """Of how many the micro-batch writes something."""

@@ -36,8 +36,13 @@ class OutputWriter:
         """The same of one that is written already."""
         return _written(self._changes, change_id, customer_id, as_of, value)
 
+    def profile(self, document: ProfileDocument) -> OutputRecord:
+        """The record of a profile."""
+        parts = document["customer_id"], "profile", document["as_of"], document["sequence"]
+        return self._record(self._profiles, document, identifier(self._namespace, *parts))
+
     def written_profile(self, customer_id: str, as_of: str, sequence: int, value: bytes) -> OutputRecord:
-        """The record of a profile that is written already."""
+        """The same of one that is written already."""
         event_id = identifier(self._namespace, customer_id, "profile", as_of, sequence)
         return _written(self._profiles, event_id, customer_id, as_of, value)
 
@@ -48,16 +53,12 @@ class OutputWriter:
             if document is None:
                 records.append(self._tombstone(customer_id, format_time(results.tombstones_us[customer_id])))
             else:
-                records.append(self._profile(document))
+                records.append(self.profile(document))
         records += [self._trigger(document) for document in results.triggers]
         return records
 
     def _trigger(self, document: TriggerDocument) -> OutputRecord:
         return self._record(self._triggers, document, document["trigger_id"])
-
-    def _profile(self, document: ProfileDocument) -> OutputRecord:
-        parts = document["customer_id"], "profile", document["as_of"], document["sequence"]
-        return self._record(self._profiles, document, identifier(self._namespace, *parts))
 
     def _tombstone(self, customer_id: str, at: str) -> OutputRecord:
         event_id = identifier(self._namespace, customer_id, "tombstone", at)

@@ -186,7 +186,7 @@ class PartitionTask:
             )
             checkpoint = await recovery.run()
             assert self._store.facts is not None
-            self._batches.use_namespace(self._store.facts.change_namespace(settings))
+            self._batches.begin_reading(inputs, self._store.facts.change_namespace(settings))
             inputs.seek(checkpoint.offsets)
             self._stuck = await self._store.go_on()
             self._runtime.metrics.note_recovery(recovery.found.name.lower())
@@ -201,7 +201,6 @@ class PartitionTask:
                 self.state.reason = self._stuck.reason
                 await self._take_request(inputs)
             if checkpoint.is_loading:
-                self._batches.begin_load(inputs)
                 await self._batches.note_load(checkpoint)
             while not self.stopping.is_set():
                 checkpoint = await self._batches.run(checkpoint, inputs, publisher)

@@ -49,7 +49,7 @@ class BothCores:
         exactly = Exactly(model)
         asked = exactly.purchasing, exactly.chance_of_return, exactly.points_of_answer
         given = given_model(model, NAMESPACE, HORIZONS)
-        self.compiled = module.FirstLoad(given, model.fingerprint, *asked)
+        self.compiled = module.Core(given, model.fingerprint, *asked)
         self.enricher = Enricher(model, NAMESPACE, HORIZONS)
         self.model = model
         self.midnight_day = midnight_day
@@ -86,7 +86,7 @@ class BothCores:
             self.states[customer.id] = state
 
     def _fold(self, part: list[tuple[InputTopic, bytes]]) -> tuple[Any, list[Event]]:
-        fold = self.compiled.fold()
+        fold = self.compiled.part()
         read = {at: decode(topic, value) for at, (topic, value) in enumerate(part)}
         events = {at: event for at, event in read.items() if not isinstance(event, Rejection)}
         keys = [events[at].customer_id.encode() if at in events else b"?" for at in range(len(part))]
@@ -96,7 +96,7 @@ class BothCores:
                 fold.take_as(at, RANKS[part[at][0]], plain(events[at]))
         names = fold.customers()
         states = [self._state_of(name) for name in names]
-        outcomes, changed = fold.run(states, self.midnight_day)
+        outcomes, changed = fold.fold(states, self.midnight_day)
         return (outcomes, changed, names), list(events.values())
 
     def _state_of(self, name: str) -> bytes | None:

@@ -140,7 +140,7 @@ async def test_a_record_finds_what_the_sweep_of_its_own_micro_batch_has_made_of_
     async def then_their_records_come(self: BatchProcessor, midnight_day: int) -> None:
         await sweep(self, midnight_day)
         if not swept:
-            swept.extend(self.results.touched)
+            swept.extend(self.touched)
             await produce(settings, orders(swept, "second"))
 
     async def noted(self: BatchProcessor, time_slice: TimeSlice) -> None:

@@ -143,10 +143,12 @@ class RedisServer:
         return members[int(start) : None if int(end) == -1 else int(end) + 1]
 
     def _zrangebyscore(
-        self, key: bytes, low: bytes, high: bytes, _: bytes, start: bytes, count: bytes
+        self, key: bytes, low: bytes, high: bytes, _: bytes, __: bytes, start: bytes, count: bytes
     ) -> list[bytes]:
-        found = [member for score, member in self._ordered(key) if float(low) <= score <= float(high)]
-        return found[int(start) : int(start) + int(count)]
+        """With scores, as the only caller asks for them."""
+        found = [place for place in self._ordered(key) if float(low) <= place[0] <= float(high)]
+        chosen = found[int(start) : int(start) + int(count)]
+        return [each for score, member in chosen for each in (member, b"%d" % int(score))]
 
     def _zunionstore(self, target: bytes, count: bytes, source: bytes, _: bytes, weight: bytes) -> int:
         assert count == b"1"

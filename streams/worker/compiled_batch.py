@@ -1,0 +1,378 @@
+"""Micro-batches by the compiled core: states go in and come out as bytes.
+
+What it declines (an unusual state, a customer near a limit) the Python core takes, a few hundred records or a slice of
+customers at a time: both read and write the same states.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import orjson
+
+from enrichment.customer.customer import Customer
+from enrichment.customer.decision import Decision
+from enrichment.deciding.changes import LOAD
+from enrichment.kernel import DeclinedError, Exactly, core_of, given_model
+from enrichment.model import Model
+from schemas.profiles import DIMENSIONS
+from schemas.rejection import TOO_LATE, Rejection
+from schemas.topics import INPUT_TOPICS
+from streams.checkpoint import Checkpoint
+from streams.micro_batch import MicroBatch, StoredState
+from streams.outbox import OutputRecord
+from streams.replay.compiled import plain
+from streams.settings import Settings
+from streams.state.cache import CustomerCache
+from streams.state.changelog import decision_record
+from streams.state.codec import compressed, packed, unpacked
+from streams.worker.batch_processor import BatchProcessor
+from streams.worker.reading.arrived import Arrived, read
+
+log = logging.getLogger(__name__)
+
+_RANKS: Final = {topic: rank for rank, topic in enumerate(INPUT_TOPICS)}
+
+
+class PackedState(NamedTuple):
+    """A state as `codec.packed` has it; None of a customer of whom nothing is known, an erasure neither.
+
+    `due_day` is the day on which the customer is due, where that may be later than the state says; None where it is not
+    known to be, and of a customer of whom nothing but an erasure is known.
+    """
+
+    state: bytes | None
+    due_day: int | None
+
+
+@dataclass(slots=True)
+class CompiledCore:
+    """The compiled core of a worker, and the states that it has read or made lately: what Redis holds, or will.
+
+    `compiled` is `Core` of kernel/src/python/worker.rs.
+    """
+
+    compiled: Any
+    cache: CustomerCache[PackedState]
+
+    @classmethod
+    def of(cls, settings: Settings, model: Model, namespace: str) -> CompiledCore | None:
+        """None where the Python core computes: the compiled one is not built, not wanted, or declines the model."""
+        module = core_of(settings.core).compiled
+        if module is None:
+            return None
+        exactly = Exactly(model)
+        asked = exactly.purchasing, exactly.chance_of_return, exactly.points_of_answer
+        try:
+            given = given_model(model, namespace, settings.horizons)
+            compiled = module.Core(given, model.fingerprint, *asked)
+        except (DeclinedError, module.DeclinedError, OverflowError) as error:
+            log.info("the Python core takes all records: %s", error)
+            return None
+        return cls(compiled, CustomerCache(settings.cache_customers))
+
+
+class CompiledBatch(BatchProcessor):
+    """A micro-batch. The core must forget what it keeps if the batch fails."""
+
+    def __init__(self, core: CompiledCore, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._core = core
+        self._states: dict[str, PackedState] = {}
+        """Whose state changes: what it becomes."""
+        self._rescheduled: dict[str, int] = {}
+        """Of whom only the due day changes: what it becomes."""
+        self._tombstones = 0
+        """How many of `results.profiles` are ends of profiles that have been seen here."""
+        self._profiles: dict[str, OutputRecord] = {}
+        self._decisions: dict[str, bytes | None] = {}
+
+    async def _process(self, records: list[Arrived], midnight_day: int) -> None:
+        try:
+            part, refused = self._part(records)
+            await self._live(part, part.customers(), midnight_day, records)
+        except self._declined as error:
+            log.debug("the Python core takes %d records: %s", len(records), error)
+            await super()._process([read(arrived, self._model) for arrived in records], midnight_day)
+            self._take_over()
+            return
+        self.records += len(records)
+        self._refuse_unreadable(refused)
+
+    async def load(self, records: list[Arrived], midnight_day: int) -> None:
+        """Take records of a first load, in their order."""
+        try:
+            await self._fold(records, midnight_day)
+        except self._declined as error:
+            log.debug("the Python core takes %d records: %s", len(records), error)
+            await super().load([read(arrived, self._model) for arrived in records], midnight_day)
+            self._take_over()
+
+    async def _pass_midnights(self, due: Mapping[str, int], midnight_day: int) -> None:
+        part = self._core.compiled.part()
+        part.name(list(due))
+        try:
+            await self._live(part, list(due), midnight_day, [], due)
+        except self._declined as error:
+            log.debug("the Python core sweeps %d customers: %s", len(due), error)
+            await super()._pass_midnights(due, midnight_day)
+            self._take_over()
+
+    async def _live(
+        self,
+        part: Any,
+        customers: list[str],
+        midnight_day: int,
+        records: list[Arrived],
+        due: Mapping[str, int] | None = None,
+    ) -> None:
+        """Pass midnights for customers and take the records; whoever is due by Redis is told of in any case."""
+        states = await self._packed(customers)
+        behind = part.read([states[customer_id].state for customer_id in customers], midnight_day)
+        filed = await self._filed([customers[at] for at in behind], states, due or {})
+        lived = part.live(
+            [(at, filed[customers[at]]) for at in behind if customers[at] in filed], midnight_day
+        )
+        outcomes, changes, triggers, triggers_dropped, change_counts, after = lived
+        self._note_outcomes(records, outcomes)
+        self._note_changes(customers, records, changes)
+        self.results.triggers += map(orjson.loads, triggers)
+        self.results.triggers_dropped += triggers_dropped
+        for labels, count in change_counts:
+            self.change_counts[labels] += count
+        told_of = {*(due or ()), *(customers[at] for at in behind)}
+        self._note_customers(customers, states, after, told_of, is_sweep=due is not None)
+
+    def _note_changes(self, customers: list[str], records: list[Arrived], changes: list[Any]) -> None:
+        sampled: set[int] = set()
+        for at, change_id, as_of, value, brought_by in changes:
+            self._add(self._writer.written_change(change_id, customers[at], as_of, value))
+            if brought_by is None or brought_by[0] in sampled:
+                continue
+            place, occurred_at_us = brought_by
+            sampled.add(place)
+            stamped_us = records[place].broker_timestamp_us
+            sample = ("occurred_at", occurred_at_us) if stamped_us is None else ("broker", stamped_us)
+            self.latency_samples.append(sample)
+
+    def _note_customers(
+        self,
+        customers: list[str],
+        states: Mapping[str, PackedState],
+        after: list[Any],
+        told_of: Collection[str],
+        *,
+        is_sweep: bool,
+    ) -> None:
+        """Keep what has become of customers; of those in `told_of` the timer index is told anew in any case."""
+        kept: dict[str, PackedState] = {}
+        cache = self._core.cache
+        for at, state, due_day, profile, tombstone_us, decision, erased in after:
+            customer_id = customers[at]
+            if tombstone_us is not None:
+                self.results.note_tombstone(customer_id, tombstone_us)
+                self._tombstones += 1
+                self._profiles.pop(customer_id, None)
+            if erased is not None:
+                self._note_erased(customer_id, *erased)
+            if profile is not None:
+                as_of, sequence, value = profile
+                written = self._writer.written_profile(customer_id, as_of, sequence, value)
+                self._profiles[customer_id] = written
+            if decision is not None:
+                self._decisions[customer_id] = decision or None
+            before = states[customer_id].state
+            if (
+                state is not None
+                or customer_id in self._states
+                or (due_day is None and customer_id in told_of)
+            ):
+                self._states[customer_id] = PackedState(state or before, due_day)
+                self._rescheduled.pop(customer_id, None)
+            elif due_day is not None and customer_id in told_of:
+                self._rescheduled[customer_id] = due_day
+            # A sweep comes by everybody, and must not drive out those who come often.
+            if not is_sweep or customer_id in cache:
+                kept[customer_id] = PackedState(state or before, due_day)
+        cache.put(kept)
+
+    def _note_erased(self, customer_id: str, life: int, erased_up_to_us: int) -> None:
+        self.results.erased[customer_id] = Decision(life=life, erased_up_to_us=erased_up_to_us)
+
+    async def _filed(
+        self, customer_ids: Iterable[str], states: Mapping[str, PackedState], due: Mapping[str, int]
+    ) -> dict[str, int]:
+        """Due days that may be later than those of the states."""
+        filed: dict[str, int] = {}
+        absent: list[str] = []
+        for customer_id in customer_ids:
+            own_day, by_redis = states[customer_id].due_day, due.get(customer_id)
+            if own_day is not None:
+                filed[customer_id] = own_day
+            elif by_redis is not None:
+                filed[customer_id] = by_redis
+            else:
+                absent.append(customer_id)
+        return filed | (await self._store.filed_days(absent) if absent else {})
+
+    async def _fold(self, records: list[Arrived], midnight_day: int) -> None:
+        part, refused = self._part(records)
+        customers = part.customers()
+        states = await self._packed(customers)
+        outcomes, changed = part.fold([states[customer_id].state for customer_id in customers], midnight_day)
+        self.records += len(records)
+        self._refuse_unreadable(refused)
+        self._note_outcomes(records, outcomes)
+        made = {customers[at]: PackedState(state, due_day) for at, state, due_day, _ in changed}
+        for at, _, _, erased in changed:
+            if erased is not None:
+                self._note_erased(customers[at], *erased)
+        self._states.update(made)
+        self._core.cache.put(made)
+
+    def _part(self, records: list[Arrived]) -> tuple[Any, list[Arrived]]:
+        """The records as the compiled core has taken them, and those that are refused."""
+        part = self._core.compiled.part()
+        refused: list[Arrived] = []
+        for at in part.take([_given(arrived) for arrived in records]):
+            arrived = read(records[at], self._model)
+            if isinstance(arrived.event, Rejection):
+                refused.append(arrived)
+            elif arrived.event is not None:
+                part.take_as(at, _RANKS[arrived.topic], plain(arrived.event))
+        return part, refused
+
+    def _note_outcomes(self, records: list[Arrived], outcomes: list[tuple[int, str, str | None]]) -> None:
+        counted = self.results.outcomes
+        for at, outcome, why in outcomes:
+            counted[records[at].topic, outcome] += 1
+            if why is not None:
+                self._refuse(records[at], Rejection(TOO_LATE, why))
+
+    async def _enter(self, customer_ids: list[str], midnight_day: int) -> None:
+        states = await self._packed(customer_ids)
+        held = [(customer_id, known) for customer_id, (known, _) in states.items() if known is not None]
+        try:
+            entered = self._core.compiled.enter(held, midnight_day)
+        except self._declined as error:
+            log.debug("the Python core decides on %d customers: %s", len(customer_ids), error)
+            await super()._enter(customer_ids, midnight_day)
+            self._take_over()
+            return
+        for (customer_id, _), one in zip(held, entered, strict=True):
+            changes, profile, as_of, sequence, decision, state, due_day = one
+            for change_id, value in changes:
+                self._add(self._writer.written_change(change_id, customer_id, as_of, value))
+            if changes:
+                self.change_counts.update((dimension, "entered", LOAD) for dimension in DIMENSIONS)
+            self._profiles[customer_id] = self._writer.written_profile(customer_id, as_of, sequence, profile)
+            self._decisions[customer_id] = decision
+            self._states[customer_id] = PackedState(state, due_day)
+            self._core.cache.drop(customer_id)
+
+    def micro_batch(self, before: Checkpoint, after: Checkpoint) -> MicroBatch:
+        """Everything to store and to publish; raises `StoppedError` for what its topic could never take."""
+        batch = super().micro_batch(before, after)
+        batch.states += [
+            StoredState(customer_id, b"" if due_day is None else compressed(state or b""), due_day)
+            for customer_id, (state, due_day) in self._states.items()
+        ]
+        batch.rescheduled += self._rescheduled.items()
+        group_id = self._settings.group_id
+        ends = [*self._profiles.values()]
+        ends += [
+            decision_record(customer_id, value, group_id) for customer_id, value in self._decisions.items()
+        ]
+        self._limits.check(ends)
+        batch.outbox += ends
+        return batch
+
+    @property
+    def touched(self) -> Collection[str]:
+        """Whose states the micro-batch writes."""
+        return self._states.keys()
+
+    def _put_off(self) -> int:
+        return len(self._rescheduled)
+
+    def _seen(self) -> int:
+        return len(self._states) + len(self._rescheduled)
+
+    def _take_over(self) -> None:
+        """Take what the Python core has just made, so that either can go on with anyone."""
+        self._collect()
+        results = self.results.finish()
+        made = results.profiles[self._tombstones :]
+        for customer_id, document in made:
+            if document is None:
+                self._profiles.pop(customer_id, None)
+            else:
+                self._profiles[customer_id] = self._writer.profile(document)
+        results.profiles[self._tombstones :] = [
+            (customer_id, None) for customer_id, document in made if document is None
+        ]
+        self._tombstones = len(results.profiles)
+        for customer_id in results.decided:
+            customer = results.touched[customer_id]
+            decision = msgspec.json.encode(customer.decision) if customer.is_known else None
+            self._decisions[customer_id] = decision
+        results.decided.clear()
+        for customer_id, customer in results.rescheduled.items():
+            due_day = customer.state.due_day
+            if customer_id in self._states:
+                self._states[customer_id] = self._states[customer_id]._replace(due_day=due_day)
+            elif due_day is not None:
+                self._rescheduled[customer_id] = due_day
+        for customer_id, customer in results.touched.items():
+            due_day = customer.state.due_day if customer.is_known else None
+            self._states[customer_id] = PackedState(packed(customer.state), due_day)
+            self._rescheduled.pop(customer_id, None)
+        for customer_id in [*results.rescheduled, *results.touched]:
+            self._core.cache.drop(customer_id)
+        results.rescheduled.clear()
+        results.touched.clear()
+
+    async def _customers(self, customer_ids: Iterable[str], keep: bool = True) -> dict[str, Customer]:
+        """For the Python core; none is kept in its cache, where the compiled one would not change them."""
+        return await super()._customers(customer_ids, keep=False)
+
+    def _held(self, customer_id: str) -> Customer | None:
+        """For the Python core: as the compiled one has made them in this micro-batch."""
+        made = self._states.get(customer_id)
+        if made is None or made.state is None:
+            return super()._held(customer_id)
+        customer = Customer(customer_id, unpacked(made.state), self._model)
+        if made.due_day is not None:
+            customer.state.due_day = made.due_day
+        return customer
+
+    async def _packed(self, customer_ids: list[str]) -> dict[str, PackedState]:
+        """The states of these customers, from this micro-batch, from what is kept, or from Redis."""
+        found: dict[str, PackedState] = {}
+        absent: list[str] = []
+        for customer_id in customer_ids:
+            held = self._states.get(customer_id) or self._core.cache.get(customer_id)
+            if held is None:
+                absent.append(customer_id)
+            else:
+                found[customer_id] = held
+        if absent:
+            loaded = await self._store.load_packed(absent)
+            found |= {customer_id: PackedState(state, None) for customer_id, state in loaded.items()}
+        return {customer_id: found[customer_id] for customer_id in customer_ids}
+
+    @property
+    def _declined(self) -> tuple[type[Exception], ...]:
+        module = core_of("auto").compiled
+        return (DeclinedError,) if module is None else (DeclinedError, module.DeclinedError)
+
+
+def _given(arrived: Arrived) -> tuple[int, bytes, bytes, int | None]:
+    """A record as the compiled core takes it; without a value, so that it leaves it, one that has been refused."""
+    record = arrived.record
+    value = b"" if isinstance(arrived.event, Rejection) else record.value
+    return _RANKS[arrived.topic], record.key or b"", value or b"", arrived.broker_timestamp_us
