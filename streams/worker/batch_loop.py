@@ -111,7 +111,10 @@ class BatchLoop:
         async with within(BATCH_TIMEOUT_S + publisher.timeout_s, f"micro-batch {checkpoint.batch_id + 1}"):
             if checkpoint.is_loading:
                 return await self._load_batch(checkpoint, inputs, publisher)
-            return await self._run_batch(checkpoint, inputs, publisher)
+            after = await self._run_batch(checkpoint, inputs, publisher)
+        if inputs.is_at_end:  # by now nothing holds the micro-batch any more
+            look_in_small_portions()
+        return after
 
     async def _run_batch(self, checkpoint: Checkpoint, inputs: Inputs, publisher: Publisher) -> Checkpoint:
         """One micro-batch, if there is anything to do.
@@ -153,8 +156,6 @@ class BatchLoop:
             await self._finish(batch, publisher)
         self._note(work, batch)
         await self._store.empty_outbox()
-        if inputs.is_at_end:
-            look_in_small_portions()
         return batch.after
 
     async def _load_batch(self, checkpoint: Checkpoint, inputs: Inputs, publisher: Publisher) -> Checkpoint:
