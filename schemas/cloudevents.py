@@ -35,9 +35,10 @@ class CloudEventHeaders:
 
     def __init__(self, topic: EventTopic, namespace: str) -> None:
         self.topic: Final = topic
+        self.type: Final = TYPES[topic]
         self.source: Final = f"/ebbtide/{quote(namespace, safe='')}/{topic}"
         """A URI reference, such as `/ebbtide/production/segment-changes`; with `ce_id` it is unique."""
-        self._type = ("ce_type", TYPES[topic].encode())
+        self._type = ("ce_type", self.type.encode())
         self._source = ("ce_source", self.source.encode())
 
     def build(self, event_id: str, time: str, customer_id: bytes) -> tuple[Header, ...]:

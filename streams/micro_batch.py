@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from streams.checkpoint import Checkpoint, Skipped
-from streams.outbox import OutputRecord
+from streams.outbox import Outbox
 
 
 class StoredState(NamedTuple):
@@ -31,5 +31,5 @@ class MicroBatch:
     skipped: list[Skipped] = field(default_factory=list)
     obeys_request: bool = False
     """Whether the micro-batch skips what `ebbtide skip` asked for."""
-    outbox: list[OutputRecord] = field(default_factory=list)
+    outbox: Outbox = field(default_factory=list)
     is_everyone_due: bool = False

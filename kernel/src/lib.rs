@@ -20,6 +20,7 @@ mod log;
 mod model;
 mod numbers;
 mod orders;
+mod outgoing;
 mod output;
 mod part;
 mod python;
@@ -39,6 +40,8 @@ mod _kernel {
     use crate::python::Core;
     #[pymodule_export]
     use crate::python::DeclinedError;
+    #[pymodule_export]
+    use crate::python::Outgoing;
     #[pymodule_export]
     use crate::python::Part;
     #[pymodule_export]

@@ -16,6 +16,7 @@ from streams.kafka.access import require_access, why_refused
 from streams.kafka.connection import aiokafka_settings, kafka_python_settings
 from streams.kafka.fetching import ExaminingConsumer
 from streams.kafka.transactions import hasten_beginnings, refuse_repeats
+from streams.kafka.written_batch import WrittenBatch
 from streams.settings import Settings
 
 OFFSETS_TIMEOUT_MS = 20_000
@@ -54,11 +55,12 @@ class Consumer(Protocol):
 
 
 class Producer(Protocol):
-    """What is used of `aiokafka.AIOKafkaProducer`, which says what each method does and raises."""
+    """What is used of `aiokafka.AIOKafkaProducer`, which says what each method does and raises; and `written_batch`."""
 
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
     def create_batch(self) -> Any: ...
+    def written_batch(self, records: bytes, count: int) -> Any: ...
     async def send(self, topic: str, *, partition: int, **record: Any) -> Awaitable[Any]: ...
     async def send_batch(self, batch: Any, topic: str, *, partition: int) -> Awaitable[Any]: ...
     async def begin_transaction(self) -> None: ...
@@ -99,6 +101,10 @@ class _Producer(AIOKafkaProducer):  # type: ignore[misc]
     async def start(self) -> None:
         async with _telling_why(self.settings):
             await super().start()
+
+    def written_batch(self, records: bytes, count: int) -> WrittenBatch:
+        """A batch of records that are written already, for `send_batch`."""
+        return WrittenBatch(records, count, is_transactional=self._txn_manager is not None)
 
     async def stop(self) -> None:
         try:

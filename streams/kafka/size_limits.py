@@ -57,12 +57,17 @@ class SizeLimits:
     def check(self, records: Iterable[OutputRecord]) -> None:
         """Raise `StoppedError` for a record that its topic does not take."""
         for record in records:
-            limit = self.of(record.topic)
             # Nearly all are far smaller, and what exactly a record takes costs more than the rest of the question.
-            if len(record.value or b"") + MOST_BESIDE_BYTES <= limit and record.topic != "dead-letters":
+            at_most = len(record.value or b"") + MOST_BESIDE_BYTES
+            if at_most <= self.of(record.topic) and record.topic != "dead-letters":
                 continue
-            if record.size_bytes > limit:
-                raise StoppedError(
-                    f"a record of {record.size_bytes} bytes is too large for {record.topic} (max.message.bytes "
-                    f"{limit + BATCH_OVERHEAD_BYTES}): raise the topic's limit and start again"
-                )
+            self.check_size(record.topic, record.size_bytes)
+
+    def check_size(self, topic: str, size_bytes: int) -> None:
+        """Raise `StoppedError` for a size that a topic does not take."""
+        limit = self.of(topic)
+        if size_bytes > limit:
+            raise StoppedError(
+                f"a record of {size_bytes} bytes is too large for {topic} (max.message.bytes "
+                f"{limit + BATCH_OVERHEAD_BYTES}): raise the topic's limit and start again"
+            )

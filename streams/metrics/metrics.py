@@ -23,6 +23,7 @@ from schemas.topics import INPUT_TOPICS, OutputTopic
 from schemas.triggers import GROUPS
 from streams.metrics.renamed import RenamedMetrics
 from streams.micro_batch import MicroBatch
+from streams.outbox import counts_of
 
 Phase = Literal["fetch", "compute", "persist", "publish"]
 OUTCOMES: Final = ("accepted", "duplicate", "erased", "dead_letter")
@@ -201,7 +202,7 @@ class Metrics:
         for group, count in Counter(str(trigger["group"]) for trigger in results.triggers).items():
             self._reactivations.labels(group).inc(count)
         self._reactivations_dropped.inc(results.triggers_dropped)
-        self.note_output(Counter(record.topic for record in batch.outbox))
+        self.note_output(counts_of(batch.outbox))
         self._batch_records.observe(work.records)
         self._batch_customers.observe(len(batch.states) + len(batch.rescheduled))
         for phase, seconds in watch.seconds.items():

@@ -67,8 +67,12 @@ def changelog_records(
 
 def decision_record(customer_id: str, value: bytes | None, group_id: str) -> OutputRecord:
     """The record of a decision, which is given as JSON; None where nothing is known of the customer any more."""
-    headers = (KIND_HEADER, DECISION), (GROUP_HEADER, group_id.encode())
-    return OutputRecord("ebbtide-decisions", customer_id.encode(), value, headers)
+    return OutputRecord("ebbtide-decisions", customer_id.encode(), value, decision_headers(group_id))
+
+
+def decision_headers(group_id: str) -> tuple[tuple[str, bytes], ...]:
+    """The headers of every decision of a group."""
+    return (KIND_HEADER, DECISION), (GROUP_HEADER, group_id.encode())
 
 
 _SKIPPED_DECODER = msgspec.json.Decoder(Skipped)

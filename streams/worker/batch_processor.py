@@ -76,7 +76,7 @@ class BatchProcessor:
                 touched + self._put_off() >= limits.batch_max_customers
                 and self._seen() >= limits.batch_max_customers
             )
-            or touched * PROFILE_BYTES + self._made_bytes >= limits.batch_max_bytes
+            or touched * PROFILE_BYTES + self._bytes >= limits.batch_max_bytes
         )
 
     @property
@@ -86,7 +86,7 @@ class BatchProcessor:
         return (
             self.records >= limits.batch_max_records
             or len(self.touched) >= limits.batch_max_customers
-            or self._made_bytes >= limits.batch_max_bytes
+            or self._bytes >= limits.batch_max_bytes
         )
 
     async def process(self, time_slice: TimeSlice) -> None:
@@ -190,6 +190,11 @@ class BatchProcessor:
             obeys_request=any(reason == SKIPPED for _, reason in self.refused),
             outbox=outbox,
         )
+
+    @property
+    def _bytes(self) -> int:
+        """About how much the micro-batch publishes, so far and without profiles."""
+        return self._made_bytes
 
     @property
     def touched(self) -> Collection[str]:

@@ -7,6 +7,7 @@ customers at a time: both read and write the same states.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -19,16 +20,17 @@ from enrichment.customer.decision import Decision
 from enrichment.deciding.changes import LOAD
 from enrichment.kernel import DeclinedError, Exactly, core_of, given_model
 from enrichment.model import Model
+from schemas.cloudevents import CloudEventHeaders
 from schemas.profiles import DIMENSIONS
 from schemas.rejection import TOO_LATE, Rejection
 from schemas.topics import INPUT_TOPICS
 from streams.checkpoint import Checkpoint
 from streams.micro_batch import MicroBatch, StoredState
-from streams.outbox import OutputRecord
+from streams.outbox import BATCH_BYTES, OutputRecord, WrittenOutbox, WrittenRecords
 from streams.replay.compiled import plain
 from streams.settings import Settings
 from streams.state.cache import CustomerCache
-from streams.state.changelog import decision_record
+from streams.state.changelog import decision_headers
 from streams.state.codec import compressed, packed, unpacked
 from streams.worker.batch_processor import BatchProcessor
 from streams.worker.reading.arrived import Arrived, read
@@ -69,7 +71,7 @@ class CompiledCore:
         asked = exactly.purchasing, exactly.chance_of_return, exactly.points_of_answer
         try:
             given = given_model(model, namespace, settings.horizons)
-            compiled = module.Core(given, model.fingerprint, *asked)
+            compiled = module.Core(given, model.fingerprint, labels_of(namespace, settings.group_id), *asked)
         except (DeclinedError, module.DeclinedError, OverflowError) as error:
             log.info("the Python core takes all records: %s", error)
             return None
@@ -88,8 +90,7 @@ class CompiledBatch(BatchProcessor):
         """Of whom only the due day changes: what it becomes."""
         self._tombstones = 0
         """How many of `results.profiles` are ends of profiles that have been seen here."""
-        self._profiles: dict[str, OutputRecord] = {}
-        self._decisions: dict[str, bytes | None] = {}
+        self._out = core.compiled.outgoing()
 
     async def _process(self, records: list[Arrived], midnight_day: int) -> None:
         try:
@@ -134,30 +135,20 @@ class CompiledBatch(BatchProcessor):
         states = await self._packed(customers)
         behind = part.read([states[customer_id].state for customer_id in customers], midnight_day)
         filed = await self._filed([customers[at] for at in behind], states, due or {})
-        lived = part.live(
-            [(at, filed[customers[at]]) for at in behind if customers[at] in filed], midnight_day
-        )
-        outcomes, changes, triggers, triggers_dropped, change_counts, after = lived
+        filed_at = [(at, filed[customers[at]]) for at in behind if customers[at] in filed]
+        lived = part.live(filed_at, midnight_day, self._out)
+        outcomes, brought, triggers, triggers_dropped, change_counts, after = lived
         self._note_outcomes(records, outcomes)
-        self._note_changes(customers, records, changes)
+        for place, occurred_at_us in brought:
+            stamped_us = records[place].broker_timestamp_us
+            sample = ("occurred_at", occurred_at_us) if stamped_us is None else ("broker", stamped_us)
+            self.latency_samples.append(sample)
         self.results.triggers += map(orjson.loads, triggers)
         self.results.triggers_dropped += triggers_dropped
         for labels, count in change_counts:
             self.change_counts[labels] += count
         told_of = {*(due or ()), *(customers[at] for at in behind)}
         self._note_customers(customers, states, after, told_of, is_sweep=due is not None)
-
-    def _note_changes(self, customers: list[str], records: list[Arrived], changes: list[Any]) -> None:
-        sampled: set[int] = set()
-        for at, change_id, as_of, value, brought_by in changes:
-            self._add(self._writer.written_change(change_id, customers[at], as_of, value))
-            if brought_by is None or brought_by[0] in sampled:
-                continue
-            place, occurred_at_us = brought_by
-            sampled.add(place)
-            stamped_us = records[place].broker_timestamp_us
-            sample = ("occurred_at", occurred_at_us) if stamped_us is None else ("broker", stamped_us)
-            self.latency_samples.append(sample)
 
     def _note_customers(
         self,
@@ -171,20 +162,13 @@ class CompiledBatch(BatchProcessor):
         """Keep what has become of customers; of those in `told_of` the timer index is told anew in any case."""
         kept: dict[str, PackedState] = {}
         cache = self._core.cache
-        for at, state, due_day, profile, tombstone_us, decision, erased in after:
+        for at, state, due_day, tombstone_us, erased in after:
             customer_id = customers[at]
             if tombstone_us is not None:
                 self.results.note_tombstone(customer_id, tombstone_us)
                 self._tombstones += 1
-                self._profiles.pop(customer_id, None)
             if erased is not None:
                 self._note_erased(customer_id, *erased)
-            if profile is not None:
-                as_of, sequence, value = profile
-                written = self._writer.written_profile(customer_id, as_of, sequence, value)
-                self._profiles[customer_id] = written
-            if decision is not None:
-                self._decisions[customer_id] = decision or None
             before = states[customer_id].state
             if (
                 state is not None
@@ -257,20 +241,15 @@ class CompiledBatch(BatchProcessor):
         states = await self._packed(customer_ids)
         held = [(customer_id, known) for customer_id, (known, _) in states.items() if known is not None]
         try:
-            entered = self._core.compiled.enter(held, midnight_day)
+            entered = self._core.compiled.enter(held, midnight_day, self._out)
         except self._declined as error:
             log.debug("the Python core decides on %d customers: %s", len(customer_ids), error)
             await super()._enter(customer_ids, midnight_day)
             self._take_over()
             return
-        for (customer_id, _), one in zip(held, entered, strict=True):
-            changes, profile, as_of, sequence, decision, state, due_day = one
-            for change_id, value in changes:
-                self._add(self._writer.written_change(change_id, customer_id, as_of, value))
+        for (customer_id, _), (changes, state, due_day) in zip(held, entered, strict=True):
             if changes:
                 self.change_counts.update((dimension, "entered", LOAD) for dimension in DIMENSIONS)
-            self._profiles[customer_id] = self._writer.written_profile(customer_id, as_of, sequence, profile)
-            self._decisions[customer_id] = decision
             self._states[customer_id] = PackedState(state, due_day)
             self._core.cache.drop(customer_id)
 
@@ -282,14 +261,21 @@ class CompiledBatch(BatchProcessor):
             for customer_id, (state, due_day) in self._states.items()
         ]
         batch.rescheduled += self._rescheduled.items()
-        group_id = self._settings.group_id
-        ends = [*self._profiles.values()]
-        ends += [
-            decision_record(customer_id, value, group_id) for customer_id, value in self._decisions.items()
-        ]
-        self._limits.check(ends)
-        batch.outbox += ends
+        for record in batch.outbox:
+            self._out.push(*record)
+        packed_outbox, batches, of_topics = self._out.finish(BATCH_BYTES)
+        for topic, _, largest in of_topics:
+            self._limits.check_size(topic, largest)
+        counts = Counter({topic: count for topic, count, _ in of_topics})
+        batch.outbox = WrittenOutbox(packed_outbox, tuple(map(WrittenRecords._make, batches)), counts)
         return batch
+
+    def _add(self, record: OutputRecord) -> None:
+        self._out.push(*record)
+
+    @property
+    def _bytes(self) -> int:
+        return int(self._out.size)
 
     @property
     def touched(self) -> Collection[str]:
@@ -309,9 +295,10 @@ class CompiledBatch(BatchProcessor):
         made = results.profiles[self._tombstones :]
         for customer_id, document in made:
             if document is None:
-                self._profiles.pop(customer_id, None)
+                self._out.drop_profile(customer_id)
             else:
-                self._profiles[customer_id] = self._writer.profile(document)
+                record = self._writer.profile(document)
+                self._out.put_profile(customer_id, record.value, record.headers)
         results.profiles[self._tombstones :] = [
             (customer_id, None) for customer_id, document in made if document is None
         ]
@@ -319,7 +306,7 @@ class CompiledBatch(BatchProcessor):
         for customer_id in results.decided:
             customer = results.touched[customer_id]
             decision = msgspec.json.encode(customer.decision) if customer.is_known else None
-            self._decisions[customer_id] = decision
+            self._out.put_decision(customer_id, decision)
         results.decided.clear()
         for customer_id, customer in results.rescheduled.items():
             due_day = customer.state.due_day
@@ -376,3 +363,12 @@ def _given(arrived: Arrived) -> tuple[int, bytes, bytes, int | None]:
     record = arrived.record
     value = b"" if isinstance(arrived.event, Rejection) else record.value
     return _RANKS[arrived.topic], record.key or b"", value or b"", arrived.broker_timestamp_us
+
+
+def labels_of(namespace: str, group_id: str) -> tuple[Any, ...]:
+    """What output records have in common, as `Core` takes it."""
+    changes, profiles = (
+        CloudEventHeaders(topic, namespace) for topic in ("segment-changes", "customer-profiles")
+    )
+    decisions = list(decision_headers(group_id))
+    return namespace, (changes.type, changes.source), (profiles.type, profiles.source), decisions

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from typing import Any
 
 from aiokafka.errors import TransactionalIdAuthorizationFailed
@@ -19,7 +18,7 @@ from streams.checkpoint import Checkpoint
 from streams.kafka.clients import Producer
 from streams.kafka.committed_checkpoint import offsets_with_checkpoint
 from streams.kafka.transactional_ids import transactional_id, transactional_id_0_1
-from streams.outbox import OutputRecord
+from streams.outbox import BATCH_BYTES, Outbox, OutputRecord, WrittenOutbox, WrittenRecords
 from streams.settings import Settings
 from streams.state.changelog import TOPIC as DECISIONS
 from streams.timeouts import stop_within, within
@@ -28,7 +27,6 @@ from streams.worker.reading.arrived import LOG_APPEND_TIME
 
 log = logging.getLogger(__name__)
 
-BATCH_BYTES = 900_000
 MAX_REQUEST_BYTES = 16 * 1024 * 1024
 MAX_TRANSACTION_S = 900.0
 """Brokers refuse longer ones by default."""
@@ -55,7 +53,7 @@ class Publisher(ABC):
         """Fence a worker of Ebbtide 0.1 too, where its transactional id was another."""
 
     @abstractmethod
-    async def publish(self, records: Sequence[OutputRecord], checkpoint: Checkpoint) -> None:
+    async def publish(self, records: Outbox, checkpoint: Checkpoint) -> None:
         """Publish a micro-batch and where it ends; on any error the publisher is of no more use."""
 
     @abstractmethod
@@ -82,15 +80,29 @@ class Publisher(ABC):
             "request_timeout_ms": int(self.timeout_s * 1_000),
         }
 
-    async def _send(self, records: Sequence[OutputRecord]) -> None:
+    async def _send(self, records: Outbox) -> None:
         """Send all records to this partition of their topics, and wait until Kafka has each of them.
 
         Order holds within a topic. A batch whose outcome nobody awaited would be lost without a word.
         """
+        if isinstance(records, WrittenOutbox):
+            written: dict[str, list[WrittenRecords]] = {}
+            for batch in records.batches:
+                written.setdefault(batch.topic, []).append(batch)
+            await asyncio.gather(*(self._send_written(topic, own) for topic, own in written.items()))
+            return
         by_topic: dict[str, list[OutputRecord]] = {}
         for record in records:
             by_topic.setdefault(record.topic, []).append(record)
         await asyncio.gather(*(self._send_topic(topic, batch) for topic, batch in by_topic.items()))
+
+    async def _send_written(self, topic: str, batches: list[WrittenRecords]) -> None:
+        name, producer = self.settings.topic(topic), self._producer
+        sent = []
+        for _, count, records in batches:
+            batch = producer.written_batch(records, count)
+            sent.append(await producer.send_batch(batch, name, partition=self.partition))
+        await asyncio.gather(*sent)
 
     async def _send_topic(self, topic: str, records: list[OutputRecord]) -> None:
         name = self.settings.topic(topic)
@@ -154,7 +166,7 @@ class TransactionalPublisher(Publisher):
             await producer.begin_transaction()
             await producer.abort_transaction()
 
-    async def publish(self, records: Sequence[OutputRecord], checkpoint: Checkpoint) -> None:
+    async def publish(self, records: Outbox, checkpoint: Checkpoint) -> None:
         """One transaction.
 
         1. Begin.
@@ -206,7 +218,7 @@ class AtLeastOncePublisher(Publisher):
     async def confirm(self) -> None:
         """Do nothing: without transactions Kafka fences nobody."""
 
-    async def publish(self, records: Sequence[OutputRecord], checkpoint: Checkpoint) -> None:
+    async def publish(self, records: Outbox, checkpoint: Checkpoint) -> None:
         """Send, and wait for each record."""
         async with asyncio.timeout(self.timeout_s):
             await self._send(records)

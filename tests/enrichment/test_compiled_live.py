@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import orjson
 import pytest
+from aiokafka.record.memory_records import MemoryRecords
 
 from enrichment.customer.customer import Customer, CustomerState
 from enrichment.customer.decision import Decision
@@ -23,9 +24,15 @@ from schemas.decode import decode
 from schemas.rejection import Rejection
 from schemas.timestamps import parse_timestamp
 from schemas.topics import INPUT_TOPICS, InputTopic
+from streams.kafka.written_batch import WrittenBatch
+from streams.outbox import OutputRecord, unpack_outbox
 from streams.replay.compiled import plain
+from streams.state.changelog import TOPIC as DECISIONS
+from streams.state.changelog import decision_headers
 from streams.state.codec import packed, unpacked
-from tests.enrichment.test_compiled_load import HORIZONS, NAMESPACE, RANKS, comparable
+from streams.worker.compiled_batch import labels_of
+from streams.worker.outputs import OutputWriter
+from tests.enrichment.test_compiled_load import GROUP, HORIZONS, NAMESPACE, RANKS, comparable
 from tests.oracles.seeded_log import MODEL_OVERRIDES, make_log
 from tests.streams.test_compiled_replay import FAMILIES, model_with, with_family
 
@@ -46,10 +53,10 @@ class Told:
     def __init__(self) -> None:
         self.outcomes: Counter[tuple[str, str]] = Counter()
         self.refused: list[str] = []
-        self.changes: dict[str, list[bytes]] = {}
+        self.changes: dict[str, list[OutputRecord]] = {}
         self.triggers: dict[str, list[bytes]] = {}
         self.dropped = 0
-        self.profiles: dict[str, list[bytes | None]] = {}
+        self.profiles: dict[str, list[OutputRecord | None]] = {}
         self.decisions: dict[str, Decision | None] = {}
         self.erased: dict[str, tuple[int, int | None]] = {}
         self.change_counts: Counter[tuple[str, str, str]] = Counter()
@@ -69,7 +76,8 @@ class BothCores:
         exactly = Exactly(model)
         asked = exactly.purchasing, exactly.chance_of_return, exactly.points_of_answer
         given = given_model(model, NAMESPACE, HORIZONS)
-        self.compiled = module.Core(given, model.fingerprint, *asked)
+        self.compiled = module.Core(given, model.fingerprint, labels_of(NAMESPACE, GROUP), *asked)
+        self.writer = OutputWriter(NAMESPACE)
         self.enricher = Enricher(model, NAMESPACE, HORIZONS)
         self.model = model
         self.customers: dict[str, Customer] = {}
@@ -117,7 +125,7 @@ class BothCores:
         told.outcomes += results.outcomes
         told.refused = [why.message for _, why in results.rejected]
         for change in results.changes:
-            told.changes.setdefault(change["customer_id"], []).append(orjson.dumps(change))
+            told.changes.setdefault(change["customer_id"], []).append(self.writer.change(change))
             told.change_counts[change["dimension"], change["direction"], change["reason"]["trigger"]] += 1
         for trigger in results.triggers:
             told.triggers.setdefault(trigger["customer_id"], []).append(orjson.dumps(trigger))
@@ -125,7 +133,7 @@ class BothCores:
         for name, profile in results.finish().profiles:
             own = told.profiles.setdefault(name, [])
             if profile is not None:
-                own.append(orjson.dumps(profile))
+                own.append(self.writer.profile(profile))
             elif None not in own:  # of two ends of a profile in a slice the second says nothing
                 own.append(None)
         for name in results.decided:
@@ -149,45 +157,59 @@ class BothCores:
         names = compiled_part.customers()
         behind = compiled_part.read([self._state_of(name) for name in names], midnight_day)
         filed = [(at, day) for at in behind if (day := self.due_days.get(names[at])) is not None]
-        lived = compiled_part.live(filed, midnight_day)
+        out = self.compiled.outgoing()
+        outcomes, brought, triggers, dropped, counts, after = compiled_part.live(filed, midnight_day, out)
         told = Told()
-        outcomes, changes, triggers, told.dropped, change_counts, after = lived
-        told.change_counts = Counter(dict(change_counts))
+        told.dropped, told.change_counts = dropped, Counter(dict(counts))
         for place, outcome, why in outcomes:
             told.outcomes[part[place][0], outcome] += 1
             if why is not None:
                 told.refused.append(why)
-        for at, change_id, as_of, value, brought_by in changes:
-            document = json.loads(value)
-            assert (document["change_id"], document["as_of"]) == (change_id, as_of)
-            assert document["customer_id"] == names[at]
-            event_id = document["reason"]["event_id"]
-            assert (brought_by is None) == (event_id is None)
-            if brought_by is not None:
-                record = json.loads(part[brought_by[0]][1])
-                assert record["event_id"] == event_id
-                assert parse_timestamp(record["occurred_at"]) == brought_by[1]
-            told.changes.setdefault(names[at], []).append(value)
         for value in triggers:
             told.triggers.setdefault(json.loads(value)["customer_id"], []).append(value)
-        for at, state, due_day, profile, tombstone_us, decision, erased in after:
+        for at, state, due_day, tombstone_us, erased in after:
             name = names[at]
             self.due_days[name] = due_day
             if state is not None:
                 self.states[name] = state
             if tombstone_us is not None:
                 told.profiles.setdefault(name, []).append(None)
-            if profile is not None:
-                as_of, sequence, value = profile
-                document = json.loads(value)
-                assert (document["as_of"], document["sequence"]) == (as_of, sequence)
-                told.profiles.setdefault(name, []).append(value)
-            if decision is not None:
-                read = msgspec.json.decode(decision, type=Decision) if decision else None
-                told.decisions[name] = read
             if erased is not None:
                 told.erased[name] = erased
+        self._note_published(told, out)
+        records = [json.loads(part[place][1]) for place, _ in brought]
+        assert [parse_timestamp(record["occurred_at"]) for record in records] == [at for _, at in brought]
+        changes = [json.loads(change.value or b"") for own in told.changes.values() for change in own]
+        causes = {(change["customer_id"], change["reason"]["event_id"]) for change in changes}
+        by_records = {(name, event_id) for name, event_id in causes if event_id is not None}
+        assert {(record["customer_id"], record["event_id"]) for record in records} == by_records
         return told
+
+    def _note_published(self, told: Told, out: Any) -> None:
+        """What goes to Redis' outbox, which is what goes to Kafka."""
+        packed_outbox, batches, of_topics = out.finish(20_000)
+        records = unpack_outbox(packed_outbox)
+        for topic, count, largest in of_topics:
+            own = [record for record in records if record.topic == topic]
+            assert (len(own), max(record.size_bytes for record in own)) == (count, largest)
+            sent = [
+                read
+                for name, number, written in batches
+                if name == topic
+                for read in read_batch(written, number)
+            ]
+            assert sent == [(record.key, record.value, record.headers) for record in own]
+        for record in records:
+            assert record.key is not None
+            name = record.key.decode()
+            if record.topic == "segment-changes":
+                told.changes.setdefault(name, []).append(record)
+            elif record.topic == "customer-profiles":
+                told.profiles.setdefault(name, []).append(record)
+            else:
+                assert (record.topic, record.headers) == (DECISIONS, decision_headers(GROUP))
+                read = None if record.value is None else msgspec.json.decode(record.value, type=Decision)
+                told.decisions[name] = read
 
     def _state_of(self, name: str) -> bytes | None:
         """The state, as either core packs it."""
@@ -196,6 +218,17 @@ class BothCores:
             self.due_days[name] = own.due_day
             return packed(own)
         return self.states.get(name)
+
+
+def read_batch(
+    written: bytes, count: int
+) -> list[tuple[bytes | None, bytes | None, tuple[tuple[str, bytes], ...]]]:
+    """The records as aiokafka reads them from a batch that was sent."""
+    built = WrittenBatch(written, count, is_transactional=True)
+    built._set_producer_state(7, 1, 3)
+    (batch,) = [MemoryRecords(bytes(built._build())).next_batch()]
+    assert batch.validate_crc()
+    return [(record.key, record.value, tuple(record.headers)) for record in batch]
 
 
 def undated(state: CustomerState) -> CustomerState:

@@ -13,7 +13,7 @@ import pytest
 from enrichment.customer.customer import Customer, CustomerState
 from enrichment.customer.decision import Decision
 from enrichment.customer.validation import Horizons, Seen
-from enrichment.days import DAY_US, day_of, format_time, midnight_us
+from enrichment.days import DAY_US, day_of
 from enrichment.deciding.results import Results
 from enrichment.enricher import UNDECIDED_DAY, Enricher
 from enrichment.kernel import Exactly, core_of, given_model
@@ -23,14 +23,19 @@ from schemas.events import Event
 from schemas.rejection import Rejection
 from schemas.timestamps import parse_timestamp
 from schemas.topics import INPUT_TOPICS, InputTopic
+from streams.outbox import BATCH_BYTES, OutputRecord, unpack_outbox
 from streams.replay.compiled import plain
+from streams.state.changelog import TOPIC as DECISIONS
+from streams.state.changelog import changelog_records, decision_headers
 from streams.state.codec import packed, unpacked
+from streams.worker.compiled_batch import labels_of
+from streams.worker.outputs import OutputWriter
 from tests.oracles.seeded_log import MODEL_OVERRIDES, make_log
 from tests.streams.test_compiled_replay import FAMILIES, model_with, with_family
 
 HORIZONS = Horizons()
 RANKS = {topic: rank for rank, topic in enumerate(INPUT_TOPICS)}
-NAMESPACE = "a test"
+NAMESPACE, GROUP = "a test", "a group"
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +54,7 @@ class BothCores:
         exactly = Exactly(model)
         asked = exactly.purchasing, exactly.chance_of_return, exactly.points_of_answer
         given = given_model(model, NAMESPACE, HORIZONS)
-        self.compiled = module.Core(given, model.fingerprint, *asked)
+        self.compiled = module.Core(given, model.fingerprint, labels_of(NAMESPACE, GROUP), *asked)
         self.enricher = Enricher(model, NAMESPACE, HORIZONS)
         self.model = model
         self.midnight_day = midnight_day
@@ -110,22 +115,36 @@ class BothCores:
         known = sorted(name for name, customer in self.customers.items() if customer.is_known)
         results = Results(self.model)
         self.enricher.enter([self.customers[name] for name in known], self.midnight_day, results)
-        profiles = dict(results.finish().profiles)
-        entered = self.compiled.enter([(name, self.states[name]) for name in known], self.midnight_day)
-        changes = []
-        for name, one in zip(known, entered, strict=True):
-            own_changes, profile, as_of, sequence, decision, state, due_day = one
+        out = self.compiled.outgoing()
+        held = [(name, self.states[name]) for name in known]
+        entered = self.compiled.enter(held, self.midnight_day, out)
+        for name, (changes, state, due_day) in zip(known, entered, strict=True):
             customer = self.customers[name]
-            assert profile == orjson.dumps(profiles[name])
-            assert as_of == format_time(customer.as_of_us(midnight_us(self.midnight_day)))
-            assert sequence == customer.decision.sequence == len(own_changes)
-            assert msgspec.json.decode(decision, type=Decision) == customer.decision
+            assert changes == customer.decision.sequence
             assert comparable(unpacked(state)) == comparable(customer.state)
             assert due_day == customer.state.due_day
-            changes += own_changes
-        assert [value for _, value in changes] == [orjson.dumps(change) for change in results.changes]
-        assert [change_id for change_id, _ in changes] == [change["change_id"] for change in results.changes]
-        assert changes
+        assert results.changes
+        writer = OutputWriter(NAMESPACE)
+        records = [writer.change(change) for change in results.changes]
+        records += writer.ends(results.finish())
+        records += changelog_records(results, {}, GROUP)
+        packed_outbox, _, _ = out.finish(BATCH_BYTES)
+        assert published(unpack_outbox(packed_outbox)) == published(records)
+
+
+def published(records: list[OutputRecord]) -> list[OutputRecord]:
+    """Records with decisions by customer, in whose order they come by none of the cores."""
+    decisions = [record for record in records if record.topic == DECISIONS]
+    decided = {
+        record.key: None if record.value is None else msgspec.json.decode(record.value)
+        for record in decisions
+    }
+    told = [
+        OutputRecord("ebbtide-decisions", key, orjson.dumps(value), decision_headers(GROUP))
+        for key, value in sorted(decided.items(), key=lambda item: item[0] or b"")
+    ]
+    assert all(tuple(map(tuple, record.headers)) == decision_headers(GROUP) for record in decisions)
+    return [record for record in records if record.topic != DECISIONS] + told
 
 
 def comparable(state: CustomerState) -> CustomerState:

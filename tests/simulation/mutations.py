@@ -15,7 +15,7 @@ from enrichment.customer.decision import Decision
 from streams.checkpoint import Checkpoint
 from streams.kafka.committed_checkpoint import offsets_with_checkpoint
 from streams.micro_batch import MicroBatch
-from streams.outbox import OutputRecord
+from streams.outbox import Outbox, OutputRecord
 from streams.state import store as state_store
 from streams.state.changelog import Remembered
 from streams.state.store import StateStore
@@ -165,9 +165,7 @@ def an_outbox_emptied_before_it_is_published() -> Iterator[None]:
 def offsets_committed_outside_the_transaction() -> Iterator[None]:
     """A crash in between leaves records whose micro-batch Kafka does not know."""
 
-    async def publish(
-        self: TransactionalPublisher, records: Sequence[OutputRecord], checkpoint: Checkpoint
-    ) -> None:
+    async def publish(self: TransactionalPublisher, records: Outbox, checkpoint: Checkpoint) -> None:
         await self._producer.begin_transaction()
         await self._send(records)
         await self._producer.commit_transaction()

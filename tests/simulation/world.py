@@ -26,7 +26,7 @@ from schemas.topics import INPUT_TOPICS
 from streams.kafka.topics import TOPICS as ALL_TOPICS
 from streams.replay.replay import NAMESPACE
 from streams.settings import Settings
-from streams.worker import batch_loop, first_load
+from streams.worker import batch_loop, compiled_batch, first_load
 from streams.worker.partition_state import Status
 from streams.worker.worker import Worker
 from tests.simulation import workload
@@ -398,6 +398,8 @@ def simulate(seed: int, *, is_quiet: bool = True, core: Wanted = "auto") -> Outc
 
     with (
         mock.patch.object(batch_loop, "FETCH_TIMEOUT_MS", 1_000),
+        # So that several batches make a micro-batch.
+        mock.patch.object(compiled_batch, "BATCH_BYTES", 8_000),
         mock.patch.object(first_load, "FETCH_TIMEOUT_MS", 1_000),
     ):
         if is_quiet:

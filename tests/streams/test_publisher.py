@@ -7,9 +7,9 @@ from typing import Any, cast
 
 from aiokafka.producer.message_accumulator import BatchBuilder
 
-from streams.outbox import OutputRecord
+from streams.outbox import BATCH_BYTES, OutputRecord
 from streams.settings import Settings
-from streams.worker.publisher import BATCH_BYTES, TransactionalPublisher
+from streams.worker.publisher import TransactionalPublisher
 
 SMALL, HALF, LARGE = 10, BATCH_BYTES // 2, BATCH_BYTES + 1
 

@@ -21,6 +21,7 @@ from aiokafka.errors import (
     KafkaTimeoutError,
     ProducerFenced,
 )
+from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import OffsetAndMetadata
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -31,6 +32,7 @@ from schemas.topics import INPUT_TOPICS
 from streams.kafka.clients import CommittedOffsets
 from streams.kafka.topics import TopicReport
 from streams.kafka.transactions import CommitUnknownError
+from streams.kafka.written_batch import WrittenBatch
 from streams.settings import Settings
 from streams.worker.reading.arrived import LOG_APPEND_TIME
 
@@ -308,6 +310,13 @@ class SimulatedProducer:
 
     def create_batch(self) -> SimulatedBatch:
         return SimulatedBatch()
+
+    def written_batch(self, records: bytes, count: int) -> SimulatedBatch:
+        """As a broker would read it."""
+        batch, written = SimulatedBatch(), WrittenBatch(records, count, is_transactional=True)
+        read = MemoryRecords(bytes(written._build())).next_batch()
+        batch.records += [(record.key, record.value, tuple(record.headers)) for record in read]
+        return batch
 
     async def send(self, topic: str, *, partition: int, **record: Any) -> Awaitable[Any]:
         batch = self.create_batch()

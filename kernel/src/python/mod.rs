@@ -16,7 +16,7 @@ use crate::walk::Exactly;
 use crate::Declined;
 
 pub use replay::Replay;
-pub use worker::{Core, Part};
+pub use worker::{Core, Outgoing, Part};
 
 create_exception!(
     _kernel,

@@ -11,7 +11,8 @@ use crate::fold::fold;
 use crate::lifetime::Predictor;
 use crate::live::{live, LivedState};
 use crate::model::{GivenModel, Model};
-use crate::part::{Given, Outcome, Part as Records, ReadPart};
+use crate::outgoing::{Labels, Outgoing as Records};
+use crate::part::{Given, Outcome, Part as Taken, ReadPart};
 use crate::Declined;
 
 const TAKEN: Declined = Declined("a part that has been taken");
@@ -19,52 +20,36 @@ const UNREAD: Declined = Declined("a part whose customers have not been read");
 
 /// A customer by their place, the bytes of the state, the due day, and lives and time of an erasure.
 type FoldedOf<'py> = (usize, Bound<'py, PyBytes>, Option<i64>, Option<(i64, i64)>);
-/// Changes with their ids, profile, `as_of`, sequence, decision, state and due day.
-type EnteredOf<'py> = (
-    Vec<(String, Bound<'py, PyBytes>)>,
-    Bound<'py, PyBytes>,
-    String,
-    i64,
-    Bound<'py, PyBytes>,
-    Bound<'py, PyBytes>,
-    i64,
-);
-/// A customer's place, the change's id, `as_of` and value, and place and time of the record that brought it.
-type ChangeOf<'py> = (
-    usize,
-    String,
-    String,
-    Bound<'py, PyBytes>,
-    Option<(usize, i64)>,
-);
-/// A profile's `as_of`, sequence and value.
-type ProfileOf<'py> = (String, i64, Bound<'py, PyBytes>);
-/// A customer's place, the state if it changed, the due day, the profile, when an earlier one ended, the decision if it
-/// changed, and lives and time of an erasure.
+/// How many changes, the state and the due day.
+type EnteredOf<'py> = (usize, Bound<'py, PyBytes>, i64);
+/// A customer's place, the state if it changed, the due day, when the profile ended, and lives and time of an erasure.
 type LivedOf<'py> = (
     usize,
     Option<Bound<'py, PyBytes>>,
     Option<i64>,
-    Option<ProfileOf<'py>>,
     Option<i64>,
-    Option<Bound<'py, PyBytes>>,
     Option<(i64, i64)>,
 );
-/// Outcomes, changes, triggers, how many triggers were dropped, changes by dimension, direction and trigger, customers.
+/// Outcomes, place and time of records that brought changes, triggers, how many triggers were dropped, changes by
+/// dimension, direction and trigger, and customers.
 type LivedPart<'py> = (
     Vec<Outcome>,
-    Vec<ChangeOf<'py>>,
+    Vec<(usize, i64)>,
     Vec<Bound<'py, PyBytes>>,
     u64,
     Vec<((&'static str, &'static str, &'static str), u64)>,
     Vec<LivedOf<'py>>,
 );
+type Headers = Vec<(String, Vec<u8>)>;
+/// Namespace, `ce_type` and `ce_source` of changes and of profiles, and the headers of decisions.
+type GivenLabels = (String, (String, String), (String, String), Headers);
 
 /// One model, and what computes with it.
 struct Engine {
     model: Model,
     fingerprint: String,
     asked: Asked,
+    labels: Labels,
     predictor: Mutex<Predictor>,
 }
 
@@ -76,11 +61,13 @@ pub struct Core {
 
 #[pymethods]
 impl Core {
-    /// The functions are those of `Replay.run`.
+    /// `labels` are namespace, `ce_type` and `ce_source` of changes and of profiles, and the headers of decisions; the
+    /// functions are those of `Replay.run`.
     #[new]
     fn new(
         model: GivenModel,
         fingerprint: String,
+        labels: GivenLabels,
         purchasing: Py<PyAny>,
         chance_of_return: Py<PyAny>,
         points_of_answer: Py<PyAny>,
@@ -97,27 +84,42 @@ impl Core {
                     chance_of_return,
                     points_of_answer,
                 },
+                labels: Labels {
+                    namespace: labels.0,
+                    changes: labels.1,
+                    profiles: labels.2,
+                    decision_headers: labels.3,
+                },
                 predictor: Mutex::new(Predictor::new()),
             }),
         })
     }
 
+    /// Begin to gather what a micro-batch publishes.
+    fn outgoing(&self) -> Outgoing {
+        Outgoing {
+            records: Records::default(),
+            engine: self.engine.clone(),
+        }
+    }
+
     /// Begin to take some records.
     fn part(&self) -> Part {
         Part {
-            records: Some(Records::new(&self.engine.model)),
+            records: Some(Taken::new(&self.engine.model)),
             read: None,
             engine: self.engine.clone(),
             taken: 0,
         }
     }
 
-    /// Decide for the first time on customers, by their ids and states.
+    /// Decide for the first time on customers, by their ids and states; what is published goes to `out`.
     fn enter<'py>(
         &self,
         py: Python<'py>,
         states: Vec<(String, Bound<'py, PyBytes>)>,
         midnight_day: i64,
+        mut out: PyRefMut<'py, Outgoing>,
     ) -> PyResult<Vec<EnteredOf<'py>>> {
         let given: Vec<(&str, &[u8])> = states
             .iter()
@@ -139,22 +141,19 @@ impl Core {
                 )
             })
         })?;
-        let bytes = |bytes: &[u8]| PyBytes::new(py, bytes);
-        Ok(entered
-            .into_iter()
-            .map(|one| {
-                let changes = one.changes.into_iter();
-                (
-                    changes.map(|(id, value)| (id, bytes(&value))).collect(),
-                    bytes(&one.profile),
-                    one.as_of,
-                    one.sequence,
-                    bytes(&one.decision),
-                    bytes(&one.state),
-                    one.due_day,
-                )
-            })
-            .collect())
+        let mut told = Vec::with_capacity(entered.len());
+        for ((customer_id, _), one) in given.iter().zip(entered) {
+            let (records, labels) = (&mut out.records, &engine.labels);
+            for (id, value) in &one.changes {
+                records.push_change(id, customer_id, &one.as_of, value, labels);
+            }
+            let (as_of, sequence) = (&one.as_of, one.sequence);
+            records.put_made_profile(customer_id, as_of, sequence, &one.profile, labels);
+            records.put_decision(customer_id, Some(&one.decision), labels);
+            let state = PyBytes::new(py, &one.state);
+            told.push((one.changes.len(), state, one.due_day));
+        }
+        Ok(told)
     }
 }
 
@@ -166,7 +165,7 @@ impl Engine {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read(&self, records: Records, states: &[Option<&[u8]>]) -> Result<ReadPart, Declined> {
+    fn read(&self, records: Taken, states: &[Option<&[u8]>]) -> Result<ReadPart, Declined> {
         records.read(states, &self.model, &self.asked)
     }
 }
@@ -174,7 +173,7 @@ impl Engine {
 /// Records, and the customers whom they name.
 #[pyclass]
 pub struct Part {
-    records: Option<Records>,
+    records: Option<Taken>,
     read: Option<ReadPart>,
     engine: Arc<Engine>,
     taken: usize,
@@ -285,17 +284,19 @@ impl Part {
         Ok(due)
     }
 
-    /// Pass all midnights up to this one for everybody who was read, and then take the records; `filed` are due days by
-    /// place, where they are later than those of the states.
+    /// Pass all midnights up to this one for everybody who was read, and then take the records; what is published goes to
+    /// `out`, but for triggers. `filed` are due days by place, where they are later than those of the states.
     fn live<'py>(
         &mut self,
         py: Python<'py>,
         filed: Vec<(usize, i64)>,
         midnight_day: i64,
+        mut out: PyRefMut<'py, Outgoing>,
     ) -> PyResult<LivedPart<'py>> {
         let part = self.read.take().ok_or(UNREAD)?;
         let engine = &*self.engine;
-        let lived = py.detach(|| {
+        let names = part.names.clone();
+        let mut lived = py.detach(|| {
             caught(|| {
                 let mut predictor = engine.predictor();
                 let (model, asked) = (&engine.model, &engine.asked);
@@ -311,22 +312,33 @@ impl Part {
                 )
             })
         })?;
-        let bytes = |bytes: &[u8]| PyBytes::new(py, bytes);
-        let changes = lived.changes.into_iter().map(|change| {
-            let value = bytes(&change.value);
+        let (records, labels) = (&mut out.records, &engine.labels);
+        let mut brought = Vec::new();
+        for change in &lived.changes {
+            let name = &names[change.customer];
+            records.push_change(&change.id, name, &change.as_of, &change.value, labels);
+            brought.extend(change.record);
+        }
+        brought.dedup();
+        for state in &mut lived.customers {
+            put_ends(records, &names[state.customer], state, labels);
+        }
+        let triggers = lived
+            .triggers
+            .iter()
+            .map(|trigger| PyBytes::new(py, trigger));
+        let customers = lived.customers.iter().map(|state| {
             (
-                change.customer,
-                change.id,
-                change.as_of,
-                value,
-                change.record,
+                state.customer,
+                state.bytes.as_ref().map(|bytes| PyBytes::new(py, bytes)),
+                state.due_day,
+                state.tombstone_us,
+                state.erased,
             )
         });
-        let triggers = lived.triggers.iter().map(|trigger| bytes(trigger));
-        let customers = lived.customers.into_iter().map(|state| lived_of(py, state));
         Ok((
             lived.outcomes,
-            changes.collect(),
+            brought,
             triggers.collect(),
             lived.triggers_dropped,
             lived.change_counts,
@@ -335,25 +347,104 @@ impl Part {
     }
 }
 
-fn lived_of(py: Python<'_>, state: LivedState) -> LivedOf<'_> {
-    let profile = state.profile.map(|profile| {
-        let value = PyBytes::new(py, &profile.value);
-        (profile.as_of, profile.sequence, value)
-    });
-    (
-        state.customer,
-        state.bytes.map(|bytes| PyBytes::new(py, &bytes)),
-        state.due_day,
-        profile,
-        state.tombstone_us,
-        state.decision.map(|decision| PyBytes::new(py, &decision)),
-        state.erased,
-    )
+/// The profile and the decision of a customer, where there are new ones.
+fn put_ends(records: &mut Records, name: &str, state: &LivedState, labels: &Labels) {
+    if state.tombstone_us.is_some() {
+        records.drop_profile(name);
+    }
+    if let Some(profile) = &state.profile {
+        let (as_of, sequence) = (&profile.as_of, profile.sequence);
+        records.put_made_profile(name, as_of, sequence, &profile.value, labels);
+    }
+    if let Some(decision) = &state.decision {
+        let value = Some(&**decision).filter(|decision| !decision.is_empty());
+        records.put_decision(name, value, labels);
+    }
+}
+
+/// What a micro-batch publishes.
+#[pyclass]
+pub struct Outgoing {
+    records: Records,
+    engine: Arc<Engine>,
+}
+
+#[pymethods]
+impl Outgoing {
+    /// About how many bytes the records come to, without profiles and decisions.
+    #[getter]
+    fn size(&self) -> usize {
+        self.records.size
+    }
+
+    /// A record of Python's, after those before it.
+    fn push(
+        &mut self,
+        topic: &str,
+        key: Option<Vec<u8>>,
+        value: Option<Bound<'_, PyBytes>>,
+        headers: Headers,
+    ) {
+        let value = value.as_ref().map(|value| value.as_bytes());
+        self.records
+            .push(topic, key.as_deref(), value, &borrowed(&headers));
+    }
+
+    /// A profile of Python's, in place of an earlier one of the customer.
+    fn put_profile(&mut self, customer_id: &str, value: Bound<'_, PyBytes>, headers: Headers) {
+        self.records
+            .put_profile(customer_id, Some(value.as_bytes()), &borrowed(&headers));
+    }
+
+    /// Publish no profile of the customer that has been put before.
+    fn drop_profile(&mut self, customer_id: &str) {
+        self.records.drop_profile(customer_id);
+    }
+
+    /// A decision of Python's as JSON, in place of an earlier one; None where nothing is known any more.
+    fn put_decision(&mut self, customer_id: &str, value: Option<Bound<'_, PyBytes>>) {
+        let value = value.as_ref().map(|value| value.as_bytes());
+        self.records
+            .put_decision(customer_id, value, &self.engine.labels);
+    }
+
+    /// All of it, once: as Redis keeps it; the batches for Kafka (topic, how many records, their bytes), each of at most
+    /// so many bytes where its records allow it; and by topic how many records there are and the size of the largest.
+    #[allow(clippy::type_complexity)] // as Python takes them
+    fn finish<'py>(
+        &mut self,
+        py: Python<'py>,
+        most_bytes: usize,
+    ) -> (
+        Bound<'py, PyBytes>,
+        Vec<(String, usize, Bound<'py, PyBytes>)>,
+        Vec<(String, usize, usize)>,
+    ) {
+        let records = std::mem::take(&mut self.records);
+        let finished = py.detach(|| records.finish(most_bytes));
+        let batches = finished.batches.iter().map(|batch| {
+            let topic = finished.of_topics[batch.topic].0.clone();
+            (topic, batch.count, PyBytes::new(py, &batch.bytes))
+        });
+        let batches = batches.collect();
+        (
+            PyBytes::new(py, &finished.packed),
+            batches,
+            finished.of_topics,
+        )
+    }
+}
+
+fn borrowed(headers: &Headers) -> Vec<(&str, &[u8])> {
+    headers
+        .iter()
+        .map(|(name, value)| (&**name, &**value))
+        .collect()
 }
 
 fn bytes_of<'a>(
     states: &'a [Option<Bound<'_, PyBytes>>],
-    records: &Records,
+    records: &Taken,
 ) -> Result<Vec<Option<&'a [u8]>>, Declined> {
     if states.len() != records.customers().len() {
         return Err(Declined("not as many states as customers"));
