@@ -4,7 +4,9 @@
 //! In a replay a customer's records come in the order of their times; in a first load they come in any order, and some
 //! are too late.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
+
+use foldhash::HashSet;
 
 use crate::consent::ConsentState;
 use crate::days::{day_of, DAY_US};
@@ -109,6 +111,8 @@ pub struct Customer {
     pub consent: ConsentState,
     pub decision: Decision,
     pub seen: [Seen; 3],
+    /// Whether the purchases that orders tell of are among those seen; they are added where a purchase asks for them.
+    pub has_told_purchases: bool,
     pub attributes: [Held<Box<str>>; 3],
     pub latest_us: Option<i64>,
     pub profiled_day: i64,
@@ -175,6 +179,19 @@ impl Customer {
         Ok(())
     }
 
+    fn tell_purchases(&mut self) {
+        if std::mem::replace(&mut self.has_told_purchases, true) {
+            return;
+        }
+        let told = &mut self.seen[PURCHASES].time_us_by_digest;
+        for entry in self.ledger.entries.values_mut() {
+            if let Some(version) = &mut entry.version {
+                version.digest = digest_of(version.event_id.as_bytes());
+                told.entry(version.digest).or_insert(version.occurred_at_us);
+            }
+        }
+    }
+
     /// Channels that may be used on a day, in order.
     pub fn channels_on(&self, day: i64) -> impl Iterator<Item = u32> + '_ {
         self.channels
@@ -208,6 +225,9 @@ impl Customer {
             ENGAGEMENTS => Some(model.given.engagements_days),
             _ => None,
         };
+        if topic == PURCHASES {
+            self.tell_purchases();
+        }
         let seen = &self.seen[topic];
         if let (true, Some(days), Some(newest_us)) = (
             seen.is_late(at_us, horizon_days),

@@ -1,6 +1,6 @@
 //! The end of a first load: everybody known is decided on once. Twin: `Enricher.enter` of `enrichment/enricher.py`.
 
-use std::collections::HashMap;
+use foldhash::{HashMap, HashMapExt};
 
 use crate::customer::{Catalogue, Customer};
 use crate::days::{day_of, midnight_us, write_time};

@@ -2,7 +2,7 @@
 //!
 //! Names that many records share are numbers, whose order is that of the names (`Names`).
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 /// Names by number.
 #[derive(Default)]

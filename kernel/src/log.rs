@@ -1,7 +1,7 @@
 //! A log of events: what of it can be taken, and in what order. Twin: `streams/replay/log.py`.
 
+use foldhash::HashMap;
 use std::borrow::Cow;
-use std::collections::HashMap;
 
 use crate::customer::Catalogue;
 use crate::days::{day_of, DAY_US};

@@ -12,7 +12,7 @@ use crate::Declined;
 pub struct Version {
     pub occurred_at_us: i64,
     pub event_id: Box<str>,
-    /// What stands for the event id among those that were seen.
+    /// What stands for the event id among those that were seen; 0 before `Customer::has_told_purchases`.
     pub digest: u64,
     pub currency: usize,
     pub total_micros: i64,
@@ -144,6 +144,13 @@ pub struct PurchaseEffect {
 }
 
 impl Ledger {
+    /// What is known of each order, as far as it has come.
+    pub fn versions(&self) -> impl Iterator<Item = &Version> {
+        self.entries
+            .values()
+            .filter_map(|entry| entry.version.as_ref())
+    }
+
     /// Make the day buckets and the totals that the entries stand for.
     pub fn derive(&mut self, model: &Model) -> Result<(), Declined> {
         let mut by_day: BTreeMap<i64, DayMoney> = BTreeMap::new();

@@ -4,7 +4,7 @@
 //! A record is written once for each: as a MessagePack array (topic, key, value, headers), and as a record of a batch
 //! (format version 2, as in Apache Kafka's documentation, section "Message Format").
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 use rmp::encode;
 

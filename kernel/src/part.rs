@@ -2,7 +2,7 @@
 //!
 //! Names are numbered anew for each part of a log.
 
-use std::collections::HashMap;
+use foldhash::{HashMap, HashMapExt};
 
 use crate::customer::{Catalogue, Customer};
 use crate::days::{write_time, DAY_US};

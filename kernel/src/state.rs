@@ -14,7 +14,6 @@ use crate::customer::{Catalogue, Customer, Seen};
 use crate::decision::{Baseline, Decision, PendingTrigger};
 use crate::engagement::{DayEngagement, Held, Latest};
 use crate::events::Answer;
-use crate::identity::digest_of;
 use crate::log::SharedNames;
 use crate::model::{Model, METRICS};
 use crate::orders::{Entry, Ledger, Refund, Totals, Version};
@@ -35,12 +34,6 @@ pub fn unpack(bytes: &[u8], names: &mut SharedNames, model: &Model) -> Result<Cu
     customer.decision = decision(&mut reader)?;
     for topic in [1, 2, 0] {
         customer.seen[topic] = seen(&mut reader)?;
-    }
-    for entry in customer.ledger.entries.values() {
-        if let Some(version) = &entry.version {
-            let told = &mut customer.seen[1].time_us_by_digest;
-            told.entry(version.digest).or_insert(version.occurred_at_us);
-        }
     }
     for _ in 0..reader.map()? {
         let topic = reader.text()?;
@@ -90,8 +83,8 @@ pub fn pack(customer: &Customer, catalogue: &Catalogue, model: &Model) -> Vec<u8
     write_consent(&mut out, customer, catalogue);
     write_decision(&mut out, &customer.decision);
     let mut told: BTreeMap<u64, i64> = BTreeMap::new();
-    for entry in customer.ledger.entries.values() {
-        if let Some(version) = &entry.version {
+    if customer.has_told_purchases {
+        for version in customer.ledger.versions() {
             told.insert(version.digest, version.occurred_at_us);
         }
     }
@@ -172,7 +165,7 @@ fn version(
     Ok(Version {
         occurred_at_us,
         event_id: event_id.into(),
-        digest: digest_of(event_id.as_bytes()),
+        digest: 0,
         currency,
         total_micros,
         base_total_micros,

@@ -4,7 +4,7 @@
 //! Customers are independent of each other, so that each is taken through the whole log alone. Every midnight on
 //! which a customer is due is evaluated when it is passed; nothing is looked at ahead.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 use crate::customer::{Catalogue, Customer, Effect};
 use crate::days::{day_of, midnight_us};

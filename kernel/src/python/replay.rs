@@ -203,7 +203,7 @@ fn replayed(
                 exactly: asked,
                 end_us: log.end_us,
                 predictor: &mut predictor,
-                points: HashMap::new(),
+                points: Default::default(),
                 output: Output::default(),
             };
             for number in (first..log.customers.len()).step_by(threads) {
