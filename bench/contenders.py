@@ -13,6 +13,7 @@ import redis
 from confluent_kafka import Consumer
 
 from bench import broker
+from bench.peers import kafka_streams as kafka_streams_peer
 from schemas.topics import INPUT_TOPICS, InputTopic
 from streams.settings import Settings
 from streams.state.keys import PartitionKeys
@@ -25,6 +26,7 @@ Progress = dict[tuple[InputTopic, int], int]
 class Start:
     """What a contender may be told when it starts."""
 
+    settings: Settings
     folder: Path
     midnight_day: int
     commit_every: int
@@ -60,6 +62,14 @@ def ebbtide(guarantee: str, processes: int = 1, **settings: Any) -> Contender:
 def quix() -> Contender:
     """Quix Streams, exactly once."""
     return Contender("quix exactly_once", _quix)
+
+
+def kafka_streams(bytes_per_event: int = 0) -> Contender:
+    """Kafka Streams with a simple model, exactly once; writing at least so many bytes per event."""
+    name = f"kafka streams, {bytes_per_event:,} B per event" if bytes_per_event else "kafka streams, RFM"
+    return Contender(
+        name, lambda start: kafka_streams_peer.command(start.settings, start.folder, bytes_per_event)
+    )
 
 
 def faust() -> Contender:

@@ -159,14 +159,14 @@ def running(
         stack.callback(broker.delete_topics, settings)
         if prepare is not None:
             prepare(settings)
-        start = Start(folder, day_of(wall_clock_us()), commit_every)
+        start = Start(settings, folder, day_of(wall_clock_us()), commit_every)
         yield stack.enter_context(_launched(contender, settings, services, partitions, start))
 
 
 @contextmanager
 def relaunch(run: Run) -> Iterator[Run]:
     """The same worker started again, where the one before has ended."""
-    start = Start(run.folder, day_of(wall_clock_us()), 0)
+    start = Start(run.settings, run.folder, day_of(wall_clock_us()), 0)
     with _launched(run.contender, run.settings, run.services, run.partitions, start) as again:
         yield again
 

@@ -276,8 +276,10 @@ class StateStore:
     async def due_days(self, midnight_day: int, skip: int, limit: int) -> dict[str, int]:
         """The same customers, each with the day on which they are due."""
         how = "-inf", midnight_day, "WITHSCORES", "LIMIT", skip, limit
-        found = iter(await self._read("ZRANGEBYSCORE", [self.keys.due], *how))
-        return {customer_id.decode(): int(float(day)) for customer_id, day in zip(found, found, strict=True)}
+        answer = await self._read("ZRANGEBYSCORE", [self.keys.due], *how)
+        # A script's answer is flat; asked by RESP3, Redis gives pairs.
+        flat = iter(list(chain.from_iterable(answer)) if answer and isinstance(answer[0], list) else answer)
+        return {customer_id.decode(): int(float(day)) for customer_id, day in zip(flat, flat, strict=True)}
 
     async def count_due(self, midnight_day: int) -> int:
         """How many customers a midnight up to this one still has to reach."""

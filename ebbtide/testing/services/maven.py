@@ -17,16 +17,18 @@ _SLF4J_VERSION = "1.7.36"
 _LEAST_JAVA = 17
 _DOWNLOAD_TIMEOUT_S = 280
 _COMPLETE = "complete"
+BROKER, STREAMS = "kafka_2.13", "kafka-streams"
+_FOLDERS = {BROKER: "kafka"}
 
-_POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
+_POM = """<project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
   <groupId>ebbtide.tests</groupId><artifactId>kafka</artifactId><version>1</version><packaging>pom</packaging>
   <dependencies>
     <dependency>
-      <groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{KAFKA_VERSION}</version>
+      <groupId>org.apache.kafka</groupId><artifactId>{library}</artifactId><version>{kafka}</version>
     </dependency>
     <dependency>
-      <groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>{_SLF4J_VERSION}</version>
+      <groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>{slf4j}</version>
     </dependency>
   </dependencies>
 </project>
@@ -37,15 +39,15 @@ class NoKafkaHereError(RuntimeError):
     """Java, Maven or the jars are missing; the message says which."""
 
 
-def jars() -> Path:
-    """The folder with Kafka's jars, downloaded at the first call on a machine.
+def jars(library: str = BROKER) -> Path:
+    """The folder with the jars of a library of Kafka's, downloaded at the first call on a machine.
 
     Raises:
         NoKafkaHereError: no Java 17 or later, no Maven, or the download failed.
     """
     check_java()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ebbtide"
-    folder = cache / f"kafka-{KAFKA_VERSION}"
+    folder = cache / f"{_FOLDERS.get(library, library)}-{KAFKA_VERSION}"
     if (folder / _COMPLETE).exists():
         return folder
     if shutil.which("mvn") is None:
@@ -55,7 +57,7 @@ def jars() -> Path:
         if not (folder / _COMPLETE).exists():
             # Filled aside, so that a broken download is never taken for a whole one.
             with tempfile.TemporaryDirectory(prefix="kafka-", dir=cache) as aside:
-                _download(Path(aside))
+                _download(Path(aside), library)
                 shutil.rmtree(folder, ignore_errors=True)
                 shutil.copytree(Path(aside) / "jars", folder)
                 (folder / _COMPLETE).touch()
@@ -81,9 +83,10 @@ def check_java() -> None:
         )
 
 
-def _download(folder: Path) -> None:
+def _download(folder: Path, library: str) -> None:
     pom = folder / "pom.xml"
-    pom.write_text(_POM, encoding="utf-8")
+    said = _POM.format(library=library, kafka=KAFKA_VERSION, slf4j=_SLF4J_VERSION)
+    pom.write_text(said, encoding="utf-8")
     command = ["mvn", "-B", "-q", "-f", str(pom), "dependency:copy-dependencies"]
     command.append(f"-DoutputDirectory={folder / 'jars'}")
     try:
