@@ -32,8 +32,9 @@ Each drains what lies ready in three topics of 8 partitions. The clock runs from
 joined its group and worked off a warm-up log of other customers is let go on a log that was appended while it stood
 still, until its offsets are committed at the log's end and its outputs have stopped growing. Medians of {runs} run(s)
 that alternate (A B C … A B C …), after one that is not counted. CPU seconds are per million events. The slow contenders
-get the first {prefix:,} events only, and are compared with what Ebbtide makes of those alone. Kafka Streams does far less
-per event: recency, frequency and monetary value, and a segment by them; once as it is, and once writing as many bytes."""
+get the first {prefix:,} events only, and are compared with what Ebbtide makes of those alone. Kafka Streams does far
+less per event: recency, frequency and monetary value, and a segment by them; once as it is, and once writing as many
+bytes."""
 
 
 BYTES_PER_EVENT = 2_300
