@@ -35,8 +35,8 @@ class Size:
     """Records in a micro-batch of a worker at most, so that faults meet many micro-batches."""
 
 
-FULL = Size(100_000, 5_000, 60, 250)
-DEEP = Size(40_000, 2_000, 60, 100)
+FULL = Size(100_000, 5_000, 60, 60)
+DEEP = Size(40_000, 2_000, 60, 30)
 SHORT = Size(6_000, 500, 60, 20)
 
 
