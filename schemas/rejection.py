@@ -15,6 +15,7 @@ Reason = Literal[
     "TooLate",
     "Unreadable",
     "Skipped",
+    "Undelivered",
 ]
 REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
 
@@ -27,6 +28,7 @@ FROM_THE_FUTURE: Final = "FromTheFuture"
 TOO_LATE: Final = "TooLate"
 UNREADABLE: Final = "Unreadable"
 SKIPPED: Final = "Skipped"
+UNDELIVERED: Final = "Undelivered"
 
 WHOLE_RECORD: Final = "$"
 """The path of a problem that no single field has."""

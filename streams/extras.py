@@ -28,6 +28,7 @@ EXTRA_OF: Final[Mapping[str, str]] = {
     **dict.fromkeys(("filelock", "lupa", "testcontainers"), "testing"),
     "aws_msk_iam_sasl_signer": "msk",
     "pyarrow": "files",
+    **dict.fromkeys(("stamina", "standardwebhooks"), "outputs"),
 }
 """The extra that brings a package, by the name under which Python imports it."""
 

@@ -533,6 +533,7 @@ def whatif(
 for _command in (
     cli_conversion.analyze,
     cli_conversion.convert,
+    cli_conversion.deliver,
     cli_conversion.load,
     cli_operations.topics,
     cli_operations.dlq,

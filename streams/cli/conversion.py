@@ -1,4 +1,4 @@
-"""Commands that take other people's files: events of other systems, and tables."""
+"""Commands between Ebbtide and other tools: their events and tables in, and what they are to be told out."""
 
 from __future__ import annotations
 
@@ -261,3 +261,52 @@ def analyze(
     if out is not None:
         write_profiles(analysis, out)
         say(f"One row a customer is in {out}")
+
+
+@click.command()
+@click.argument("file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--only", metavar="NAME", multiple=True, help="Of the outputs in the file, this one; may repeat."
+)
+@click.option("--check", is_flag=True, help="Say what the file asks for, and send nothing.")
+@click.option("--to-end", is_flag=True, help="Stop at the present end of the topics.")
+@for_all
+@click.pass_obj
+def deliver(options: Options, file: Path, only: tuple[str, ...], check: bool, to_end: bool) -> None:
+    """Tell other tools who enters and leaves which audience, as changes come: the outputs of FILE (YAML).
+
+    Of a customer who does not consent to an output's purpose, nothing leaves.
+    """
+    from streams.delivery.delivering import Delivery
+    from streams.delivery.delivering import deliver as run_outputs
+    from streams.delivery.outputs_file import load_outputs
+    from streams.errors import UsageError
+
+    outputs = load_outputs(file)
+    if unknown := sorted(set(only) - {output.name for output in outputs}):
+        raise UsageError(f"{file}: there is no output named {', '.join(unknown)}")
+    chosen = [output for output in outputs if not only or output.name in only]
+    if check:
+        for output in chosen:
+            output.secret()
+            say(output.text())
+        return
+    settings = options.settings()
+    from streams.kafka.client_logs import throttle_client_logs
+    from streams.operations.doctor import check_kafka, require
+
+    throttle_client_logs()
+    for warning in require(check_kafka(settings)):
+        say(f"ebbtide: warning: {warning}", err=True)
+
+    async def run() -> list[Delivery]:
+        stopping = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+        return await run_outputs(settings, chosen, stopping, ends=to_end)
+
+    for delivery in asyncio.run(run()):
+        told = ", ".join(
+            f"{delivery.counts[name]:,} {name}" for name in ("messages", "retries", "dead letters")
+        )
+        say(f"{delivery.output.name}: {told}")

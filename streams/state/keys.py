@@ -73,6 +73,10 @@ class PartitionKeys:
         """String: why a worker fails with the partition again and again. Expires soon after it was told last."""
         return f"{self.base}:stuck"
 
+    def delivered(self, output: str) -> str:
+        """Hash: HMAC of a customer's id → what an output of `ebbtide deliver` was told. Lives as long as the output."""
+        return f"{self.base}:out:{output}"
+
     def customer(self, customer_id: str) -> str:
         """String: one customer's state; deleted by their erasure."""
         return f"{self.base}:c:{customer_id}"

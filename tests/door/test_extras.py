@@ -53,6 +53,7 @@ NEEDING_A_WORKER: list[tuple[str, ...]] = [
     ("profiles", "--out", "profiles.jsonl"),
     ("audit", "--by", "region"),
     ("load", "--purchases", "-"),
+    ("deliver", "outputs.yaml"),
     ("whatif", "--tier", "named=5%"),
 ]
 ONE_AFTER_THE_OTHER = """
@@ -108,7 +109,7 @@ BROUGHT_TWICE = "zstandard"
 """By two extras; it is told as one of that which more people have."""
 
 
-@pytest.mark.parametrize("extra", ["worker", "demo", "calibration", "testing", "msk", "files"])
+@pytest.mark.parametrize("extra", ["worker", "demo", "calibration", "testing", "msk", "files", "outputs"])
 def test_every_package_of_an_extra_is_known_by_its_name(extra: str) -> None:
     """Oracle: pyproject.toml, and the names under which the installed packages are imported."""
     wanted = {re.split(r"[\[<>=]", requirement)[0].lower() for requirement in OPTIONAL[extra]} - {"ebbtide"}

@@ -68,6 +68,7 @@ def test_python_m_streams_is_ebbtide() -> None:
             "audit",
             "calibrate",
             "convert",
+            "deliver",
             "demo",
             "dlq",
             "doctor",

@@ -1,0 +1,284 @@
+"""`ebbtide deliver`: tells each output who enters and leaves which audience, as changes come.
+
+An output has a consumer group of its own, `<group>-out-<name>`, so a dead endpoint holds up nobody else. It reads
+the segment changes, and the consents themselves, so that a withdrawal is acted on before the worker has read it. What
+it has told is kept in Redis once it has been delivered, and then its offsets: after a crash some messages come again,
+under the same ids. Of a customer everything is told in order: a partition's records go portion after portion.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final, cast
+
+import aiohttp
+import orjson
+from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
+from aiokafka.structs import OffsetAndMetadata
+from redis.exceptions import RedisError
+
+from enrichment.customer.customer import Customer
+from enrichment.days import day_of, format_time
+from enrichment.model import Model
+from schemas.dead_letters import headers
+from schemas.decode import decode
+from schemas.documents import ChangeDocument
+from schemas.events import Consent
+from schemas.rejection import UNDELIVERED, rejection
+from streams.delivery.memory import Memory
+from streams.delivery.messages import Format, Message
+from streams.delivery.outputs_file import Output
+from streams.delivery.segment import SegmentFormat
+from streams.delivery.sender import Sender, Undelivered
+from streams.delivery.steps import Step, Told, step_of_change, steps_of_consent
+from streams.delivery.webhook import WebhookFormat
+from streams.errors import EbbtideError
+from streams.kafka.clients import new_consumer
+from streams.kafka.log_writer import InputRecord, LogWriter, log_writer
+from streams.outbox import OutputRecord
+from streams.settings import Settings
+from streams.state.keys import PartitionKeys
+from streams.state.redis_client import connect
+from streams.state.store import StateStore
+from streams.timeouts import STOP_TIMEOUT_S, stop_within
+from streams.worker.clock_check import wall_clock_us
+
+log = logging.getLogger(__name__)
+
+RECORDS_AT_ONCE: Final = 500
+POLL_MS: Final = 200
+READY_PAUSE_S: Final = 1.0
+FIRST_BACK_OFF_S, LONGEST_BACK_OFF_S = 0.5, 30.0
+LONGEST_DELIVERY_MS: Final = 24 * 3_600_000
+"""An endpoint may be away for so long before Kafka gives the partitions to another process."""
+_FORMATS: Final[Mapping[str, type[SegmentFormat] | type[WebhookFormat]]] = {
+    "segment": SegmentFormat,
+    "webhook": WebhookFormat,
+}
+_RETRIED: Final = (KafkaError, RedisError, TimeoutError, OSError)
+
+
+class Delivery:
+    """One output. `stopping` ends it; with `ends`, so do the ends that its topics have at the start."""
+
+    def __init__(self, settings: Settings, output: Output, model: Model, *, ends: bool = False) -> None:
+        self.output = output
+        self.stopping = asyncio.Event()
+        self.counts: Counter[str] = Counter()
+        """`steps`, `messages`, `retries`, `dead letters`."""
+        self._settings = settings
+        self._model = model
+        self._ends = ends
+        self._group = f"{settings.joined}-out-{output.name}"
+        self._format: Format = _FORMATS[output.kind](output)
+        self._changes, self._consents = settings.topic("segment-changes"), settings.topic("consents")
+        self._redis = connect(settings)
+        self._partitions: dict[int, tuple[StateStore, Memory, int]] = {}
+
+    async def run(self) -> None:
+        """Deliver until told to stop; after an error of Kafka's or Redis' all is begun anew, later and later.
+
+        Raises:
+            UsageError: The secret cannot be read.
+        """
+        self.output.secret()
+        back_off_s = FIRST_BACK_OFF_S
+        try:
+            while not self.stopping.is_set():
+                before = self.counts["steps"]
+                try:
+                    await self._run()
+                    return
+                except _RETRIED as error:
+                    log.warning("output %s: %s; again in %.1f s", self.output.name, error, back_off_s)
+                if self.counts["steps"] > before:
+                    back_off_s = FIRST_BACK_OFF_S
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self.stopping.wait(), back_off_s)
+                back_off_s = min(2 * back_off_s, LONGEST_BACK_OFF_S)
+        finally:
+            await self._redis.aclose()
+
+    async def _run(self) -> None:
+        self._partitions.clear()
+        consumer: Any = new_consumer(
+            self._settings,
+            client_id=f"ebbtide-{self._group}",
+            group_id=self._group,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            max_poll_interval_ms=LONGEST_DELIVERY_MS,
+        )
+        consumer.subscribe([self._changes, self._consents])
+        try:
+            await consumer.start()
+            async with log_writer(self._settings) as letters, aiohttp.ClientSession() as session:
+                sender = Sender(self.output, self._format, session)
+                await self._deliver_all(consumer, sender, letters)
+        finally:
+            await stop_within(STOP_TIMEOUT_S, consumer)
+
+    async def _deliver_all(self, consumer: Any, sender: Sender, letters: LogWriter) -> None:
+        end: dict[TopicPartition, int] | None = None
+        while not self.stopping.is_set():
+            fetched = await consumer.getmany(timeout_ms=POLL_MS, max_records=RECORDS_AT_ONCE)
+            if not fetched:
+                if self._ends and consumer.assignment():
+                    end = end or await consumer.end_offsets(list(consumer.assignment()))
+                    positions = [await consumer.position(tp) for tp in end]
+                    if all(at >= last for at, last in zip(positions, end.values(), strict=True)):
+                        return
+                continue
+            by_partition: dict[int, list[ConsumerRecord]] = {}
+            # Consents first: who withdraws at the same time is told nothing more.
+            for tp in sorted(fetched, key=lambda tp: (tp.topic != self._consents, tp.partition)):
+                by_partition.setdefault(tp.partition, []).extend(fetched[tp])
+            await asyncio.gather(
+                *(
+                    self._deliver(consumer, sender, letters, partition, records)
+                    for partition, records in by_partition.items()
+                )
+            )
+            await consumer.commit(
+                {tp: OffsetAndMetadata(records[-1].offset + 1, "") for tp, records in fetched.items()}
+            )
+            self.counts["messages"], self.counts["retries"] = sender.delivered, sender.retries
+
+    async def _deliver(
+        self,
+        consumer: Any,
+        sender: Sender,
+        letters: LogWriter,
+        partition: int,
+        records: Sequence[ConsumerRecord],
+    ) -> None:
+        """Deliver what some records of one partition mean, and keep what has been told then."""
+        store, memory, begun = await self._partition(consumer, partition)
+        read = [(record, said) for record in records if (said := self._read(record)) is not None]
+        ids = list(dict.fromkeys(_customer_of(what) for _, what in read))
+        told, customers = await memory.told(ids), await store.load(ids) if ids else {}
+        before = dict(told)
+        steps: list[tuple[Step, ConsumerRecord]] = []
+        for record, what in read:
+            customer_id = _customer_of(what)
+            known: Customer | None = customers[customer_id]
+            if known is not None and not known.is_known:
+                known = None
+            if isinstance(what, Consent):
+                at = format_time(what.occurred_at_us)
+                found, told[customer_id] = steps_of_consent(self.output, what, at, known, told[customer_id])
+            else:
+                day = day_of(wall_clock_us())
+                is_old = record.offset < begun
+                step, told[customer_id] = step_of_change(
+                    self.output, what, known, told[customer_id], day, is_old=is_old
+                )
+                found = [] if step is None else [step]
+            steps += [(step, record) for step in found]
+        messages = [message for step, _ in steps for message in self._format.messages(step)]
+        given_up = await sender.send(messages) if messages else []
+        self._take_back(told, given_up)
+        await self._write_letters(letters, given_up, {step.step_id: record for step, record in steps})
+        await memory.keep({one: own for one, own in told.items() if own != before[one]})
+        self.counts["steps"] += len(steps)
+        self.counts["dead letters"] += len(given_up)
+
+    async def _partition(self, consumer: Any, partition: int) -> tuple[StateStore, Memory, int]:
+        """The states and the memory of a partition, and the offset from which on its changes are new to the output."""
+        known = self._partitions.get(partition)
+        if known is None:
+            keys = PartitionKeys.of(self._settings, partition)
+            store = StateStore(self._redis, keys, self._model, self._settings.erasure_keys)
+            memory = Memory(self._redis, store, self.output.name)
+            tp = TopicPartition(self._changes, partition)
+            end = (await consumer.end_offsets([tp]))[tp]
+            known = self._partitions[partition] = (store, memory, await memory.begun(end))
+        while (stored := await known[0].stored_checkpoint()) is not None and stored.is_restoring:
+            log.info("output %s: partition %d is being restored; waiting", self.output.name, partition)
+            await asyncio.sleep(READY_PAUSE_S)
+        return known
+
+    def _read(self, record: ConsumerRecord) -> Consent | ChangeDocument | None:
+        """What a record says, if it is of interest."""
+        if record.value is None:
+            return None
+        if record.topic == self._changes:
+            return cast("ChangeDocument", orjson.loads(record.value))
+        event = decode("consents", record.value, record.key)
+        if not isinstance(event, Consent):
+            return None
+        is_ours = event.kind == "erasure" or event.purpose == self.output.purpose
+        return event if is_ours else None
+
+    def _take_back(self, told: dict[str, Told], given_up: Sequence[Undelivered]) -> None:
+        """What was given up has not been told."""
+        for message, _ in reversed(given_up):
+            step = message.step
+            own = told[step.customer_id] = Told(
+                dict(told[step.customer_id].standing), *_rest_of(told[step.customer_id])
+            )
+            if step.previous is None:
+                own.standing.pop(step.dimension, None)
+            else:
+                own.standing[step.dimension] = step.previous
+
+    async def _write_letters(
+        self, letters: LogWriter, given_up: Sequence[Undelivered], records: Mapping[str, ConsumerRecord]
+    ) -> None:
+        made = [self._letter(message, why, records[message.step.step_id]) for message, why in given_up]
+        if not made:
+            return
+        for message, why in given_up:
+            log.error("output %s: %s is a dead letter now: %s", self.output.name, message.message_id, why)
+        answers = await letters.send(made)
+        if failed := next((answer for answer in answers if isinstance(answer, KafkaError)), None):
+            raise failed
+
+    def _letter(self, message: Message, why: str, record: ConsumerRecord) -> InputRecord:
+        refused = rejection(UNDELIVERED, (), f"output {self.output.name}: {why}")
+        said = headers(refused, record.topic, record.partition, record.offset)
+        letter = OutputRecord("dead-letters", message.step.customer_id.encode(), message.body, tuple(said))
+        name = self._settings.topic(letter.topic)
+        return InputRecord(name, record.partition, letter.key, letter.value, letter.headers)
+
+
+def _customer_of(what: Consent | ChangeDocument) -> str:
+    return what.customer_id if isinstance(what, Consent) else what["customer_id"]
+
+
+def _rest_of(told: Told) -> tuple[int, int, int | None]:
+    return told.life, told.sequence, told.denied_us
+
+
+async def deliver(
+    settings: Settings, outputs: Sequence[Output], stopping: asyncio.Event, *, ends: bool = False
+) -> list[Delivery]:
+    """Run all outputs side by side until `stopping`; gives what each of them did.
+
+    Raises:
+        EbbtideError: A secret cannot be read, or the model cannot.
+    """
+    model = settings.load_model()
+    deliveries = [Delivery(settings, output, model, ends=ends) for output in outputs]
+
+    async def stop() -> None:
+        await stopping.wait()
+        for delivery in deliveries:
+            delivery.stopping.set()
+
+    waiting = asyncio.create_task(stop())
+    try:
+        async with asyncio.TaskGroup() as group:
+            for delivery in deliveries:
+                group.create_task(delivery.run())
+    except* EbbtideError as errors:
+        raise errors.exceptions[0] from None
+    finally:
+        waiting.cancel()
+    return deliveries

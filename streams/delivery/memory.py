@@ -1,0 +1,58 @@
+"""What an output has told, kept in Redis: a hash for each partition and output, by the HMAC of the customer's id."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from streams.delivery.steps import Told
+from streams.state.redis_client import RedisClient
+from streams.state.store import StateStore
+
+_BEGUN: Final = "begun"
+"""The field that holds from which offset on changes are new to the output; no HMAC is as short."""
+_encoder, _decoder = msgspec.msgpack.Encoder(), msgspec.msgpack.Decoder(Told)
+
+
+class Memory:
+    """Of one output and partition. A customer of whom nothing is kept has been told nothing."""
+
+    def __init__(self, redis: RedisClient, store: StateStore, output: str) -> None:
+        self._redis = redis
+        self._store = store
+        self._key = store.keys.delivered(output)
+
+    async def begun(self, offset: int) -> int:
+        """The offset from which on changes are new to the output: the one given, if none was noted before."""
+        await self._ask("HSETNX", self._key, _BEGUN, offset)
+        return int(await self._ask("HGET", self._key, _BEGUN))
+
+    async def told(self, customer_ids: Sequence[str]) -> dict[str, Told]:
+        """What each of these customers' output was told."""
+        if not customer_ids:
+            return {}
+        hashes = [self._store.hash_of(customer_id) for customer_id in customer_ids]
+        kept = await self._ask("HMGET", self._key, *hashes)
+        return {
+            customer_id: Told() if value is None else _decoder.decode(value)
+            for customer_id, value in zip(customer_ids, kept, strict=True)
+        }
+
+    async def keep(self, told: Mapping[str, Told]) -> None:
+        """Keep what has been told by now."""
+        kept: list[Any] = []
+        forgotten = []
+        for customer_id, own in told.items():
+            if own.is_nothing:
+                forgotten.append(self._store.hash_of(customer_id))
+            else:
+                kept += (self._store.hash_of(customer_id), _encoder.encode(own))
+        if kept:
+            await self._ask("HSET", self._key, *kept)
+        if forgotten:
+            await self._ask("HDEL", self._key, *forgotten)
+
+    async def _ask(self, *command: Any) -> Any:
+        return await self._redis.execute_command(*command)

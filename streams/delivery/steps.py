@@ -1,0 +1,191 @@
+"""What a change, or a consent, means to an output: from which audience a customer goes into which.
+
+An output remembers what it has told of each customer. So nothing is told twice, an exit is told of those only who were
+told before, and somebody without consent is never mentioned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from enrichment.customer.consent import ConsentState
+from enrichment.customer.customer import Customer
+from enrichment.customer.decision import Ranks
+from enrichment.deciding.changes import LOAD
+from enrichment.identity import identifier
+from schemas.changes import LEVELS
+from schemas.documents import ChangeDocument
+from schemas.events import Consent
+from schemas.profiles import DIMENSIONS
+from streams.delivery.outputs_file import Output
+
+
+class Told(msgspec.Struct, array_like=True):
+    """What an output has told of a customer: their standing by dimension, up to which change of which life.
+
+    `denied_us` is the time of the latest withdrawal of its purpose that has been acted on.
+    """
+
+    standing: dict[str, str] = {}
+    life: int = 0
+    sequence: int = 0
+    denied_us: int | None = None
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether there is nothing to remember."""
+        return not self.standing and self.sequence == 0 and self.denied_us is None
+
+
+class Step(NamedTuple):
+    """A customer goes from one audience of a dimension into another; None stands for no audience.
+
+    `step_id` is the same however often the step is told. A silent one must start no flow. `details` are what of the
+    change may leave; `at` is an RFC 3339 time.
+    """
+
+    step_id: str
+    customer_id: str
+    at: str
+    dimension: str
+    previous: str | None
+    current: str | None
+    trigger: str
+    is_silent: bool
+    details: Mapping[str, Any]
+
+
+def allows(output: Output, consents: ConsentState | None, told: Told, day: int) -> bool:
+    """Whether an output may tell anything of a customer on a day; `consents` is None where nothing is known of them."""
+    if output.purpose is None:
+        return consents is not None
+    if consents is None:
+        return False
+    latest = consents.latest.get(output.purpose)
+    if told.denied_us is not None and (latest is None or latest.occurred_at_us < told.denied_us):
+        return False
+    if latest is None:
+        return output.consent == "opt_out"
+    return latest.granted and latest.last_day >= day
+
+
+def step_of_change(
+    output: Output,
+    change: ChangeDocument,
+    customer: Customer | None,
+    told: Told,
+    day: int,
+    *,
+    is_old: bool = False,
+) -> tuple[Step | None, Told]:
+    """The step of a change, and what is told once it has been taken; None where there is nothing to tell.
+
+    An old change, from before the output was there, is told as one of a first load is.
+    """
+    life, sequence = change["life"], change["sequence"]
+    if (life, sequence) <= (told.life, told.sequence):
+        return None, told
+    dimension, trigger = change["dimension"], change["reason"]["trigger"]
+    after = Told(dict(told.standing), life, sequence, told.denied_us)
+    if dimension not in output.dimensions:
+        return None, after
+    is_allowed = customer is not None and allows(output, customer.state.consent, told, day)
+    previous = told.standing.get(dimension)
+    current = change["current"] if is_allowed else None
+    is_silent = is_old or trigger == LOAD
+    if current is not None and is_silent and output.on_load == "skip":
+        return None, after
+    if current == previous:
+        return None, after
+    _enter(after, dimension, current)
+    details = _details(output, change) if current is not None else {}
+    return Step(
+        change["change_id"],
+        change["customer_id"],
+        change["as_of"],
+        dimension,
+        previous,
+        current,
+        trigger,
+        is_silent,
+        details,
+    ), after
+
+
+def steps_of_consent(
+    output: Output, consent: Consent, at: str, customer: Customer | None, told: Told
+) -> tuple[list[Step], Told]:
+    """The steps of a consent to an output's purpose, and what is told once they have been taken.
+
+    A withdrawal, and an erasure, lead out of every audience at once. A consent that is newer than all that is known
+    leads into those in which the customer stands, silently.
+    """
+    is_erasure = consent.kind == "erasure"
+    if not is_erasure and consent.purpose != output.purpose:
+        return [], told
+    known = None if customer is None else customer.state.consent.latest.get(output.purpose or "")
+    if known is not None and known.occurred_at_us > consent.occurred_at_us:
+        return [], told
+    after = Told(dict(told.standing), told.life, told.sequence, told.denied_us)
+    wanted: Mapping[str, str] = {}
+    if not is_erasure and consent.granted:
+        after.denied_us = None
+        if customer is not None and customer.decision.standing is not None:
+            # Changes that led to where the customer stands now have nothing more to tell.
+            decision = customer.decision
+            wanted = standings_of(customer.decision.standing)
+            after.life, after.sequence = max((decision.life, decision.sequence), (after.life, after.sequence))
+    elif not is_erasure:
+        after.denied_us = max(consent.occurred_at_us, told.denied_us or consent.occurred_at_us)
+    trigger = "erasure" if is_erasure else "consent"
+    steps = []
+    for dimension in output.dimensions:
+        previous, current = told.standing.get(dimension), wanted.get(dimension)
+        if previous == current:
+            continue
+        _enter(after, dimension, current)
+        step_id = identifier(
+            "delivery", output.name, consent.customer_id, consent.event_id, trigger, dimension
+        )
+        steps.append(Step(step_id, consent.customer_id, at, dimension, previous, current, trigger, True, {}))
+    return steps, after
+
+
+def standings_of(ranks: Ranks) -> dict[str, str]:
+    """The standing by dimension."""
+    return {dimension: LEVELS[dimension][rank] for dimension, rank in zip(DIMENSIONS, ranks, strict=True)}
+
+
+def _enter(told: Told, dimension: str, current: str | None) -> None:
+    if current is None:
+        told.standing.pop(dimension, None)
+    else:
+        told.standing[dimension] = current
+
+
+def _details(output: Output, change: ChangeDocument) -> dict[str, Any]:
+    """What of a change may leave, with its places kept."""
+    details: dict[str, Any] = {}
+    for path in output.fields:
+        *parents, last = path.split(".")
+        found: Any = change
+        into = details
+        for parent in parents:
+            found = found.get(parent) if isinstance(found, dict) else None
+            into = into.setdefault(parent, {})
+        if isinstance(found, dict) and last in found:
+            into[last] = found[last]
+    return details
+
+
+def flattened(details: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Details by path, such as `traits_recency_days`."""
+    for name, value in details.items():
+        path = f"{prefix}_{name}" if prefix else name
+        if isinstance(value, dict):
+            yield from flattened(value, path)
+        else:
+            yield path, value
