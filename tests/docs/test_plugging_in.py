@@ -55,7 +55,7 @@ def test_every_block_prints_what_the_page_shows(folder: Path) -> None:
         else:
             assert printed.startswith(text.rstrip("\n"))
             shown += 1
-    assert shown == 4
+    assert shown == 5
     assert all("<html" in (folder / page).read_text("utf-8") for page in ("page.html", "history.html"))
     assert len((folder / "customers.csv").read_bytes().splitlines()) == 4
     assert len((folder / "records" / "dead-letters.jsonl").read_bytes().splitlines()) == 1

@@ -262,6 +262,7 @@ def test_the_reasons_are_those_of_the_contract() -> None:
         "TooLate",
         "Unreadable",
         "Skipped",
+        "Undelivered",
     )
 
 
