@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, cast
 
@@ -30,6 +30,8 @@ from schemas.decode import decode
 from schemas.documents import ChangeDocument
 from schemas.events import Consent
 from schemas.rejection import UNDELIVERED, rejection
+from streams.delivery.braze import BrazeFormat
+from streams.delivery.customerio import CustomerIOFormat
 from streams.delivery.memory import Memory
 from streams.delivery.messages import Format, Message
 from streams.delivery.outputs_file import Output
@@ -56,9 +58,11 @@ READY_PAUSE_S: Final = 1.0
 FIRST_BACK_OFF_S, LONGEST_BACK_OFF_S = 0.5, 30.0
 LONGEST_DELIVERY_MS: Final = 24 * 3_600_000
 """An endpoint may be away for so long before Kafka gives the partitions to another process."""
-_FORMATS: Final[Mapping[str, type[SegmentFormat] | type[WebhookFormat]]] = {
+_FORMATS: Final[Mapping[str, Callable[[Output], Format]]] = {
     "segment": SegmentFormat,
     "webhook": WebhookFormat,
+    "customerio": CustomerIOFormat,
+    "braze": BrazeFormat,
 }
 _RETRIED: Final = (KafkaError, RedisError, TimeoutError, OSError)
 
@@ -183,7 +187,8 @@ class Delivery:
             steps += [(step, record) for step in found]
         messages = [message for step, _ in steps for message in self._format.messages(step)]
         given_up = await sender.send(messages) if messages else []
-        self._take_back(told, given_up)
+        if given_up:
+            take_back(told, before, [step for step, _ in steps], messages, given_up)
         await self._write_letters(letters, given_up, {step.step_id: record for step, record in steps})
         await memory.keep({one: own for one, own in told.items() if own != before[one]})
         self.counts["steps"] += len(steps)
@@ -216,18 +221,6 @@ class Delivery:
         is_ours = event.kind == "erasure" or event.purpose == self.output.purpose
         return event if is_ours else None
 
-    def _take_back(self, told: dict[str, Told], given_up: Sequence[Undelivered]) -> None:
-        """What was given up has not been told."""
-        for message, _ in reversed(given_up):
-            step = message.step
-            own = told[step.customer_id] = Told(
-                dict(told[step.customer_id].standing), *_rest_of(told[step.customer_id])
-            )
-            if step.previous is None:
-                own.standing.pop(step.dimension, None)
-            else:
-                own.standing[step.dimension] = step.previous
-
     async def _write_letters(
         self, letters: LogWriter, given_up: Sequence[Undelivered], records: Mapping[str, ConsumerRecord]
     ) -> None:
@@ -252,8 +245,36 @@ def _customer_of(what: Consent | ChangeDocument) -> str:
     return what.customer_id if isinstance(what, Consent) else what["customer_id"]
 
 
-def _rest_of(told: Told) -> tuple[int, int, int | None]:
-    return told.life, told.sequence, told.denied_us
+def take_back(
+    told: dict[str, Told],
+    before: Mapping[str, Told],
+    steps: Sequence[Step],
+    messages: Sequence[Message],
+    given_up: Sequence[Undelivered],
+) -> None:
+    """Of what was given up, nothing has been told: where its customers are by what did arrive.
+
+    A step has a message with its own id, or, where it only leads out, one whose id ends in `-exit`; those of events do
+    not count.
+    """
+    sent = {message.message_id for message in messages}
+    lost = {undelivered.message.message_id for undelivered in given_up}
+    at: dict[tuple[str, str], str | None] = {}
+    for step in steps:
+        place, exit_id = (step.customer_id, step.dimension), f"{step.step_id}-exit"
+        known = at.get(place, before[step.customer_id].standing.get(step.dimension))
+        has_left = exit_id in sent and exit_id not in lost
+        is_there = step.step_id in sent and step.step_id not in lost
+        at[place] = step.current if is_there else None if has_left else known
+    for (customer_id, dimension), standing in at.items():
+        own = told[customer_id]
+        standings = {**own.standing, dimension: standing}
+        told[customer_id] = Told(
+            {name: value for name, value in standings.items() if value is not None},
+            own.life,
+            own.sequence,
+            own.denied_us,
+        )
 
 
 async def deliver(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from streams.delivery.steps import Step
 
@@ -23,6 +23,24 @@ class Request(NamedTuple):
     body: bytes
 
 
+ENVELOPE_BYTES: Final = 64
+"""Of a request around its messages, at most."""
+
+
+def portions_of(messages: Sequence[Message], most_bytes: int) -> Iterator[Sequence[Message]]:
+    """The messages in their order, as many at once as fit into a request of so many bytes."""
+    portion: list[Message] = []
+    size = ENVELOPE_BYTES
+    for message in messages:
+        if portion and size + len(message.body) + 1 > most_bytes:
+            yield portion
+            portion, size = [], ENVELOPE_BYTES
+        portion.append(message)
+        size += len(message.body) + 1
+    if portion:
+        yield portion
+
+
 class Format(Protocol):
     """How an output is spoken to."""
 
@@ -37,3 +55,6 @@ class Format(Protocol):
 
     def request(self, messages: Sequence[Message], secret: str) -> Request:
         """A request that carries these messages, made when it is sent."""
+
+    def refused(self, messages: Sequence[Message], answer: str) -> Mapping[int, str]:
+        """Which of the messages of a request that was taken an answer names as refused, by place, and why."""

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from schemas.profiles import DIMENSIONS, Dimension
 from streams.errors import UsageError
 
-Kind = Literal["segment", "webhook"]
+Kind = Literal["segment", "webhook", "customerio", "braze"]
 KINDS: Final = get_args(Kind)
 FIELDS: Final = ("scores", "previous_scores", "traits", "permissions", "reason", "model")
 """Beginnings of what an output may be allowed of a change, beside what every message has."""

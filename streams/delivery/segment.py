@@ -9,18 +9,17 @@ message) and "Engage Audiences Overview".
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
 
-from streams.delivery.messages import Message, Request
+from streams.delivery.messages import Message, Request, portions_of
 from streams.delivery.outputs_file import Output
 from streams.delivery.steps import Step, flattened
 
 MOST_MESSAGE_BYTES: Final = 32 * 1024
 MOST_REQUEST_BYTES: Final = 500 * 1024
-_ENVELOPE_BYTES: Final = 64
 LIBRARY: Final = {"name": "ebbtide", "version": "1"}
 
 
@@ -75,19 +74,14 @@ class SegmentFormat:
 
     def portions(self, messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
         """As many messages as fit into a request."""
-        portion: list[Message] = []
-        size = _ENVELOPE_BYTES
-        for message in messages:
-            if portion and size + len(message.body) + 1 > MOST_REQUEST_BYTES:
-                yield portion
-                portion, size = [], _ENVELOPE_BYTES
-            portion.append(message)
-            size += len(message.body) + 1
-        if portion:
-            yield portion
+        return portions_of(messages, MOST_REQUEST_BYTES)
 
     def request(self, messages: Sequence[Message], secret: str) -> Request:
         """The batch, with the write key as the user of Basic authentication."""
         authorization = base64.b64encode(f"{secret}:".encode()).decode()
         headers = {"Authorization": f"Basic {authorization}", "Content-Type": "application/json"}
         return Request(headers, b'{"batch":[' + b",".join(message.body for message in messages) + b"]}")
+
+    def refused(self, messages: Sequence[Message], answer: str) -> Mapping[int, str]:
+        """None: a request is taken whole."""
+        return {}

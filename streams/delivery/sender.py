@@ -4,7 +4,7 @@ What an answer means:
 
 | answer | what is done |
 |---|---|
-| 2xx | delivered |
+| 2xx | delivered, but for messages that the answer names as refused |
 | 408, 425, 429, 5xx, none in time, no connection | tried again after what `Retry-After` says, else later and later |
 | 3xx, 401, 403, 404, 405, 407 | the address or the secret is wrong: tried again for ever, and told in the log |
 | 413 | sent again in halves; a message alone is given up |
@@ -93,16 +93,19 @@ class Sender:
                 Undelivered(message, f"after {self._output.attempts} tries: {error}") for message in messages
             ]
         if 200 <= status < 300:
-            self.delivered += len(messages)
-            return []
+            refused = self._format.refused(messages, answer)
+            self.delivered += len(messages) - len(refused)
+            return [
+                Undelivered(messages[at], f"refused: {_quoted(why)}") for at, why in sorted(refused.items())
+            ]
         if len(messages) == 1:
-            return [Undelivered(messages[0], f"answered {status}: {answer}")]
+            return [Undelivered(messages[0], f"answered {status}: {_quoted(answer)}")]
         middle = len(messages) // 2
         first = await self._send_portion(messages[:middle])
         return first + await self._send_portion(messages[middle:])
 
     async def _answered(self, messages: Sequence[Message]) -> tuple[int, str]:
-        """Status and beginning of the answer, once it is one that another try would not change.
+        """Status and text of the answer, once it is one that another try would not change.
 
         Raises:
             _AgainError: The last try has failed too.
@@ -134,11 +137,11 @@ class Sender:
                     timeout=timeout,
                     allow_redirects=False,
                 ) as response:
-                    text = (await response.text(errors="replace"))[:_QUOTED_CHARACTERS]
+                    text = await response.text(errors="replace")
                     status, headers = response.status, response.headers
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 raise _AgainError(f"{type(error).__name__}: {error}".rstrip(": ")) from error
-            said = " ".join(text.split())
+            said = _quoted(text)
             if status in MISCONFIGURED or 300 <= status < 400:
                 log.error(
                     "output %s: %s answers %d (%s): is the address right, and the secret? It is tried again",
@@ -151,7 +154,7 @@ class Sender:
                 continue
             if status in AGAIN:
                 raise _AgainError(f"answered {status}: {said}", retry_after_s(headers.get("Retry-After")))
-            return status, said
+            return status, text
 
 
 def retry_after_s(value: str | None) -> float | None:
@@ -166,6 +169,11 @@ def retry_after_s(value: str | None) -> float | None:
         except (TypeError, ValueError):
             return None
     return min(max(0.0, seconds), LONGEST_RETRY_AFTER_S) if seconds == seconds else None
+
+
+def _quoted(text: str) -> str:
+    """The beginning of what somebody else has written, on one line."""
+    return " ".join(text[:_QUOTED_CHARACTERS].split())
 
 
 def _pause_of(error: Exception) -> bool | float:

@@ -6,7 +6,7 @@ Source: standardwebhooks.com, "Standard Webhooks Specification".
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import orjson
@@ -60,3 +60,7 @@ class WebhookFormat:
             "Content-Type": "application/json",
         }
         return Request(headers, message.body)
+
+    def refused(self, messages: Sequence[Message], answer: str) -> Mapping[int, str]:
+        """None: a request is taken whole."""
+        return {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import json
 from pathlib import Path
@@ -13,6 +14,8 @@ from aiohttp import web
 from standardwebhooks import Webhook
 
 from streams.delivery import sender as sender_module
+from streams.delivery.braze import BrazeFormat
+from streams.delivery.customerio import CustomerIOFormat
 from streams.delivery.messages import Message
 from streams.delivery.outputs_file import Output
 from streams.delivery.segment import MOST_MESSAGE_BYTES, MOST_REQUEST_BYTES, SegmentFormat
@@ -21,6 +24,12 @@ from streams.delivery.steps import Step
 from streams.delivery.webhook import WebhookFormat
 from tests.delivery.endpoint import Answer, Endpoint, endpoint, in_turn, late, well
 
+FORMATS: dict[str, Any] = {
+    "segment": SegmentFormat,
+    "webhook": WebhookFormat,
+    "customerio": CustomerIOFormat,
+    "braze": BrazeFormat,
+}
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
@@ -58,7 +67,7 @@ async def sent(
     """What an endpoint that answers so has taken of the steps, and what was given up."""
     async with endpoint(answer) as there, aiohttp.ClientSession() as session:
         own = output.model_copy(update={"url": there.url, "kind": kind})
-        format_ = SegmentFormat(own) if kind == "segment" else WebhookFormat(own)
+        format_ = FORMATS[kind](own)
         sender = Sender(own, format_, session)
         given_up = await sender.send([message for one in steps for message in format_.messages(one)])
         return there, given_up, sender
@@ -215,3 +224,73 @@ def test_a_message_s_bytes_do_not_hang_on_when_it_is_made(output: Output) -> Non
     first, second = (SegmentFormat(output).messages(step(1)) for _ in range(2))
     assert first == second
     assert all(isinstance(message, Message) for message in first)
+
+
+async def test_customer_io_hears_of_standings_and_says_which_of_them_it_refuses(output: Output) -> None:
+    """An answer of 207 names messages by their places; the others count as delivered."""
+
+    def answer(number: int, body: bytes) -> web.Response:
+        errors = [
+            {"batch_index": 2, "reason": "invalid", "field": "identifiers", "message": "no such person"}
+        ]
+        return web.json_response({"errors": errors}, status=207)
+
+    left = step(2, previous="high", current=None, details={}, is_silent=True)
+    there, given_up, sender = await sent(output, answer, [step(1), left], "customerio")
+    ((headers, body),) = there.taken
+    assert headers["authorization"] == f"Basic {base64.b64encode(SECRET.encode()).decode()}"
+    identify, event, out = json.loads(body)["batch"]
+    assert identify == {
+        "type": "person",
+        "identifiers": {"id": "c1"},
+        "action": "identify",
+        "attributes": {
+            "ebbtide_segment": "high",
+            "ebbtide_traits_recency_days": 1,
+            "ebbtide_scores_value": 1.5,
+        },
+    }
+    assert (event["action"], event["name"]) == ("event", "ebbtide_segment_changed")
+    assert event["timestamp"] == 1735787045
+    assert event["attributes"] == {"change_id": "step1", "previous": None, "current": "high"}
+    assert out["attributes"] == {"ebbtide_segment": None}
+    assert [(lost.message.message_id, lost.why) for lost in given_up] == [
+        ("step2", "refused: invalid no such person")
+    ]
+    assert sender.delivered == 2
+
+
+async def test_braze_takes_75_at_once_and_says_which_it_refuses(output: Output) -> None:
+    """Attributes and events have places of their own."""
+
+    def answer(number: int, body: bytes) -> web.Response:
+        errors = [{"type": "'external_id' is unknown", "input_array": "events", "index": 1}, "a word"]
+        return web.json_response({"message": "success", "errors": errors if number == 0 else []}, status=201)
+
+    steps = [step(number, is_silent=number % 2 == 1) for number in range(100)]
+    there, given_up, _ = await sent(output, answer, steps, "braze")
+    bodies = [json.loads(body) for _, body in there.taken]
+    assert there.taken[0][0]["authorization"] == f"Bearer {SECRET}"
+    assert [len(body["attributes"]) for body in bodies] == [75, 25]
+    assert [one["external_id"] for body in bodies for one in body["attributes"]] == [
+        f"c{n}" for n in range(100)
+    ]
+    assert [one["external_id"] for body in bodies for one in body["events"]] == [
+        f"c{n}" for n in range(0, 100, 2)
+    ]
+    assert bodies[0]["attributes"][0]["ebbtide_segment"] == "high"
+    assert bodies[0]["events"][0]["properties"] == {"change_id": "step0", "previous": None, "current": "high"}
+    assert [(lost.message.message_id, lost.why) for lost in given_up] == [
+        ("step2-event", "refused: 'external_id' is unknown")
+    ]
+
+
+@pytest.mark.parametrize(
+    "answer", ["", "taken", "[]", '{"errors": 1}', '{"errors": [{"batch_index": 99, "index": 99}]}']
+)
+@pytest.mark.parametrize("kind", FORMATS)
+def test_what_an_answer_says_that_nobody_understands_refuses_nothing(
+    output: Output, kind: str, answer: str
+) -> None:
+    format_ = FORMATS[kind](output)
+    assert format_.refused(format_.messages(step(1)), answer) == {}
