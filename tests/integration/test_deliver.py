@@ -6,6 +6,8 @@ import asyncio
 import json
 import random
 import secrets
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -16,6 +18,7 @@ import pytest
 from aiohttp import web
 from redis import Redis
 
+from ebbtide.testing.services.worker import process_environment
 from schemas.dead_letters import EXCEPTION_HEADER, MESSAGE_HEADER, TOPIC_HEADER
 from streams.delivery import sender as sender_module
 from streams.delivery.delivering import deliver
@@ -280,3 +283,37 @@ async def test_a_dead_endpoint_slows_nobody_else(settings: Settings, output: Out
         running_.cancel()
         with suppress(asyncio.CancelledError):
             await running_
+
+
+async def test_the_command_delivers_to_the_end_and_tells_what_it_did(
+    settings: Settings, output: Output, tmp_path: Path
+) -> None:
+    """As a process of its own, by the file; a wrong file or name ends with one line."""
+    await make_topics(settings, PARTITIONS)
+    async with endpoint() as there, running(settings) as worker:
+        await until_idle(settings, worker)
+        await send(settings, "purchases", order_of_now("ada", "one"))
+        await until_idle(settings, worker)
+        path = tmp_path / "outputs.yaml"
+        path.write_text(
+            f"outputs: [{{name: cdp, kind: segment, url: '{there.url}', secret_file: {output.secret_file}}}]"
+        )
+        for arguments, code, expected in (
+            ([str(path), "--to-end"], 0, "cdp: 3 messages, 0 retries, 0 dead letters\n"),
+            ([str(path), "--to-end"], 0, "cdp: 0 messages, 0 retries, 0 dead letters\n"),
+            ([str(path), "--only", "lake"], 2, ""),
+        ):
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "streams", "deliver", *arguments),
+                env=process_environment(settings),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+            out, err = await process.communicate()
+            assert (process.returncode, out.decode()) == (code, expected), err.decode()
+            if code:
+                assert err.decode() == f"ebbtide: error: {path}: there is no output named lake\n"
+    assert Heard(there).members == {
+        ("ada", dimension): standing
+        for dimension, standing in (await stored_profiles(settings))["ada"]["standing"].items()
+    }
