@@ -14,10 +14,11 @@ import orjson
 
 from streams.delivery.messages import Message, Request
 from streams.delivery.outputs_file import Output
-from streams.delivery.steps import Step, flattened
+from streams.delivery.steps import Reactivation, Step, flattened
 
 MOST_OF_EACH: Final = 75
 ATTRIBUTES, EVENTS = "attributes", "events"
+_EVENT: Final = "-event"
 
 
 class _Refusal(msgspec.Struct):
@@ -46,7 +47,7 @@ class BrazeFormat:
             f"{prefix}_{step.dimension}": step.current,
             **{f"{prefix}_{name}": value for name, value in flattened(step.details)},
         }
-        told = [Message(step.step_id, step, orjson.dumps(attributes))]
+        told = [Message(step.step_id, step.step_id, step.customer_id, orjson.dumps(attributes))]
         if not step.is_silent:
             event = {
                 "external_id": step.customer_id,
@@ -54,22 +55,32 @@ class BrazeFormat:
                 "time": step.at,
                 "properties": {"change_id": step.step_id, "previous": step.previous, "current": step.current},
             }
-            told.append(Message(f"{step.step_id}-event", step, orjson.dumps(event)))
+            told.append(
+                Message(f"{step.step_id}{_EVENT}", step.step_id, step.customer_id, orjson.dumps(event))
+            )
         return told
 
+    def reactivation(self, due: Reactivation) -> Message:
+        """An event of its own."""
+        event = {
+            "external_id": due.customer_id,
+            "name": f"{self._output.audience_prefix}_reactivation_due",
+            "time": due.at,
+            "properties": {"trigger_id": due.trigger_id, **due.details},
+        }
+        message_id = f"{due.trigger_id}{_EVENT}"
+        return Message(message_id, due.trigger_id, due.customer_id, orjson.dumps(event))
+
     def portions(self, messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
-        """At most 75 attributes, and no more events than attributes."""
+        """At most 75 attributes and 75 events."""
         portion: list[Message] = []
-        attributes = 0
+        counts = [0, 0]
         for message in messages:
-            if _is_event(message):
-                portion.append(message)
-                continue
-            if attributes == MOST_OF_EACH:
+            if counts[_is_event(message)] == MOST_OF_EACH:
                 yield portion
-                portion, attributes = [], 0
+                portion, counts = [], [0, 0]
             portion.append(message)
-            attributes += 1
+            counts[_is_event(message)] += 1
         if portion:
             yield portion
 
@@ -100,4 +111,4 @@ class BrazeFormat:
 
 
 def _is_event(message: Message) -> bool:
-    return message.message_id != message.step.step_id
+    return message.message_id.endswith(_EVENT)

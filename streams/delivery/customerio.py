@@ -16,7 +16,7 @@ import orjson
 from schemas.timestamps import parse_timestamp
 from streams.delivery.messages import Message, Request, portions_of
 from streams.delivery.outputs_file import Output
-from streams.delivery.steps import Step, flattened
+from streams.delivery.steps import Reactivation, Step, flattened
 
 MOST_MESSAGE_BYTES: Final = 32 * 1024
 MOST_REQUEST_BYTES: Final = 500 * 1024
@@ -47,11 +47,8 @@ class CustomerIOFormat:
         attributes: dict[str, Any] = {attribute: step.current}
         attributes |= {f"{prefix}_{name}": value for name, value in flattened(step.details)}
         person = {"type": "person", "identifiers": {"id": step.customer_id}}
-        told = [
-            Message(
-                step.step_id, step, orjson.dumps({**person, "action": "identify", "attributes": attributes})
-            )
-        ]
+        body = orjson.dumps({**person, "action": "identify", "attributes": attributes})
+        told = [Message(step.step_id, step.step_id, step.customer_id, body)]
         if not step.is_silent:
             event = {
                 **person,
@@ -60,8 +57,20 @@ class CustomerIOFormat:
                 "timestamp": parse_timestamp(step.at) // 1_000_000,
                 "attributes": {"change_id": step.step_id, "previous": step.previous, "current": step.current},
             }
-            told.append(Message(f"{step.step_id}-event", step, orjson.dumps(event)))
+            told.append(Message(f"{step.step_id}-event", step.step_id, step.customer_id, orjson.dumps(event)))
         return told
+
+    def reactivation(self, due: Reactivation) -> Message:
+        """An event of its own."""
+        event = {
+            "type": "person",
+            "identifiers": {"id": due.customer_id},
+            "action": "event",
+            "name": f"{self._output.audience_prefix}_reactivation_due",
+            "timestamp": parse_timestamp(due.at) // 1_000_000,
+            "attributes": {"trigger_id": due.trigger_id, **due.details},
+        }
+        return Message(due.trigger_id, due.trigger_id, due.customer_id, orjson.dumps(event))
 
     def portions(self, messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
         """As many messages as fit into a request."""

@@ -27,7 +27,7 @@ from enrichment.days import day_of, format_time
 from enrichment.model import Model
 from schemas.dead_letters import headers
 from schemas.decode import decode
-from schemas.documents import ChangeDocument
+from schemas.documents import ChangeDocument, TriggerDocument
 from schemas.events import Consent
 from schemas.rejection import UNDELIVERED, rejection
 from streams.delivery.braze import BrazeFormat
@@ -37,7 +37,7 @@ from streams.delivery.messages import Format, Message
 from streams.delivery.outputs_file import Output
 from streams.delivery.segment import SegmentFormat
 from streams.delivery.sender import Sender, Undelivered
-from streams.delivery.steps import Step, Told, step_of_change, steps_of_consent
+from streams.delivery.steps import Step, Told, reactivation_of, step_of_change, steps_of_consent
 from streams.delivery.webhook import WebhookFormat
 from streams.errors import EbbtideError
 from streams.kafka.clients import new_consumer
@@ -64,6 +64,7 @@ _FORMATS: Final[Mapping[str, Callable[[Output], Format]]] = {
     "customerio": CustomerIOFormat,
     "braze": BrazeFormat,
 }
+_BEGINNINGS: Final = ("begun", "begun-triggers")
 _RETRIED: Final = (KafkaError, RedisError, TimeoutError, OSError)
 
 
@@ -81,8 +82,9 @@ class Delivery:
         self._group = f"{settings.joined}-out-{output.name}"
         self._format: Format = _FORMATS[output.kind](output)
         self._changes, self._consents = settings.topic("segment-changes"), settings.topic("consents")
+        self._triggers = settings.topic("reactivation-triggers")
         self._redis = connect(settings)
-        self._partitions: dict[int, tuple[StateStore, Memory, int]] = {}
+        self._partitions: dict[int, tuple[StateStore, Memory, Mapping[str, int]]] = {}
 
     async def run(self) -> None:
         """Deliver until told to stop; after an error of Kafka's or Redis' all is begun anew, later and later.
@@ -119,7 +121,9 @@ class Delivery:
             isolation_level="read_committed",
             max_poll_interval_ms=LONGEST_DELIVERY_MS,
         )
-        consumer.subscribe([self._changes, self._consents])
+        consumer.subscribe(
+            [self._consents, self._changes, *([self._triggers] if self.output.reactivations else [])]
+        )
         try:
             await consumer.start()
             async with log_writer(self._settings) as letters, aiohttp.ClientSession() as session:
@@ -168,53 +172,67 @@ class Delivery:
         ids = list(dict.fromkeys(_customer_of(what) for _, what in read))
         told, customers = await memory.told(ids), await store.load(ids) if ids else {}
         before = dict(told)
-        steps: list[tuple[Step, ConsumerRecord]] = []
+        day = day_of(wall_clock_us())
+        steps: list[Step] = []
+        messages: list[Message] = []
+        records_of: dict[str, ConsumerRecord] = {}
         for record, what in read:
             customer_id = _customer_of(what)
             known: Customer | None = customers[customer_id]
             if known is not None and not known.is_known:
                 known = None
+            is_old = record.offset < begun.get(record.topic, 0)
+            own, found = told[customer_id], list[Step]()
             if isinstance(what, Consent):
                 at = format_time(what.occurred_at_us)
-                found, told[customer_id] = steps_of_consent(self.output, what, at, known, told[customer_id])
-            else:
-                day = day_of(wall_clock_us())
-                is_old = record.offset < begun
-                step, told[customer_id] = step_of_change(
-                    self.output, what, known, told[customer_id], day, is_old=is_old
-                )
+                found, told[customer_id] = steps_of_consent(self.output, what, at, known, own)
+            elif record.topic == self._changes:
+                change = cast("ChangeDocument", what)
+                step, told[customer_id] = step_of_change(self.output, change, known, own, day, is_old=is_old)
                 found = [] if step is None else [step]
-            steps += [(step, record) for step in found]
-        messages = [message for step, _ in steps for message in self._format.messages(step)]
+            elif not is_old:
+                due = reactivation_of(self.output, cast("TriggerDocument", what), known, own, day)
+                if due is not None:
+                    messages.append(self._format.reactivation(due))
+                    records_of[due.trigger_id] = record
+            for step in found:
+                messages += self._format.messages(step)
+                records_of[step.step_id] = record
+            steps += found
         given_up = await sender.send(messages) if messages else []
         if given_up:
-            take_back(told, before, [step for step, _ in steps], messages, given_up)
-        await self._write_letters(letters, given_up, {step.step_id: record for step, record in steps})
+            take_back(told, before, steps, messages, given_up)
+        await self._write_letters(letters, given_up, records_of)
         await memory.keep({one: own for one, own in told.items() if own != before[one]})
-        self.counts["steps"] += len(steps)
+        self.counts["steps"] += len(records_of)
         self.counts["dead letters"] += len(given_up)
 
-    async def _partition(self, consumer: Any, partition: int) -> tuple[StateStore, Memory, int]:
-        """The states and the memory of a partition, and the offset from which on its changes are new to the output."""
+    async def _partition(self, consumer: Any, partition: int) -> tuple[StateStore, Memory, Mapping[str, int]]:
+        """The states and the memory of a partition, and by topic the offset from which on all is new to the output."""
         known = self._partitions.get(partition)
         if known is None:
             keys = PartitionKeys.of(self._settings, partition)
             store = StateStore(self._redis, keys, self._model, self._settings.erasure_keys)
             memory = Memory(self._redis, store, self.output.name)
-            tp = TopicPartition(self._changes, partition)
-            end = (await consumer.end_offsets([tp]))[tp]
-            known = self._partitions[partition] = (store, memory, await memory.begun(end))
+            tps = [TopicPartition(topic, partition) for topic in (self._changes, self._triggers)]
+            ends = await consumer.end_offsets(tps)
+            begun = {
+                tp.topic: await memory.begun(name, ends[tp])
+                for name, tp in zip(_BEGINNINGS, tps, strict=True)
+            }
+            known = self._partitions[partition] = (store, memory, begun)
         while (stored := await known[0].stored_checkpoint()) is not None and stored.is_restoring:
             log.info("output %s: partition %d is being restored; waiting", self.output.name, partition)
             await asyncio.sleep(READY_PAUSE_S)
         return known
 
-    def _read(self, record: ConsumerRecord) -> Consent | ChangeDocument | None:
+    def _read(self, record: ConsumerRecord) -> Consent | ChangeDocument | TriggerDocument | None:
         """What a record says, if it is of interest."""
         if record.value is None:
             return None
-        if record.topic == self._changes:
-            return cast("ChangeDocument", orjson.loads(record.value))
+        if record.topic != self._consents:
+            document: ChangeDocument | TriggerDocument = orjson.loads(record.value)
+            return document
         event = decode("consents", record.value, record.key)
         if not isinstance(event, Consent):
             return None
@@ -224,7 +242,7 @@ class Delivery:
     async def _write_letters(
         self, letters: LogWriter, given_up: Sequence[Undelivered], records: Mapping[str, ConsumerRecord]
     ) -> None:
-        made = [self._letter(message, why, records[message.step.step_id]) for message, why in given_up]
+        made = [self._letter(message, why, records[message.step_id]) for message, why in given_up]
         if not made:
             return
         for message, why in given_up:
@@ -236,12 +254,12 @@ class Delivery:
     def _letter(self, message: Message, why: str, record: ConsumerRecord) -> InputRecord:
         refused = rejection(UNDELIVERED, (), f"output {self.output.name}: {why}")
         said = headers(refused, record.topic, record.partition, record.offset)
-        letter = OutputRecord("dead-letters", message.step.customer_id.encode(), message.body, tuple(said))
+        letter = OutputRecord("dead-letters", message.customer_id.encode(), message.body, tuple(said))
         name = self._settings.topic(letter.topic)
         return InputRecord(name, record.partition, letter.key, letter.value, letter.headers)
 
 
-def _customer_of(what: Consent | ChangeDocument) -> str:
+def _customer_of(what: Consent | ChangeDocument | TriggerDocument) -> str:
     return what.customer_id if isinstance(what, Consent) else what["customer_id"]
 
 

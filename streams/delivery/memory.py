@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -11,8 +11,6 @@ from streams.delivery.steps import Told
 from streams.state.redis_client import RedisClient
 from streams.state.store import StateStore
 
-_BEGUN: Final = "begun"
-"""The field that holds from which offset on changes are new to the output; no HMAC is as short."""
 _encoder, _decoder = msgspec.msgpack.Encoder(), msgspec.msgpack.Decoder(Told)
 
 
@@ -24,10 +22,13 @@ class Memory:
         self._store = store
         self._key = store.keys.delivered(output)
 
-    async def begun(self, offset: int) -> int:
-        """The offset from which on changes are new to the output: the one given, if none was noted before."""
-        await self._ask("HSETNX", self._key, _BEGUN, offset)
-        return int(await self._ask("HGET", self._key, _BEGUN))
+    async def begun(self, field: str, offset: int) -> int:
+        """The offset from which on a topic is new to the output: the one given, if none was noted before.
+
+        It is kept in a field of this name, which must be shorter than an HMAC.
+        """
+        await self._ask("HSETNX", self._key, field, offset)
+        return int(await self._ask("HGET", self._key, field))
 
     async def told(self, customer_ids: Sequence[str]) -> dict[str, Told]:
         """What each of these customers' output was told."""

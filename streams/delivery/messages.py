@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
-from streams.delivery.steps import Step
+from streams.delivery.steps import Reactivation, Step
 
 
 class Message(NamedTuple):
-    """What is told of one step, as JSON; `message_id` is the same however often it is sent."""
+    """What is told of one step or re-activation, as JSON; `message_id` is the same however often it is sent."""
 
     message_id: str
-    step: Step
+    step_id: str
+    customer_id: str
     body: bytes
 
 
@@ -49,6 +50,9 @@ class Format(Protocol):
 
     def messages(self, step: Step) -> list[Message]:
         """What is to be said of a step, in order."""
+
+    def reactivation(self, due: Reactivation) -> Message:
+        """What is to be said of a re-activation that is due."""
 
     def portions(self, messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
         """The messages in their order, as many at once as a request may carry."""

@@ -32,6 +32,7 @@ class Output(BaseModel):
 
     Without a `purpose`, consent is not asked for; `consent: opt_out` takes silence for a yes, as for the sale of data
     under the CCPA. `fields` are paths into the change that may leave, such as `traits` or `traits.recency_days`.
+    With `reactivations`, re-activations that fall due are told too, those of the control group excepted.
     `on_load: skip` tells nothing of a first load; `sync` tells memberships without events that would start a flow.
     """
 
@@ -46,6 +47,7 @@ class Output(BaseModel):
     dimensions: Annotated[list[Dimension], Field(min_length=1)] = list(DIMENSIONS)
     fields: list[str] = []
     on_load: Literal["sync", "skip"] = "sync"
+    reactivations: bool = False
     audience_prefix: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,64}$")] = "ebbtide"
     attempts: Annotated[int, Field(ge=1, le=100)] = 10
     timeout_s: Annotated[float, Field(gt=0, le=300)] = 10.0

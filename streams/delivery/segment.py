@@ -16,7 +16,7 @@ import orjson
 
 from streams.delivery.messages import Message, Request, portions_of
 from streams.delivery.outputs_file import Output
-from streams.delivery.steps import Step, flattened
+from streams.delivery.steps import Reactivation, Step, flattened
 
 MOST_MESSAGE_BYTES: Final = 32 * 1024
 MOST_REQUEST_BYTES: Final = 500 * 1024
@@ -70,7 +70,21 @@ class SegmentFormat:
 
     @staticmethod
     def _message(step: Step, message_id: str, document: dict[str, Any]) -> Message:
-        return Message(message_id, step, orjson.dumps({"messageId": message_id, **document}))
+        body = orjson.dumps({"messageId": message_id, **document})
+        return Message(message_id, step.step_id, step.customer_id, body)
+
+    def reactivation(self, due: Reactivation) -> Message:
+        """A `track` of its own."""
+        document = {
+            "messageId": due.trigger_id,
+            "type": "track",
+            "userId": due.customer_id,
+            "timestamp": due.at,
+            "context": {"library": LIBRARY},
+            "event": "Reactivation Due",
+            "properties": dict(due.details),
+        }
+        return Message(due.trigger_id, due.trigger_id, due.customer_id, orjson.dumps(document))
 
     def portions(self, messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
         """As many messages as fit into a request."""

@@ -7,7 +7,7 @@ told before, and somebody without consent is never mentioned.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 
@@ -17,7 +17,7 @@ from enrichment.customer.decision import Ranks
 from enrichment.deciding.changes import LOAD
 from enrichment.identity import identifier
 from schemas.changes import LEVELS
-from schemas.documents import ChangeDocument
+from schemas.documents import ChangeDocument, TriggerDocument
 from schemas.events import Consent
 from schemas.profiles import DIMENSIONS
 from streams.delivery.outputs_file import Output
@@ -56,6 +56,35 @@ class Step(NamedTuple):
     trigger: str
     is_silent: bool
     details: Mapping[str, Any]
+
+
+class Reactivation(NamedTuple):
+    """A re-activation that is due: a permitted channel at least, best first, and what is at stake."""
+
+    trigger_id: str
+    customer_id: str
+    at: str
+    details: Mapping[str, Any]
+
+
+REACTIVATION_FIELDS: Final = (
+    *("change_id", "due_at", "segment", "tier", "lifecycle", "channels", "preferred_categories"),
+    "value_at_stake",
+)
+"""Of a trigger: what of it leaves."""
+
+
+def reactivation_of(
+    output: Output, trigger: TriggerDocument, customer: Customer | None, told: Told, day: int
+) -> Reactivation | None:
+    """A re-activation to be told; None for one of the control group, who hear nothing, and without consent."""
+    if trigger["group"] != "treatment" or customer is None:
+        return None
+    if not allows(output, customer.state.consent, told, day):
+        return None
+    document: Mapping[str, Any] = cast("Mapping[str, Any]", trigger)
+    details = {name: document[name] for name in REACTIVATION_FIELDS if name in document}
+    return Reactivation(trigger["trigger_id"], trigger["customer_id"], trigger["as_of"], details)
 
 
 def allows(output: Output, consents: ConsentState | None, told: Told, day: int) -> bool:

@@ -14,10 +14,11 @@ from standardwebhooks import Webhook
 
 from streams.delivery.messages import Message, Request
 from streams.delivery.outputs_file import Output
-from streams.delivery.steps import Step
+from streams.delivery.steps import Reactivation, Step
 from streams.errors import UsageError
 
 TYPE: Final = "standing.changed"
+REACTIVATION_TYPE: Final = "reactivation.due"
 
 
 class WebhookFormat:
@@ -39,7 +40,14 @@ class WebhookFormat:
             "starts_flows": not step.is_silent,
             **step.details,
         }
-        return [Message(step.step_id, step, orjson.dumps({"type": TYPE, "timestamp": step.at, "data": data}))]
+        body = orjson.dumps({"type": TYPE, "timestamp": step.at, "data": data})
+        return [Message(step.step_id, step.step_id, step.customer_id, body)]
+
+    def reactivation(self, due: Reactivation) -> Message:
+        """A request of its own."""
+        data = {"customer_id": due.customer_id, "trigger_id": due.trigger_id, **due.details}
+        body = orjson.dumps({"type": REACTIVATION_TYPE, "timestamp": due.at, "data": data})
+        return Message(due.trigger_id, due.trigger_id, due.customer_id, body)
 
     def portions(self, messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
         """Each by itself."""

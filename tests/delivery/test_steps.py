@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,10 +15,14 @@ from enrichment.customer.consent import ConsentRecord
 from enrichment.customer.customer import Customer, empty_state
 from enrichment.days import DAY_US
 from enrichment.model import load_model
-from schemas.documents import ChangeDocument
+from schemas.documents import ChangeDocument, TriggerDocument
 from schemas.events import Consent
+from streams.delivery.braze import BrazeFormat
+from streams.delivery.customerio import CustomerIOFormat
 from streams.delivery.outputs_file import Output, load_outputs
-from streams.delivery.steps import Step, Told, allows, step_of_change, steps_of_consent
+from streams.delivery.segment import SegmentFormat
+from streams.delivery.steps import Step, Told, allows, reactivation_of, step_of_change, steps_of_consent
+from streams.delivery.webhook import WebhookFormat
 from streams.errors import UsageError
 
 MODEL = load_model()
@@ -258,3 +263,56 @@ def test_the_file_says_what_is_wrong_in_one_line(tmp_path: Path) -> None:
     )
     with pytest.raises(UsageError, match="output a: secret_file s"):
         one.secret()
+
+
+def trigger(group: str = "treatment") -> TriggerDocument:
+    document = {
+        "trigger_id": "t1",
+        "customer_id": "c",
+        "change_id": "change1",
+        "as_of": "2025-01-02T00:00:00Z",
+        "due_at": "2025-01-02T00:00:00Z",
+        **{"segment": "high", "tier": "named", "lifecycle": "at_risk"},
+        "channels": ["email", "sms"],
+        "preferred_categories": ["kitchen"],
+        "value_at_stake": "12.50",
+        "group": group,
+        "model": {"name": "m", "version": "1"},
+    }
+    return cast("TriggerDocument", document)
+
+
+def test_a_re_activation_is_told_of_those_who_are_treated_and_consent() -> None:
+    """The control group must hear nothing, or nothing could be measured."""
+    due = reactivation_of(output(), trigger(), customer(), Told(), DAY)
+    assert due is not None
+    assert (due.trigger_id, due.customer_id, due.at) == ("t1", "c", "2025-01-02T00:00:00Z")
+    assert list(due.details) == [
+        *("change_id", "due_at", "segment", "tier", "lifecycle", "channels", "preferred_categories"),
+        "value_at_stake",
+    ]
+    for who, group in ((customer(), "control"), (customer(granted=False), "treatment"), (None, "treatment")):
+        assert reactivation_of(output(), trigger(group), who, Told(), DAY) is None
+    assert reactivation_of(output(), trigger(), customer(at_us=100), Told(denied_us=200), DAY) is None
+
+
+@pytest.mark.parametrize(
+    ("format_", "expected"),
+    [
+        (SegmentFormat, {"type": "track", "event": "Reactivation Due", "userId": "c", "messageId": "t1"}),
+        (WebhookFormat, {"type": "reactivation.due", "timestamp": "2025-01-02T00:00:00Z"}),
+        (CustomerIOFormat, {"action": "event", "name": "ebbtide_reactivation_due"}),
+        (BrazeFormat, {"external_id": "c", "name": "ebbtide_reactivation_due"}),
+    ],
+)
+def test_each_tool_hears_of_a_re_activation_in_its_own_words(format_: Any, expected: dict[str, Any]) -> None:
+    due = reactivation_of(output(), trigger(), customer(), Told(), DAY)
+    assert due is not None
+    message = format_(output()).reactivation(due)
+    told = json.loads(message.body)
+    assert {name: told.get(name) for name in expected} == expected
+    assert b'"channels":["email","sms"]' in message.body
+    assert b'"value_at_stake":"12.50"' in message.body
+    secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+    assert message.body in format_(output()).request([message], secret).body
+    assert [list(portion) for portion in format_(output()).portions([message])] == [[message]]
