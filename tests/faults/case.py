@@ -7,7 +7,7 @@ import math
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -221,9 +221,22 @@ class FaultCase:
         ]
         return sum(error in line for line in lines)
 
-    def until_all_fail(self, *workers: WorkerProcess, error: str = "", more: int = 1) -> None:
-        """Wait until every partition has failed so often more, by errors that say this."""
-        due = {place: self.failures(place, error) + more for place in range(self.workload.partitions)}
+    def failures_due(self, error: str = "", more: int = 1) -> dict[int, int]:
+        """How many failures each partition will have once it has failed so often more, by errors that say this.
+
+        To be asked before what they fail by, which a quick partition meets at once.
+        """
+        return {place: self.failures(place, error) + more for place in range(self.workload.partitions)}
+
+    def until_all_fail(
+        self,
+        *workers: WorkerProcess,
+        error: str = "",
+        more: int = 1,
+        due: Mapping[int, int] | None = None,
+    ) -> None:
+        """Wait until every partition has failed so often more, by errors that say this, or as often as was `due`."""
+        due = due or self.failures_due(error, more)
 
         def have_failed() -> bool:
             return all(self.failures(place, error) >= times for place, times in due.items())
