@@ -11,18 +11,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, cast
 
 import aiohttp
 import orjson
-from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
 from redis.exceptions import RedisError
 
 from enrichment.customer.customer import Customer
+from enrichment.customer.validation import check_time
 from enrichment.days import day_of, format_time
 from enrichment.model import Model
 from schemas.dead_letters import headers
@@ -49,6 +51,7 @@ from streams.state.redis_client import connect
 from streams.state.store import StateStore
 from streams.timeouts import STOP_TIMEOUT_S, stop_within
 from streams.worker.clock_check import wall_clock_us
+from streams.worker.reading.arrived import LOG_APPEND_TIME
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +68,9 @@ _FORMATS: Final[Mapping[str, Callable[[Output], Format]]] = {
     "braze": BrazeFormat,
 }
 _BEGINNINGS: Final = ("begun", "begun-triggers")
-_RETRIED: Final = (KafkaError, RedisError, TimeoutError, OSError)
+GRACE_S: Final = 5.0
+"""For what is under way when a process is told to stop."""
+_RETRIED: Final = (EbbtideError, KafkaError, RedisError, TimeoutError, OSError)
 
 
 class Delivery:
@@ -84,6 +89,10 @@ class Delivery:
         self._changes, self._consents = settings.topic("segment-changes"), settings.topic("consents")
         self._triggers = settings.topic("reactivation-triggers")
         self._redis = connect(settings)
+        self._under_way: asyncio.Task[None] | None = None
+        self._is_revoked = False
+        self._has_begun = asyncio.Event()
+        self._not_begun: Exception | None = None
         self._partitions: dict[int, tuple[StateStore, Memory, Mapping[str, int]]] = {}
 
     async def run(self) -> None:
@@ -98,7 +107,7 @@ class Delivery:
             while not self.stopping.is_set():
                 before = self.counts["steps"]
                 try:
-                    await self._run()
+                    await self._until_stopped()
                     return
                 except _RETRIED as error:
                     log.warning("output %s: %s; again in %.1f s", self.output.name, error, back_off_s)
@@ -110,8 +119,24 @@ class Delivery:
         finally:
             await self._redis.aclose()
 
+    async def _until_stopped(self) -> None:
+        """Deliver; what is under way when it is told to stop has some seconds to end, and comes again next time."""
+        running, stopped = asyncio.create_task(self._run()), asyncio.create_task(self.stopping.wait())
+        try:
+            await asyncio.wait({running, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if not running.done():
+                await asyncio.wait({running}, timeout=GRACE_S)
+            if running.done():
+                running.result()
+        finally:
+            for task in (running, stopped):
+                task.cancel()
+            await asyncio.gather(running, stopped, return_exceptions=True)
+
     async def _run(self) -> None:
         self._partitions.clear()
+        self._has_begun.clear()
+        self._not_begun = None
         consumer: Any = new_consumer(
             self._settings,
             client_id=f"ebbtide-{self._group}",
@@ -120,10 +145,13 @@ class Delivery:
             auto_offset_reset="earliest",
             isolation_level="read_committed",
             max_poll_interval_ms=LONGEST_DELIVERY_MS,
+            # Of each topic the same partitions: a customer's consents and changes come to one process.
+            partition_assignment_strategy=(RangePartitionAssignor,),
         )
-        consumer.subscribe(
-            [self._consents, self._changes, *([self._triggers] if self.output.reactivations else [])]
-        )
+        topics = [self._consents, self._changes]
+        if self.output.reactivations:
+            topics.append(self._triggers)
+        consumer.subscribe(topics, listener=_Listener(self, consumer))
         try:
             await consumer.start()
             async with log_writer(self._settings) as letters, aiohttp.ClientSession() as session:
@@ -135,6 +163,12 @@ class Delivery:
     async def _deliver_all(self, consumer: Any, sender: Sender, letters: LogWriter) -> None:
         end: dict[TopicPartition, int] | None = None
         while not self.stopping.is_set():
+            if self._not_begun is not None:
+                raise self._not_begun
+            if not self._has_begun.is_set():
+                # aiokafka hands out records while the listener is still at work.
+                await asyncio.sleep(POLL_MS / 1_000)
+                continue
             fetched = await consumer.getmany(timeout_ms=POLL_MS, max_records=RECORDS_AT_ONCE)
             if not fetched:
                 if self._ends and consumer.assignment():
@@ -147,27 +181,66 @@ class Delivery:
             # Consents first: who withdraws at the same time is told nothing more.
             for tp in sorted(fetched, key=lambda tp: (tp.topic != self._consents, tp.partition)):
                 by_partition.setdefault(tp.partition, []).extend(fetched[tp])
-            await asyncio.gather(
-                *(
-                    self._deliver(consumer, sender, letters, partition, records)
-                    for partition, records in by_partition.items()
-                )
-            )
+            self._under_way = asyncio.create_task(self._deliver_each(sender, letters, by_partition))
+            try:
+                await self._under_way
+            except asyncio.CancelledError:
+                if not self._is_revoked:
+                    raise
+                self._is_revoked = False
+                continue  # whoever has the partitions now begins where offsets were committed last
+            finally:
+                self._under_way.cancel()
+                self._under_way = None
+                self.counts["messages"] += sender.delivered
+                self.counts["retries"] += sender.retries
+                sender.delivered = sender.retries = 0
             await consumer.commit(
                 {tp: OffsetAndMetadata(records[-1].offset + 1, "") for tp, records in fetched.items()}
             )
-            self.counts["messages"], self.counts["retries"] = sender.delivered, sender.retries
+
+    async def _deliver_each(
+        self, sender: Sender, letters: LogWriter, by_partition: Mapping[int, Sequence[ConsumerRecord]]
+    ) -> None:
+        """All partitions side by side; the error of one ends the others."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for partition, records in by_partition.items():
+                    group.create_task(self._deliver(sender, letters, partition, records))
+        except* _RETRIED as errors:
+            raise errors.exceptions[0] from None
+
+    async def give_up(self) -> None:
+        """End the deliveries under way, whose partitions may be another's from now on."""
+        self._has_begun.clear()
+        if self._under_way is not None and not self._under_way.done():
+            self._is_revoked = True
+            self._under_way.cancel()
+            await asyncio.wait({self._under_way})
+
+    async def begin(self, consumer: Any, assigned: Collection[TopicPartition]) -> None:
+        """Note, before anything is read, from where on what comes is new to the output.
+
+        aiokafka only logs what a listener raises: the error is kept, and the loop meets it.
+        """
+        try:
+            for partition in sorted({tp.partition for tp in assigned}):
+                await self._begin(consumer, partition)
+        except Exception as error:
+            self._not_begun = error
+            return
+        self._has_begun.set()
 
     async def _deliver(
         self,
-        consumer: Any,
         sender: Sender,
         letters: LogWriter,
         partition: int,
         records: Sequence[ConsumerRecord],
     ) -> None:
         """Deliver what some records of one partition mean, and keep what has been told then."""
-        store, memory, begun = await self._partition(consumer, partition)
+        store, memory, begun = self._partitions[partition]
+        await self._until_usable(store, partition, records)
         read = [(record, said) for record in records if (said := self._read(record)) is not None]
         ids = list(dict.fromkeys(_customer_of(what) for _, what in read))
         told, customers = await memory.told(ids), await store.load(ids) if ids else {}
@@ -185,7 +258,7 @@ class Delivery:
             own, found = told[customer_id], list[Step]()
             if isinstance(what, Consent):
                 at = format_time(what.occurred_at_us)
-                found, told[customer_id] = steps_of_consent(self.output, what, at, known, own)
+                found, told[customer_id] = steps_of_consent(self.output, what, at, known, own, day)
             elif record.topic == self._changes:
                 change = cast("ChangeDocument", what)
                 step, told[customer_id] = step_of_change(self.output, change, known, own, day, is_old=is_old)
@@ -207,24 +280,30 @@ class Delivery:
         self.counts["steps"] += len(records_of)
         self.counts["dead letters"] += len(given_up)
 
-    async def _partition(self, consumer: Any, partition: int) -> tuple[StateStore, Memory, Mapping[str, int]]:
-        """The states and the memory of a partition, and by topic the offset from which on all is new to the output."""
-        known = self._partitions.get(partition)
-        if known is None:
-            keys = PartitionKeys.of(self._settings, partition)
-            store = StateStore(self._redis, keys, self._model, self._settings.erasure_keys)
-            memory = Memory(self._redis, store, self.output.name)
-            tps = [TopicPartition(topic, partition) for topic in (self._changes, self._triggers)]
-            ends = await consumer.end_offsets(tps)
-            begun = {
-                tp.topic: await memory.begun(name, ends[tp])
-                for name, tp in zip(_BEGINNINGS, tps, strict=True)
-            }
-            known = self._partitions[partition] = (store, memory, begun)
-        while (stored := await known[0].stored_checkpoint()) is not None and stored.is_restoring:
-            log.info("output %s: partition %d is being restored; waiting", self.output.name, partition)
+    async def _begin(self, consumer: Any, partition: int) -> None:
+        keys = PartitionKeys.of(self._settings, partition)
+        store = StateStore(self._redis, keys, self._model, self._settings.erasure_keys)
+        memory = Memory(self._redis, store, self.output.name)
+        tps = [TopicPartition(topic, partition) for topic in (self._changes, self._triggers)]
+        ends = await consumer.end_offsets(tps)
+        begun = {
+            tp.topic: await memory.begun(name, ends[tp]) for name, tp in zip(_BEGINNINGS, tps, strict=True)
+        }
+        self._partitions[partition] = (store, memory, begun)
+
+    async def _until_usable(
+        self, store: StateStore, partition: int, records: Sequence[ConsumerRecord]
+    ) -> None:
+        """Wait while Redis is being restored; of changes, also where it holds nothing of the partition."""
+        has_changes = any(record.topic != self._consents for record in records)
+        while True:
+            stored = await store.stored_checkpoint()
+            if stored is None and not has_changes:
+                return
+            if stored is not None and not stored.is_restoring:
+                return
+            log.info("output %s: Redis lacks partition %d; waiting", self.output.name, partition)
             await asyncio.sleep(READY_PAUSE_S)
-        return known
 
     def _read(self, record: ConsumerRecord) -> Consent | ChangeDocument | TriggerDocument | None:
         """What a record says, if it is of interest."""
@@ -236,6 +315,9 @@ class Delivery:
         event = decode("consents", record.value, record.key)
         if not isinstance(event, Consent):
             return None
+        is_stamped = record.timestamp_type == LOG_APPEND_TIME
+        if is_stamped and check_time(event, record.timestamp * 1_000) is not None:
+            return None  # the worker refuses it
         is_ours = event.kind == "erasure" or event.purpose == self.output.purpose
         return event if is_ours else None
 
@@ -287,12 +369,23 @@ def take_back(
     for (customer_id, dimension), standing in at.items():
         own = told[customer_id]
         standings = {**own.standing, dimension: standing}
-        told[customer_id] = Told(
-            {name: value for name, value in standings.items() if value is not None},
-            own.life,
-            own.sequence,
-            own.denied_us,
+        told[customer_id] = own.with_(
+            standing={name: value for name, value in standings.items() if value is not None}
         )
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka carries no types
+    """Ends deliveries before their partitions are another's, and notes where a topic begins to be new."""
+
+    def __init__(self, delivery: Delivery, consumer: Any) -> None:
+        self._delivery = delivery
+        self._consumer = consumer
+
+    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        await self._delivery.give_up()
+
+    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        await self._delivery.begin(self._consumer, assigned)
 
 
 async def deliver(

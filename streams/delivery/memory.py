@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -34,22 +35,25 @@ class Memory:
         """What each of these customers' output was told."""
         if not customer_ids:
             return {}
-        hashes = [self._store.hash_of(customer_id) for customer_id in customer_ids]
-        kept = await self._ask("HMGET", self._key, *hashes)
-        return {
-            customer_id: Told() if value is None else _decoder.decode(value)
-            for customer_id, value in zip(customer_ids, kept, strict=True)
-        }
+        hashes = [self._store.erasure_keys.hashes_of(customer_id) for customer_id in customer_ids]
+        kept = iter(await self._ask("HMGET", self._key, *chain.from_iterable(hashes)))
+        told = {}
+        for customer_id, own in zip(customer_ids, hashes, strict=True):
+            values = [value for value in (next(kept) for _ in own) if value is not None]
+            told[customer_id] = _decoder.decode(values[0]) if values else Told()
+        return told
 
     async def keep(self, told: Mapping[str, Told]) -> None:
         """Keep what has been told by now."""
         kept: list[Any] = []
-        forgotten = []
+        forgotten: list[str] = []
         for customer_id, own in told.items():
+            newest, *earlier = self._store.erasure_keys.hashes_of(customer_id)
+            forgotten += earlier
             if own.is_nothing:
-                forgotten.append(self._store.hash_of(customer_id))
+                forgotten.append(newest)
             else:
-                kept += (self._store.hash_of(customer_id), _encoder.encode(own))
+                kept += (newest, _encoder.encode(own))
         if kept:
             await self._ask("HSET", self._key, *kept)
         if forgotten:

@@ -28,7 +28,7 @@ import stamina.instrumentation
 
 from streams.delivery.messages import Format, Message
 from streams.delivery.outputs_file import Output
-from streams.errors import EbbtideError
+from streams.errors import UsageError
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +127,12 @@ class Sender:
 
     async def _try(self, messages: Sequence[Message]) -> tuple[int, str]:
         while True:
-            request = self._format.request(messages, self._output.secret())
+            try:
+                request = self._format.request(messages, self._output.secret())
+            except UsageError as error:  # it was well at the start; perhaps it is just being changed
+                log.error("%s; it is tried again", error)
+                await asyncio.sleep(MISCONFIGURED_PAUSE_S)
+                continue
             timeout = aiohttp.ClientTimeout(total=self._output.timeout_s)
             try:
                 async with self._session.post(
@@ -181,7 +186,3 @@ def _pause_of(error: Exception) -> bool | float:
     if not isinstance(error, _AgainError):
         return False
     return True if error.pause_s is None else error.pause_s
-
-
-class DeliveryError(EbbtideError):
-    """Deliveries cannot go on; the message says why."""

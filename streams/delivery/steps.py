@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 
-from enrichment.customer.consent import ConsentState
+from enrichment.customer.consent import BEFORE_ALL_US, ConsentRecord
 from enrichment.customer.customer import Customer
 from enrichment.customer.decision import Ranks
 from enrichment.deciding.changes import LOAD
@@ -26,18 +26,24 @@ from streams.delivery.outputs_file import Output
 class Told(msgspec.Struct, array_like=True):
     """What an output has told of a customer: their standing by dimension, up to which change of which life.
 
-    `denied_us` is the time of the latest withdrawal of its purpose that has been acted on.
+    `consent` is the newest consent to the output's purpose that it has read, and `erased_us` the time of the newest
+    erasure: the worker may not know of them yet.
     """
 
     standing: dict[str, str] = {}
     life: int = 0
     sequence: int = 0
-    denied_us: int | None = None
+    consent: ConsentRecord | None = None
+    erased_us: int | None = None
 
     @property
     def is_nothing(self) -> bool:
         """Whether there is nothing to remember."""
-        return not self.standing and self.sequence == 0 and self.denied_us is None
+        return self == Told()
+
+    def with_(self, **more: Any) -> Told:
+        """The same with some fields changed, and standings of its own."""
+        return msgspec.structs.replace(self, **{"standing": dict(self.standing), **more})
 
 
 class Step(NamedTuple):
@@ -80,24 +86,32 @@ def reactivation_of(
     """A re-activation to be told; None for one of the control group, who hear nothing, and without consent."""
     if trigger["group"] != "treatment" or customer is None:
         return None
-    if not allows(output, customer.state.consent, told, day):
+    if not allows(output, customer, told, day):
         return None
     document: Mapping[str, Any] = cast("Mapping[str, Any]", trigger)
     details = {name: document[name] for name in REACTIVATION_FIELDS if name in document}
     return Reactivation(trigger["trigger_id"], trigger["customer_id"], trigger["as_of"], details)
 
 
-def allows(output: Output, consents: ConsentState | None, told: Told, day: int) -> bool:
-    """Whether an output may tell anything of a customer on a day; `consents` is None where nothing is known of them."""
+def allows(output: Output, customer: Customer | None, told: Told, day: int) -> bool:
+    """Whether an output may tell anything of a customer on a day; None is one of whom nothing is known.
+
+    The newest consent counts, whether the worker or the output has read it.
+    """
+    if customer is None:
+        return False
+    erased_up_to_us = customer.decision.erased_up_to_us or BEFORE_ALL_US
+    if told.erased_us is not None and erased_up_to_us < told.erased_us:
+        return False  # the worker does not know of it yet
     if output.purpose is None:
-        return consents is not None
-    if consents is None:
-        return False
-    latest = consents.latest.get(output.purpose)
-    if told.denied_us is not None and (latest is None or latest.occurred_at_us < told.denied_us):
-        return False
-    if latest is None:
+        return True
+    records = [
+        record for record in (customer.state.consent.latest.get(output.purpose), told.consent) if record
+    ]
+    records = [record for record in records if record.occurred_at_us > erased_up_to_us]
+    if not records:
         return output.consent == "opt_out"
+    latest = max(records, key=lambda record: record.key)
     return latest.granted and latest.last_day >= day
 
 
@@ -118,10 +132,10 @@ def step_of_change(
     if (life, sequence) <= (told.life, told.sequence):
         return None, told
     dimension, trigger = change["dimension"], change["reason"]["trigger"]
-    after = Told(dict(told.standing), life, sequence, told.denied_us)
+    after = told.with_(life=life, sequence=sequence)
     if dimension not in output.dimensions:
         return None, after
-    is_allowed = customer is not None and allows(output, customer.state.consent, told, day)
+    is_allowed = allows(output, customer, told, day)
     previous = told.standing.get(dimension)
     current = change["current"] if is_allowed else None
     is_silent = is_old or trigger == LOAD
@@ -145,42 +159,71 @@ def step_of_change(
 
 
 def steps_of_consent(
-    output: Output, consent: Consent, at: str, customer: Customer | None, told: Told
+    output: Output, consent: Consent, at: str, customer: Customer | None, told: Told, day: int
 ) -> tuple[list[Step], Told]:
     """The steps of a consent to an output's purpose, and what is told once they have been taken.
 
     A withdrawal, and an erasure, lead out of every audience at once. A consent that is newer than all that is known
     leads into those in which the customer stands, silently.
     """
-    is_erasure = consent.kind == "erasure"
-    if not is_erasure and consent.purpose != output.purpose:
+    if consent.kind == "erasure":
+        return _steps_of_erasure(output, consent, at, customer, told)
+    if consent.purpose != output.purpose:
         return [], told
-    known = None if customer is None else customer.state.consent.latest.get(output.purpose or "")
-    if known is not None and known.occurred_at_us > consent.occurred_at_us:
+    assert consent.granted is not None
+    record = ConsentRecord(consent.occurred_at_us, consent.granted, consent.event_id, consent.expires_at_us)
+    known = [told.consent]
+    erased_us = told.erased_us or BEFORE_ALL_US
+    if customer is not None:
+        known.append(customer.state.consent.latest.get(output.purpose or ""))
+        erased_us = max(erased_us, customer.decision.erased_up_to_us or BEFORE_ALL_US)
+    if record.occurred_at_us <= erased_us or any(one is not None and one.key > record.key for one in known):
         return [], told
-    after = Told(dict(told.standing), told.life, told.sequence, told.denied_us)
+    after = told.with_(consent=record)
     wanted: Mapping[str, str] = {}
-    if not is_erasure and consent.granted:
-        after.denied_us = None
-        if customer is not None and customer.decision.standing is not None:
-            # Changes that led to where the customer stands now have nothing more to tell.
-            decision = customer.decision
-            wanted = standings_of(customer.decision.standing)
-            after.life, after.sequence = max((decision.life, decision.sequence), (after.life, after.sequence))
-    elif not is_erasure:
-        after.denied_us = max(consent.occurred_at_us, told.denied_us or consent.occurred_at_us)
-    trigger = "erasure" if is_erasure else "consent"
+    if customer is not None and allows(output, customer, after, day):
+        decision = customer.decision
+        if decision.standing is not None:
+            wanted = standings_of(decision.standing)
+        # Changes that led to where the customer stands now have nothing more to tell.
+        after.life, after.sequence = max((decision.life, decision.sequence), (after.life, after.sequence))
+    return _moved(output, consent, at, "consent", told, after, wanted), after
+
+
+def _steps_of_erasure(
+    output: Output, consent: Consent, at: str, customer: Customer | None, told: Told
+) -> tuple[list[Step], Told]:
+    erased_us = consent.occurred_at_us
+    is_known = customer is not None and (customer.decision.erased_up_to_us or BEFORE_ALL_US) >= erased_us
+    if customer is not None and is_known and told.life >= customer.decision.life:
+        return [], told  # what was told is of the life after it
+    if told.erased_us is not None and told.erased_us >= erased_us:
+        return [], told
+    kept = told.consent if told.consent is not None and told.consent.occurred_at_us > erased_us else None
+    after = told.with_(consent=kept, erased_us=erased_us)
+    return _moved(output, consent, at, "erasure", told, after, {}), after
+
+
+def _moved(
+    output: Output,
+    consent: Consent,
+    at: str,
+    trigger: str,
+    told: Told,
+    after: Told,
+    wanted: Mapping[str, str],
+) -> list[Step]:
+    """The silent steps to the standings that are wanted, which `after` then has."""
     steps = []
     for dimension in output.dimensions:
         previous, current = told.standing.get(dimension), wanted.get(dimension)
         if previous == current:
             continue
         _enter(after, dimension, current)
-        step_id = identifier(
-            "delivery", output.name, consent.customer_id, consent.event_id, trigger, dimension
-        )
+        parts = consent.customer_id, consent.event_id, trigger, dimension, after.life, after.sequence
+        step_id = identifier("delivery", output.name, *parts)
         steps.append(Step(step_id, consent.customer_id, at, dimension, previous, current, trigger, True, {}))
-    return steps, after
+    return steps
 
 
 def standings_of(ranks: Ranks) -> dict[str, str]:

@@ -93,23 +93,26 @@ class CompiledBatch(BatchProcessor):
         self._out = core.compiled.outgoing()
 
     async def _process(self, records: list[Arrived], midnight_day: int) -> None:
+        self.records += len(records)  # first: after an unexpected error it says how many were under way
         try:
             part, refused = self._part(records)
             await self._live(part, part.customers(), midnight_day, records)
         except self._declined as error:
             log.debug("the Python core takes %d records: %s", len(records), error)
+            self.records -= len(records)
             await super()._process([read(arrived, self._model) for arrived in records], midnight_day)
             self._take_over()
             return
-        self.records += len(records)
         self._refuse_unreadable(refused)
 
     async def load(self, records: list[Arrived], midnight_day: int) -> None:
         """Take records of a first load, in their order."""
+        self.records += len(records)
         try:
             await self._fold(records, midnight_day)
         except self._declined as error:
             log.debug("the Python core takes %d records: %s", len(records), error)
+            self.records -= len(records)
             await super().load([read(arrived, self._model) for arrived in records], midnight_day)
             self._take_over()
 
@@ -208,7 +211,6 @@ class CompiledBatch(BatchProcessor):
         customers = part.customers()
         states = await self._packed(customers)
         outcomes, changed = part.fold([states[customer_id].state for customer_id in customers], midnight_day)
-        self.records += len(records)
         self._refuse_unreadable(refused)
         self._note_outcomes(records, outcomes)
         made = {customers[at]: PackedState(state, due_day) for at, state, due_day, _ in changed}

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,6 +28,9 @@ from streams.errors import UsageError
 
 MODEL = load_model()
 DAY = 20_000
+
+
+DENIED = ConsentRecord(200, False, "e200", None)
 
 
 def output(**more: Any) -> Output:
@@ -164,7 +168,7 @@ def test_a_first_load_and_old_changes_start_no_flow(trigger: str) -> None:
 def test_a_withdrawal_leads_out_of_everything_before_the_worker_knows_of_it() -> None:
     """And a change that the worker made before it knew tells nothing any more."""
     told = Told({"segment": "high", "tier": "named"}, 0, 4)
-    steps, told = steps_of_consent(output(), consent(granted=False, at_us=200), "at", customer(), told)
+    steps, told = steps_of_consent(output(), consent(granted=False, at_us=200), "at", customer(), told, DAY)
     assert [(step.dimension, step.previous, step.current, step.is_silent) for step in steps] == [
         ("segment", "high", None, True),
         ("tier", "named", None, True),
@@ -178,31 +182,31 @@ def test_a_withdrawal_leads_out_of_everything_before_the_worker_knows_of_it() ->
 
 def test_a_grant_leads_in_silently() -> None:
     steps, told = steps_of_consent(
-        output(), consent(granted=True, at_us=200), "at", customer(granted=False), Told(denied_us=150)
+        output(), consent(granted=True, at_us=200), "at", customer(granted=False), Told(), DAY
     )
     assert [(step.dimension, step.current, step.is_silent) for step in steps] == [
         ("segment", "high", True),
         ("tier", "named", True),
         ("lifecycle", "at_risk", True),
     ]
-    assert told.denied_us is None
+    assert told.consent is not None
 
 
 def test_a_consent_older_than_what_is_known_says_nothing() -> None:
     told = Told({"segment": "high"}, 0, 1)
     old = consent(granted=False, at_us=50)
-    assert steps_of_consent(output(), old, "at", customer(at_us=100), told) == ([], told)
+    assert steps_of_consent(output(), old, "at", customer(at_us=100), told, DAY) == ([], told)
 
 
 def test_another_purpose_is_another_output_s() -> None:
     told = Told({"segment": "high"}, 0, 1)
     other = consent(granted=False, at_us=500, purpose="email")
-    assert steps_of_consent(output(), other, "at", customer(), told) == ([], told)
+    assert steps_of_consent(output(), other, "at", customer(), told, DAY) == ([], told)
 
 
 def test_an_erasure_leads_out() -> None:
     steps, told = steps_of_consent(
-        output(), consent(None, 500, kind="erasure"), "at", None, Told({"segment": "high"}, 0, 1)
+        output(), consent(None, 500, kind="erasure"), "at", None, Told({"segment": "high"}, 0, 1), DAY
     )
     assert [(step.previous, step.current, step.trigger) for step in steps] == [("high", None, "erasure")]
     assert told.standing == {}
@@ -222,7 +226,7 @@ def test_who_hears_all_steps_knows_where_the_customer_stands(
         now_us += 10
         steps: list[Step]
         if is_consent:
-            steps, told = steps_of_consent(output(), consent(granted, now_us), "at", who, told)
+            steps, told = steps_of_consent(output(), consent(granted, now_us), "at", who, told, DAY)
             who.state.consent.latest["marketing"] = ConsentRecord(now_us, granted, "e", None)
             steps = [step for step in steps if step.dimension == "segment"]
         else:
@@ -232,7 +236,7 @@ def test_who_hears_all_steps_knows_where_the_customer_stands(
             assert one.previous == heard
             heard = one.current
         assert told.standing.get("segment") == heard
-        if not allows(output(), who.state.consent, told, DAY) and is_consent:
+        if not allows(output(), who, told, DAY) and is_consent:
             assert heard is None
 
 
@@ -293,7 +297,7 @@ def test_a_re_activation_is_told_of_those_who_are_treated_and_consent() -> None:
     ]
     for who, group in ((customer(), "control"), (customer(granted=False), "treatment"), (None, "treatment")):
         assert reactivation_of(output(), trigger(group), who, Told(), DAY) is None
-    assert reactivation_of(output(), trigger(), customer(at_us=100), Told(denied_us=200), DAY) is None
+    assert reactivation_of(output(), trigger(), customer(at_us=100), Told(consent=DENIED), DAY) is None
 
 
 @pytest.mark.parametrize(
@@ -316,3 +320,64 @@ def test_each_tool_hears_of_a_re_activation_in_its_own_words(format_: Any, expec
     secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
     assert message.body in format_(output()).request([message], secret).body
     assert [list(portion) for portion in format_(output()).portions([message])] == [[message]]
+
+
+def grant(at_us: int, expires_at_us: int | None = None) -> Consent:
+    return msgspec.structs.replace(consent(granted=True, at_us=at_us), expires_at_us=expires_at_us)
+
+
+@pytest.mark.parametrize(
+    ("what", "who", "told"),
+    [
+        pytest.param(grant(300, (DAY - 1) * DAY_US), customer(granted=None), Told(), id="has run out"),
+        pytest.param(
+            grant(150), customer(granted=None), Told(consent=DENIED), id="older than a denial just read"
+        ),
+        pytest.param(grant(200), customer(granted=False, at_us=200), Told(), id="at the time of a denial"),
+        pytest.param(grant(150), customer(granted=None), Told(erased_us=200), id="from before an erasure"),
+    ],
+)
+def test_a_grant_that_does_not_count_leads_nobody_in(what: Consent, who: Customer, told: Told) -> None:
+    """By the rules of consent: the newest counts, at the same time denial, and none beyond its end or an erasure."""
+    steps, _ = steps_of_consent(output(), what, "at", who, told, DAY)
+    assert steps == []
+
+
+def test_a_grant_from_a_life_that_ended_leads_nobody_in() -> None:
+    """The worker has erased the customer, who came back without consent."""
+    who = customer(granted=None)
+    who.decision.erased_up_to_us, who.decision.life = 500, 1
+    assert steps_of_consent(output(), grant(300), "at", who, Told(), DAY) == ([], Told())
+
+
+@pytest.mark.parametrize("purpose", ["marketing", None])
+def test_after_an_erasure_nothing_is_told_before_the_worker_knows_of_it(purpose: str | None) -> None:
+    """A change of the life that ends may come later, while Redis still holds the customer."""
+    own, who = output(purpose=purpose), customer()
+    erasure = consent(None, 500, kind="erasure")
+    steps, told = steps_of_consent(own, erasure, "at", who, Told({"segment": "high"}, 0, 3), DAY)
+    assert [step.current for step in steps] == [None]
+    step, told = step_of_change(own, change(4, "medium"), who, told, DAY)
+    assert step is None
+    assert reactivation_of(own, trigger(), who, told, DAY) is None
+    who.decision.erased_up_to_us, who.decision.life = 500, 1
+    who.state.consent.latest["marketing"] = ConsentRecord(600, True, "e", None)
+    step, _ = step_of_change(own, change(1, "low", life=1), who, told, DAY)
+    assert step is not None
+    assert (step.previous, step.current) == (None, "low")
+
+
+def test_an_old_erasure_leads_nobody_out_of_the_life_after_it() -> None:
+    who = customer()
+    who.decision.erased_up_to_us, who.decision.life = 500, 1
+    told = Told({"segment": "low"}, 1, 1)
+    assert steps_of_consent(output(), consent(None, 500, kind="erasure"), "at", who, told, DAY) == ([], told)
+
+
+def test_a_grant_holds_against_a_change_that_the_worker_made_before_it_read_it() -> None:
+    who = customer(granted=False, at_us=100)
+    steps, told = steps_of_consent(output(), grant(200), "at", who, Told(), DAY)
+    assert len(steps) == 3
+    step, told = step_of_change(output(), change(9, "medium"), who, told, DAY)
+    assert step is not None
+    assert (step.previous, step.current) == ("high", "medium")

@@ -10,6 +10,7 @@ from aiokafka import ConsumerRecord
 from redis import Redis
 
 from enrichment.enricher import Enricher
+from enrichment.kernel import core_of
 from streams.cli.commands import main
 from streams.kafka import fetching
 from streams.operations.partition_survey import survey
@@ -18,6 +19,7 @@ from streams.state import stuck
 from streams.state.keys import PartitionKeys
 from streams.state.stuck import SkipRequest
 from streams.worker import partition_task
+from streams.worker.compiled_batch import CompiledBatch
 from streams.worker.reading import silence
 from streams.worker.worker import Worker
 from tests.integration.damage import empty
@@ -117,20 +119,29 @@ async def test_nothing_is_skipped_where_the_partition_is_not_stuck(
     assert await read_topic(settings, "dead-letters") == []
 
 
+@pytest.mark.parametrize("core", ["python", "compiled"])
 @pytest.mark.parametrize("way", ["load", "process"])
 async def test_a_record_that_no_micro_batch_survives_is_found_and_can_be_skipped(
-    settings: Settings, redis_client: Redis, monkeypatch: pytest.MonkeyPatch, way: str
+    settings: Settings, redis_client: Redis, monkeypatch: pytest.MonkeyPatch, way: str, core: str
 ) -> None:
     """In a first load and live: of many records, the one at fault is named by its offset; all others are taken."""
-    settings = settings.model_copy(update={"core": "python"})
-    take = getattr(Enricher, way)
+    if core == "compiled" and core_of("auto").compiled is None:
+        pytest.skip(core_of("auto").reason)
+    settings = settings.model_copy(update={"core": core})
+    take, packed = getattr(Enricher, way), CompiledBatch._packed
 
     def fail_for_one(self: Enricher, events: Any, *more: Any) -> None:
         if any(event.customer_id == "poison" for event in events):
             raise KeyError("a fault of ours")
         take(self, events, *more)
 
+    async def find_no_poison(self: CompiledBatch, customer_ids: list[str]) -> Any:
+        if "poison" in customer_ids:
+            raise KeyError("a fault of ours")
+        return await packed(self, customer_ids)
+
     monkeypatch.setattr(Enricher, way, fail_for_one)
+    monkeypatch.setattr(CompiledBatch, "_packed", find_no_poison)
     await make_topics(settings)
     names = [f"c{number}" for number in range(40)]
     orders = orders_of(*names[:30], "poison", *names[30:])
