@@ -85,4 +85,4 @@ def test_the_error_can_be_caught_as_an_import_error() -> None:
     """As code that tries optional packages does."""
     assert issubclass(MissingExtraError, ImportError)
     assert MissingExtraError.exit_code == 2
-    assert set(EXTRA_OF.values()) == {"worker", "demo", "calibration", "testing", "msk", "files"}
+    assert set(EXTRA_OF.values()) == {"worker", "demo", "calibration", "testing", "msk", "files", "outputs"}
