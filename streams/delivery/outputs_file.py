@@ -12,7 +12,7 @@ outputs:
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Final, Literal, get_args
+from typing import Annotated, Final, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -21,7 +21,6 @@ from schemas.profiles import DIMENSIONS, Dimension
 from streams.errors import UsageError
 
 Kind = Literal["segment", "webhook", "customerio", "braze"]
-KINDS: Final = get_args(Kind)
 FIELDS: Final = ("scores", "previous_scores", "traits", "permissions", "reason", "model")
 """Beginnings of what an output may be allowed of a change, beside what every message has."""
 _NAME: Final = r"^[a-z0-9][a-z0-9-]{0,62}$"

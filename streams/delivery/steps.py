@@ -84,9 +84,7 @@ def reactivation_of(
     output: Output, trigger: TriggerDocument, customer: Customer | None, told: Told, day: int
 ) -> Reactivation | None:
     """A re-activation to be told; None for one of the control group, who hear nothing, and without consent."""
-    if trigger["group"] != "treatment" or customer is None:
-        return None
-    if not allows(output, customer, told, day):
+    if trigger["group"] != "treatment" or not allows(output, customer, told, day):
         return None
     document: Mapping[str, Any] = cast("Mapping[str, Any]", trigger)
     details = {name: document[name] for name in REACTIVATION_FIELDS if name in document}

@@ -44,8 +44,8 @@ NARROWED_BY = 16
 UNIT_RECORDS = 500
 """Records computed before other partitions and heartbeats get their turn."""
 COMPILED_LOAD_RECORDS = 5_000
-"""The same for a first load by the compiled core, which folds them in some 20 ms: the more records of a customer come
-together, the less often a state is read and written."""
+"""The same for a first load by the compiled core: the more records of a customer come together, the less often a state
+is read and written."""
 FETCH_TIMEOUT_MS = 200
 SWEEP_S = 0.2
 """How long a micro-batch sweeps where no records come."""

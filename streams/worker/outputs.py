@@ -32,19 +32,10 @@ class OutputWriter:
         """The record of a segment change."""
         return self._record(self._changes, document, document["change_id"])
 
-    def written_change(self, change_id: str, customer_id: str, as_of: str, value: bytes) -> OutputRecord:
-        """The same of one that is written already."""
-        return _written(self._changes, change_id, customer_id, as_of, value)
-
     def profile(self, document: ProfileDocument) -> OutputRecord:
         """The record of a profile."""
         parts = document["customer_id"], "profile", document["as_of"], document["sequence"]
         return self._record(self._profiles, document, identifier(self._namespace, *parts))
-
-    def written_profile(self, customer_id: str, as_of: str, sequence: int, value: bytes) -> OutputRecord:
-        """The same of one that is written already."""
-        event_id = identifier(self._namespace, customer_id, "profile", as_of, sequence)
-        return _written(self._profiles, event_id, customer_id, as_of, value)
 
     def ends(self, results: Results) -> list[OutputRecord]:
         """The records of profiles, of which a micro-batch publishes only the last, and of re-activations."""
@@ -68,16 +59,9 @@ class OutputWriter:
     def _record(
         self, headers_of: CloudEventHeaders, document: PublishedDocument, event_id: str
     ) -> OutputRecord:
-        return _written(
-            headers_of, event_id, document["customer_id"], document["as_of"], orjson.dumps(document)
-        )
-
-
-def _written(
-    headers_of: CloudEventHeaders, event_id: str, customer_id: str, as_of: str, value: bytes
-) -> OutputRecord:
-    key = customer_id.encode()
-    return OutputRecord(headers_of.topic, key, value, headers_of.build(event_id, as_of, key))
+        key = document["customer_id"].encode()
+        headers_ = headers_of.build(event_id, document["as_of"], key)
+        return OutputRecord(headers_of.topic, key, orjson.dumps(document), headers_)
 
 
 def dead_letter(

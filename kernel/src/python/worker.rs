@@ -6,10 +6,10 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::{caught, Asked};
-use crate::enter::enter;
+use crate::enter::{enter, Entered};
 use crate::fold::fold;
 use crate::lifetime::Predictor;
-use crate::live::{live, LivedState};
+use crate::live::{live, Lived, LivedState};
 use crate::model::{GivenModel, Model};
 use crate::outgoing::{Labels, Outgoing as Records};
 use crate::part::{Given, Outcome, Part as Taken, ReadPart};
@@ -126,21 +126,7 @@ impl Core {
             .map(|(id, state)| (id.as_str(), state.as_bytes()))
             .collect();
         let engine = &*self.engine;
-        let entered = py.detach(|| {
-            caught(|| {
-                let mut predictor = engine.predictor();
-                let (model, asked) = (&engine.model, &engine.asked);
-                let fingerprint = &engine.fingerprint;
-                enter(
-                    &given,
-                    midnight_day,
-                    fingerprint,
-                    model,
-                    asked,
-                    &mut predictor,
-                )
-            })
-        })?;
+        let entered = py.detach(|| engine.enter(&given, midnight_day))?;
         let mut told = Vec::with_capacity(entered.len());
         for ((customer_id, _), one) in given.iter().zip(entered) {
             let (records, labels) = (&mut out.records, &engine.labels);
@@ -163,6 +149,35 @@ impl Engine {
         self.predictor
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self, given: &[(&str, &[u8])], midnight_day: i64) -> Result<Vec<Entered>, Declined> {
+        let (model, fingerprint, asked) = (&self.model, &self.fingerprint, &self.asked);
+        caught(|| {
+            let predictor = &mut self.predictor();
+            enter(given, midnight_day, fingerprint, model, asked, predictor)
+        })
+    }
+
+    fn live(
+        &self,
+        part: ReadPart,
+        filed: &[(usize, i64)],
+        midnight_day: i64,
+    ) -> Result<Lived, Declined> {
+        let (model, fingerprint, asked) = (&self.model, &self.fingerprint, &self.asked);
+        caught(|| {
+            let predictor = &mut self.predictor();
+            live(
+                part,
+                filed,
+                midnight_day,
+                fingerprint,
+                model,
+                asked,
+                predictor,
+            )
+        })
     }
 
     fn read(&self, records: Taken, states: &[Option<&[u8]>]) -> Result<ReadPart, Declined> {
@@ -296,22 +311,7 @@ impl Part {
         let part = self.read.take().ok_or(UNREAD)?;
         let engine = &*self.engine;
         let names = part.names.clone();
-        let mut lived = py.detach(|| {
-            caught(|| {
-                let mut predictor = engine.predictor();
-                let (model, asked) = (&engine.model, &engine.asked);
-                let fingerprint = &engine.fingerprint;
-                live(
-                    part,
-                    &filed,
-                    midnight_day,
-                    fingerprint,
-                    model,
-                    asked,
-                    &mut predictor,
-                )
-            })
-        })?;
+        let mut lived = py.detach(|| engine.live(part, &filed, midnight_day))?;
         let (records, labels) = (&mut out.records, &engine.labels);
         let mut brought = Vec::new();
         for change in &lived.changes {
