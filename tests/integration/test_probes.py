@@ -23,6 +23,7 @@ from tests.integration.harness import (
     make_topics,
     paused,
     produce,
+    record_of,
     records_of,
     run_to_the_end,
     scrape,
@@ -139,16 +140,20 @@ async def test_a_partition_that_fails_again_and_again_is_told_by_the_doctor(
     """With the error that its worker has; once it goes on, nothing is said of it. The worker is ready meanwhile."""
     await make_topics(settings)
     records = records_of(log)
-    customer = log["purchases"][-1]["customer_id"]
     await produce(settings, records[: len(records) // 2])
     await run_to_the_end(settings)
-    key = PartitionKeys.of(settings, 0).customer(customer)
+    keys = PartitionKeys.of(settings, 0)
+    purchase = next(
+        purchase for purchase in log["purchases"] if redis_client.exists(keys.customer(purchase["customer_id"]))
+    )
+    key = keys.customer(purchase["customer_id"])
     held = redis_client.dump(key)
     assert isinstance(held, bytes)
     redis_client.set(key, b"no state")
     with hasty_worker(settings, tmp_path / "worker.log") as worker:
         await worker.until(lambda: bool(worker.partitions()), "a partition")
-        await produce(settings, records[len(records) // 2 :])
+        another = record_of("purchases", {**purchase, "event_id": "of the broken state"})
+        await produce(settings, [*records[len(records) // 2 :], another])
         await until_told(settings, "error", "partition 0: stuck: ")
         assert probe(settings, "/readyz")[0] == 200
         redis_client.restore(key, 0, held, replace=True)
