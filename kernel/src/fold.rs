@@ -6,7 +6,7 @@ use crate::days::midnight_us;
 use crate::engagement::Held;
 use crate::events::{Answer, Record};
 use crate::model::Model;
-use crate::part::{too_late, Outcome, ReadPart};
+use crate::part::{too_late, Outcomes, ReadPart};
 use crate::state::pack;
 use crate::walk::{declared_intent, Exactly};
 use crate::Declined;
@@ -16,8 +16,7 @@ const UNDECIDED_DAY: i64 = -1;
 
 /// What became of the records of a part.
 pub struct Folded {
-    /// For each record: where it was, what became of it, and why it was refused.
-    pub outcomes: Vec<Outcome>,
+    pub outcomes: Outcomes,
     /// Of each customer whose state changed.
     pub states: Vec<FoldedState>,
 }
@@ -49,11 +48,11 @@ pub fn fold(
         is_touched: vec![false; customers.len()],
         erased: vec![None; customers.len()],
     };
-    let mut outcomes = Vec::with_capacity(part.records.len());
+    let mut outcomes = Outcomes::default();
     for (row, record) in &part.records {
         let customer = &mut customers[record.customer as usize];
         let (outcome, why) = folding.take(customer, record, &mut intent_of)?;
-        outcomes.push((*row, outcome, why));
+        outcomes.note(*row, record.topic, outcome, why);
     }
     let states = (0..customers.len())
         .filter(|&customer| folding.is_touched[customer])

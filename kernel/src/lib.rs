@@ -24,6 +24,7 @@ mod outgoing;
 mod output;
 mod part;
 mod python;
+mod record_batch;
 mod scores;
 mod state;
 mod walk;
@@ -49,6 +50,8 @@ mod _kernel {
     use crate::python::Outgoing;
     #[pymodule_export]
     use crate::python::Part;
+    #[pymodule_export]
+    use crate::python::RecordBatch;
     #[pymodule_export]
     use crate::python::Replay;
 }

@@ -13,7 +13,7 @@ use crate::events::{Answer, Event, Record};
 use crate::lifetime::Predictor;
 use crate::model::Model;
 use crate::output::Output;
-use crate::part::{too_late, Outcome, ReadPart};
+use crate::part::{too_late, Outcomes, ReadPart};
 use crate::scores::Row;
 use crate::state::pack;
 use crate::walk::{declared_intent, Exactly, Walker};
@@ -27,7 +27,7 @@ const MOST_DAYS_AHEAD: i64 = 16;
 
 /// What is to be stored and published of a part.
 pub struct Lived {
-    pub outcomes: Vec<Outcome>,
+    pub outcomes: Outcomes,
     pub changes: Vec<Change>,
     pub triggers: Vec<Vec<u8>>,
     pub triggers_dropped: u64,
@@ -113,11 +113,11 @@ pub fn live(
     for (at, customer) in customers.iter_mut().enumerate() {
         living.advance(at, &names[at], customer)?;
     }
-    let mut outcomes = Vec::with_capacity(records.len());
+    let mut outcomes = Outcomes::default();
     for (row, record) in &records {
         let at = record.customer as usize;
         let (outcome, why) = living.take(at, &names[at], &mut customers[at], *row, record)?;
-        outcomes.push((*row, outcome, why));
+        outcomes.note(*row, record.topic, outcome, why);
     }
     let Living {
         walker,

@@ -31,8 +31,25 @@ pub struct Given<'a> {
     pub stamped_us: Option<i64>,
 }
 
-/// Where a record was, what became of it, and why it was refused.
-pub type Outcome = (usize, &'static str, Option<String>);
+/// What became of records.
+#[derive(Default)]
+pub struct Outcomes {
+    /// How many of a topic had an outcome.
+    pub counts: Vec<((u8, &'static str), u64)>,
+    /// Where those were that are refused, and why.
+    pub refused: Vec<(usize, String)>,
+}
+
+impl Outcomes {
+    pub fn note(&mut self, row: usize, topic: u8, outcome: &'static str, why: Option<String>) {
+        let key = (topic, outcome);
+        match self.counts.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, count)) => *count += 1,
+            None => self.counts.push((key, 1)),
+        }
+        self.refused.extend(why.map(|why| (row, why)));
+    }
+}
 
 /// A part whose customers have been read.
 pub struct ReadPart {

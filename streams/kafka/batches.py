@@ -17,6 +17,7 @@ from aiokafka.record.util import calc_crc32c
 
 from streams.errors import one_line
 from streams.kafka.decompression import DecompressionError, decompress
+from streams.kafka.fetched_batch import ReadBatch
 
 HANDED_ON_BYTES: Final = 16 * 1024 * 1024
 """Of one answer, once decompressed: what comes behind is fetched again when this has been taken."""
@@ -66,23 +67,25 @@ def is_compressed(data: bytes) -> bool:
     """Whether any batch of an answer is compressed, or must be looked into to say."""
     return any(
         len(batch) < _HEADER.size or batch[_MAGIC_AT] < 2 or batch[_CRC_FROM + 1] & _CODEC
-        for batch in _batches(data)
+        for batch in batches_of(data)
     )
 
 
-def examine(data: bytes, position: int, end: int, limit_bytes: int) -> Examined:
+def examine(
+    data: bytes, position: int, end: int, limit_bytes: int, read: ReadBatch | None = None
+) -> Examined:
     """Look at an answer to a fetch at `position`, from a log that ends at `end`.
 
     No batch may have more than `limit_bytes` once decompressed. Batches behind the first that cannot be read are looked
-    at only where that is the very first.
+    at only where that is the very first. What `read` takes needs no other look.
     """
     found = Examined()
     readable: list[bytes] = []
     spent_bytes = 0
-    batches = list(_batches(data))
+    batches = list(batches_of(data))
     for at, batch in enumerate(batches):
         try:
-            plain = _read(batch, limit_bytes)
+            plain = _read(batch, limit_bytes, read)
             next_offset = _next_offset(plain)
             if next_offset <= position or _base(plain) > end:
                 # No checksum holds for the base offset.
@@ -138,7 +141,7 @@ class _UnreadableError(Exception):
         self.spent_bytes = spent_bytes
 
 
-def _batches(data: bytes) -> Iterator[bytes]:
+def batches_of(data: bytes) -> Iterator[bytes]:
     """The batches of an answer one by one; a last one that is cut off only where it is the first too."""
     at = 0
     while at + _LOG_HEADER.size <= len(data):
@@ -152,7 +155,7 @@ def _batches(data: bytes) -> Iterator[bytes]:
         at = end
 
 
-def _read(batch: bytes, limit_bytes: int) -> bytes:
+def _read(batch: bytes, limit_bytes: int, read: ReadBatch | None) -> bytes:
     """The batch, decompressed; raises `_UnreadableError`."""
     if len(batch) <= _MAGIC_AT or _LOG_HEADER.unpack_from(batch)[1] != len(batch) - _LOG_HEADER.size:
         raise _UnreadableError("it is cut off")
@@ -161,6 +164,8 @@ def _read(batch: bytes, limit_bytes: int) -> bytes:
         if magic > 2:
             raise _UnreadableError(f"unknown format {magic}")
         plain = _plain(batch, limit_bytes) if magic == 2 else _plain_legacy(batch, limit_bytes)
+        if magic == 2 and read is not None and read(plain) is not None:
+            return plain
         records: Any = DefaultRecordBatch(plain) if magic == 2 else LegacyRecordBatch(plain, magic)
         # As the client will do it: what it cannot take apart is found here.
         for _ in records:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
 from typing import Any, Protocol
 
-from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.structs import OffsetAndMetadata
 
@@ -14,6 +14,7 @@ from schemas.topics import INPUT_TOPICS, InputTopic
 from streams.errors import EbbtideError, one_line
 from streams.kafka.access import require_access, why_refused
 from streams.kafka.connection import aiokafka_settings, kafka_python_settings
+from streams.kafka.fetched_batch import ReadBatch
 from streams.kafka.fetching import ExaminingConsumer
 from streams.kafka.transactions import hasten_beginnings, refuse_repeats
 from streams.kafka.written_batch import WrittenBatch
@@ -30,7 +31,8 @@ CommittedOffsets = Mapping[InputTopic, OffsetAndMetadata | None]
 class Consumer(Protocol):
     """What is used of `aiokafka.AIOKafkaConsumer`, which says what each method does and raises.
 
-    `getmany` raises `streams.kafka.fetching.UnreadableError` too, where the next batch cannot be read.
+    `getmany` gives records; after `give_batches` also `FetchedBatch`es, each of which stands for its records. It raises
+    `streams.kafka.fetching.UnreadableError` too, where the next batch cannot be read.
     """
 
     async def start(self) -> None: ...
@@ -44,7 +46,8 @@ class Consumer(Protocol):
     async def position(self, partition: TopicPartition) -> int: ...
     async def getmany(
         self, *partitions: TopicPartition, timeout_ms: int, max_records: int | None = None
-    ) -> dict[TopicPartition, list[ConsumerRecord]]: ...
+    ) -> dict[TopicPartition, list[Any]]: ...
+    def give_batches(self, read: ReadBatch | None) -> None: ...
     async def beginning_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]: ...
     async def end_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]: ...
     async def high_watermarks(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]: ...

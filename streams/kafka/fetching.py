@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import copy
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.consumer.fetcher import READ_UNCOMMITTED
+from aiokafka.consumer.fetcher import READ_UNCOMMITTED, FetchResult
 from aiokafka.protocol.fetch import FetchRequest
 
 from streams.errors import EbbtideError
-from streams.kafka.batches import Examined, Unreadable, examine, is_compressed
+from streams.kafka.batches import Examined, Unreadable, batches_of, examine, is_compressed
+from streams.kafka.fetched_batch import BatchedRecords, ReadBatch
 
 _Positions = dict[TopicPartition, int]
 _EXAMINER: Final = ThreadPoolExecutor(1, "ebbtide-examiner")
@@ -41,6 +43,14 @@ class ExaminingConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka car
         # The CRC of a batch that was decompressed is no longer that of its bytes.
         super().__init__(*topics, check_crcs=False, **settings)
         self._limit_bytes = limit_bytes
+        self._read: ReadBatch | None = None
+
+    def give_batches(self, read: ReadBatch | None) -> None:
+        """Have `getmany` give a `FetchedBatch` in place of the records of each batch that `read` takes; None: records.
+
+        What has been fetched before is given as it was to be given then.
+        """
+        self._read = read
 
     async def high_watermarks(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
         """The ends of the logs, whatever transactions are open; `end_offsets` of read_committed stops at the oldest.
@@ -68,17 +78,21 @@ class ExaminingConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka car
         """Aiokafka makes its fetcher in `start`, which then begins to fetch at once."""
         self._examining = fetcher
         if fetcher is not None:
-            _examine_fetched(fetcher, self._limit_bytes)
+            _examine_fetched(fetcher, self._limit_bytes, lambda: self._read)
 
 
-def _examine_fetched(fetcher: Any, limit_bytes: int) -> None:
+def _examine_fetched(fetcher: Any, limit_bytes: int, reader: Callable[[], ReadBatch | None]) -> None:
     """Let a fetcher of aiokafka hear only what can be read, and have it raise the errors of what cannot."""
-    client = fetcher._client = _ExaminingClient(fetcher._client, limit_bytes)
+    client = fetcher._client = _ExaminingClient(fetcher._client, limit_bytes, reader)
     process = fetcher._proc_fetch_request
 
     async def process_and_tell(assignment: Any, node_id: int, request: Any) -> bool:
+        before = dict(fetcher._records)
         has_news: bool = await process(assignment, node_id, request)
         for tp, position in _positions(request).items():
+            data, read, result = client.readable.pop(tp, None), reader(), fetcher._records.get(tp)
+            if data and read and isinstance(result, FetchResult) and result is not before.get(tp):
+                result._partition_records = BatchedRecords(result._partition_records, batches_of(data), read)
             error = client.errors.pop(tp, None)
             if error is None or not assignment.active or tp in fetcher._records:
                 continue
@@ -94,10 +108,12 @@ def _examine_fetched(fetcher: Any, limit_bytes: int) -> None:
 class _ExaminingClient:
     """The client of a fetcher; answers to fetches are examined on their way, all else is the client's own."""
 
-    def __init__(self, client: Any, limit_bytes: int) -> None:
+    def __init__(self, client: Any, limit_bytes: int, reader: Callable[[], ReadBatch | None]) -> None:
         self._client = client
         self._limit_bytes = limit_bytes
+        self._reader = reader
         self.errors: dict[TopicPartition, UnreadableError] = {}
+        self.readable: dict[TopicPartition, bytes] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
@@ -126,7 +142,7 @@ class _ExaminingClient:
         if error_code or not data:
             return data
         tp = TopicPartition(topic, partition)
-        arguments = data, positions[tp], end, self._limit_bytes
+        arguments = data, positions[tp], end, self._limit_bytes, self._reader()
         found: Examined
         if is_compressed(data):
             # Heartbeats and other partitions go on meanwhile.
@@ -135,6 +151,7 @@ class _ExaminingClient:
             found = examine(*arguments)
         if found.unreadable:
             self.errors[tp] = UnreadableError(tp, found.unreadable)
+        self.readable[tp] = found.readable
         return found.readable
 
 

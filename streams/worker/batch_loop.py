@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -32,7 +32,7 @@ from streams.worker.first_load import next_records
 from streams.worker.outputs import OutputWriter
 from streams.worker.partition_state import PartitionState, Status
 from streams.worker.publisher import Publisher
-from streams.worker.reading.arrived import Arrived
+from streams.worker.reading.arrived import Arrived, Taken
 from streams.worker.reading.errors import RecordError, StuckError
 from streams.worker.reading.inputs import Inputs
 from streams.worker.runtime import Runtime
@@ -107,7 +107,8 @@ class BatchLoop:
         self._enricher = Enricher(self._runtime.model, namespace, self.settings.horizons)
         self._writer = OutputWriter(namespace)
         self._core = CompiledCore.of(self.settings, self._runtime.model, namespace)
-        inputs.leave_unread(whether=self._core is not None and self.settings.clock == "wall")
+        leaves_unread = self._core is not None and self.settings.clock == "wall"
+        inputs.leave_unread(self._core.read_batch if self._core is not None and leaves_unread else None)
 
     async def run(self, checkpoint: Checkpoint, inputs: Inputs, publisher: Publisher) -> Checkpoint:
         """One micro-batch, or an error where it hangs."""
@@ -139,15 +140,16 @@ class BatchLoop:
             while not work.records or not (work.is_full or work.records >= self._most_records):
                 limit = min(UNIT_RECORDS, self.settings.batch_max_records, self._most_records)
                 time_slice = self._clock.take(inputs, day, trusted_us, limit)
-                if not time_slice.arrived and time_slice.midnight_day == day:
+                if not time_slice.count and time_slice.midnight_day == day:
                     break
                 if work.records:
                     await self._sweep(work, day)
                     # A small micro-batch has turns enough when it waits for Redis and Kafka.
                     await asyncio.sleep(0)
                 day = time_slice.midnight_day
-                with self._narrowing_down(work, inputs, time_slice.arrived):
-                    await work.process(time_slice)
+                records = Taken(time_slice.pieces)
+                with self._narrowing_down(work, inputs, records):
+                    await work.process(records, day)
             if work.records == 0 and work.swept == 0 and day == checkpoint.midnight_day:
                 await self._look_after()
                 is_caught_up = all(inputs.is_caught_up(topic) for topic in inputs.buffers)
@@ -180,7 +182,7 @@ class BatchLoop:
             ends_s = asyncio.get_running_loop().time() + LOAD_BATCH_S
             while not work.has_loaded_enough and work.records < self._most_records:
                 try:
-                    records = await next_records(inputs, checkpoint.load, limit)
+                    records = Taken(await next_records(inputs, checkpoint.load, limit))
                 except StuckError as error:
                     if work.records == 0:
                         raise
@@ -226,9 +228,7 @@ class BatchLoop:
         return BatchProcessor(*own) if self._core is None else CompiledBatch(self._core, *own)
 
     @contextmanager
-    def _narrowing_down(
-        self, work: BatchProcessor, inputs: Inputs, records: Sequence[Arrived]
-    ) -> Iterator[None]:
+    def _narrowing_down(self, work: BatchProcessor, inputs: Inputs, records: Taken) -> Iterator[None]:
         """Take records inside the block. An unexpected error names the record if there was only one."""
         try:
             yield

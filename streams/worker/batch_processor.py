@@ -18,9 +18,8 @@ from streams.outbox import OutputRecord
 from streams.state.cache import CustomerCache
 from streams.state.changelog import changelog_records, skip_records
 from streams.state.store import StateStore, stored_state
-from streams.worker.clock import TimeSlice
 from streams.worker.outputs import OFFSETS_HEADER, OutputWriter, dead_letter
-from streams.worker.reading.arrived import Arrived
+from streams.worker.reading.arrived import Arrived, Taken
 from streams.worker.runtime import Runtime
 
 PROFILE_BYTES = 2_500
@@ -89,12 +88,12 @@ class BatchProcessor:
             or self._bytes >= limits.batch_max_bytes
         )
 
-    async def process(self, time_slice: TimeSlice) -> None:
-        """Take the records of a time slice, in their order."""
-        if time_slice.arrived:
-            await self._process(time_slice.arrived, time_slice.midnight_day)
+    async def process(self, records: Taken, midnight_day: int) -> None:
+        """Take records of which all come before the midnight after this one, in their order."""
+        if records:
+            await self._process(records, midnight_day)
 
-    async def _process(self, records: list[Arrived], midnight_day: int) -> None:
+    async def _process(self, records: Taken, midnight_day: int) -> None:
         taken, events, customers = await self._read(records)
         if not events:
             return
@@ -105,7 +104,7 @@ class BatchProcessor:
         self._note_latency_samples(taken, events, first_change)
         self._collect()
 
-    async def load(self, records: list[Arrived], midnight_day: int) -> None:
+    async def load(self, records: Taken, midnight_day: int) -> None:
         """Take records of a first load, in their order."""
         taken, events, customers = await self._read(records)
         first = len(self.results.rejected)
@@ -113,7 +112,9 @@ class BatchProcessor:
         for at, refused in self.results.rejected[first:]:
             self._refuse(taken[at], refused)
 
-    async def _read(self, records: list[Arrived]) -> tuple[list[Arrived], list[Event], dict[str, Customer]]:
+    async def _read(
+        self, records: Collection[Arrived]
+    ) -> tuple[list[Arrived], list[Event], dict[str, Customer]]:
         """Those of the records that say something, what they say, and everyone whom they name; refuse the others."""
         self.records += len(records)
         taken = [arrived for arrived in records if not isinstance(arrived.event, Rejection)]

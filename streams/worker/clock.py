@@ -19,6 +19,7 @@ from schemas.timestamps import END_TIME_US, MIN_TIME_US
 from schemas.topics import INPUT_TOPICS, InputTopic
 from streams.worker.reading.arrived import Arrived
 from streams.worker.reading.inputs import Inputs
+from streams.worker.reading.waiting import Piece
 
 TIME_SLICE_BYTES = 1_048_576
 """Values taken at once: what comes of them must fit into a micro-batch."""
@@ -29,27 +30,29 @@ class TimeSlice:
     """Records between two midnights, in the order in which they are to be taken."""
 
     midnight_day: int
-    arrived: list[Arrived] = field(default_factory=list)
+    pieces: list[Piece] = field(default_factory=list)
+    count: int = 0
     value_bytes: int = 0
 
     def take_run(
         self,
         inputs: Inputs,
         topic: InputTopic,
-        time_us: Callable[[Arrived], int | None],
+        time_us: Callable[[Piece], int | None],
         before_us: int,
         limit: int,
     ) -> None:
         """Take an input's records from before a time, until the time slice is full (`is_full`)."""
-        run, run_bytes = inputs.take_run(
-            topic, time_us, before_us, limit - len(self.arrived), TIME_SLICE_BYTES - self.value_bytes
+        run = inputs.take_run(
+            topic, time_us, before_us, limit - self.count, TIME_SLICE_BYTES - self.value_bytes
         )
-        self.arrived += run
-        self.value_bytes += run_bytes
+        self.pieces += run.pieces
+        self.count += run.records
+        self.value_bytes += run.value_bytes
 
     def is_full(self, limit: int) -> bool:
         """Whether there are `limit` records, or a lot of bytes."""
-        return len(self.arrived) >= limit or self.value_bytes >= TIME_SLICE_BYTES
+        return self.count >= limit or self.value_bytes >= TIME_SLICE_BYTES
 
 
 class Clock(Protocol):
@@ -94,12 +97,11 @@ class EventClock:
             if run is None:
                 break
             topic, before_us = run
-            event = inputs.buffers[topic][0].event
-            assert event is not None
-            if not isinstance(event, Rejection) and day_of(event.occurred_at_us) > time_slice.midnight_day:
-                if time_slice.arrived:
+            occurred_at_us = _occurred_at_us(inputs.buffers[topic].head)
+            if occurred_at_us is not None and day_of(occurred_at_us) > time_slice.midnight_day:
+                if time_slice.count:
                     break
-                time_slice.midnight_day = day_of(event.occurred_at_us)
+                time_slice.midnight_day = day_of(occurred_at_us)
             end_us = midnight_us(time_slice.midnight_day + 1)
             time_slice.take_run(inputs, topic, _occurred_at_us, min(before_us, end_us), limit)
         return time_slice
@@ -113,7 +115,7 @@ class EventClock:
                 if not inputs.is_behind_nothing(topic):
                     return None
                 continue
-            occurred_at_us = _occurred_at_us(buffer[0])
+            occurred_at_us = _occurred_at_us(buffer.head)
             if occurred_at_us is None:
                 return topic, MIN_TIME_US
             heads.append((occurred_at_us, rank))
@@ -143,7 +145,7 @@ class WallClock:
         end_us = midnight_us(time_slice.midnight_day + 1)
         while not time_slice.is_full(limit):
             heads = [
-                (self._timestamp_us(inputs.buffers[topic][0]), rank)
+                (self._timestamp_us(inputs.buffers[topic].head), rank)
                 for rank, topic in enumerate(INPUT_TOPICS)
                 if inputs.buffers[topic]
             ]
@@ -163,22 +165,24 @@ class WallClock:
 
     def _is_through(self, inputs: Inputs, topic: InputTopic, at_us: int) -> bool:
         if inputs.buffers[topic]:
-            return self._timestamp_us(inputs.buffers[topic][0]) >= at_us
+            return self._timestamp_us(inputs.buffers[topic].head) >= at_us
         return inputs.has_taken_all(topic) and inputs.high_asked_at_us >= at_us
 
     @staticmethod
-    def _timestamp_us(arrived: Arrived) -> int:
+    def _timestamp_us(piece: Piece) -> int:
         """The broker's time; a record without one came, for all we know, before any midnight to come."""
-        timestamp_us = arrived.broker_timestamp_us
+        timestamp_us = piece.broker_timestamp_us
         return -1 if timestamp_us is None else timestamp_us
 
 
-_broker_timestamp_us: Callable[[Arrived], int | None] = attrgetter("broker_timestamp_us")
+_broker_timestamp_us: Callable[[Piece], int | None] = attrgetter("broker_timestamp_us")
 
 
-def _occurred_at_us(arrived: Arrived) -> int | None:
-    assert arrived.event is not None
-    return None if isinstance(arrived.event, Rejection) else arrived.event.occurred_at_us
+def _occurred_at_us(piece: Piece) -> int | None:
+    """Of a record that has been read; None if it says nothing."""
+    assert isinstance(piece, Arrived)
+    assert piece.event is not None
+    return None if isinstance(piece.event, Rejection) else piece.event.occurred_at_us
 
 
 def _first_run(heads: list[tuple[int, int]]) -> tuple[InputTopic, int] | None:

@@ -25,6 +25,7 @@ from schemas.profiles import DIMENSIONS
 from schemas.rejection import TOO_LATE, Rejection
 from schemas.topics import INPUT_TOPICS
 from streams.checkpoint import Checkpoint
+from streams.kafka.fetched_batch import ReadBatch
 from streams.micro_batch import MicroBatch, StoredState
 from streams.outbox import BATCH_BYTES, OutputRecord, WrittenOutbox, WrittenRecords
 from streams.replay.compiled import plain
@@ -33,7 +34,7 @@ from streams.state.cache import CustomerCache
 from streams.state.changelog import decision_headers
 from streams.state.codec import compressed, packed, unpacked
 from streams.worker.batch_processor import BatchProcessor
-from streams.worker.reading.arrived import Arrived, read
+from streams.worker.reading.arrived import Arrived, Taken, read
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ class CompiledCore:
 
     compiled: Any
     cache: CustomerCache[PackedState]
+    read_batch: ReadBatch
 
     @classmethod
     def of(cls, settings: Settings, model: Model, namespace: str) -> CompiledCore | None:
@@ -75,7 +77,7 @@ class CompiledCore:
         except (DeclinedError, module.DeclinedError, OverflowError) as error:
             log.info("the Python core takes all records: %s", error)
             return None
-        return cls(compiled, CustomerCache(settings.cache_customers))
+        return cls(compiled, CustomerCache(settings.cache_customers), module.RecordBatch.read)
 
 
 class CompiledBatch(BatchProcessor):
@@ -92,7 +94,7 @@ class CompiledBatch(BatchProcessor):
         """How many of `results.profiles` are ends of profiles that have been seen here."""
         self._out = core.compiled.outgoing()
 
-    async def _process(self, records: list[Arrived], midnight_day: int) -> None:
+    async def _process(self, records: Taken, midnight_day: int) -> None:
         self.records += len(records)  # first: after an unexpected error it says how many were under way
         try:
             part, refused = self._part(records)
@@ -100,12 +102,12 @@ class CompiledBatch(BatchProcessor):
         except self._declined as error:
             log.debug("the Python core takes %d records: %s", len(records), error)
             self.records -= len(records)
-            await super()._process([read(arrived, self._model) for arrived in records], midnight_day)
+            await super()._process(self._read_all(records), midnight_day)
             self._take_over()
             return
         self._refuse_unreadable(refused)
 
-    async def load(self, records: list[Arrived], midnight_day: int) -> None:
+    async def load(self, records: Taken, midnight_day: int) -> None:
         """Take records of a first load, in their order."""
         self.records += len(records)
         try:
@@ -113,14 +115,18 @@ class CompiledBatch(BatchProcessor):
         except self._declined as error:
             log.debug("the Python core takes %d records: %s", len(records), error)
             self.records -= len(records)
-            await super().load([read(arrived, self._model) for arrived in records], midnight_day)
+            await super().load(self._read_all(records), midnight_day)
             self._take_over()
+
+    def _read_all(self, records: Taken) -> Taken:
+        """For the Python core."""
+        return Taken([read(arrived, self._model) for arrived in records])
 
     async def _pass_midnights(self, due: Mapping[str, int], midnight_day: int) -> None:
         part = self._core.compiled.part()
         part.name(list(due))
         try:
-            await self._live(part, list(due), midnight_day, [], due)
+            await self._live(part, list(due), midnight_day, Taken([]), due)
         except self._declined as error:
             log.debug("the Python core sweeps %d customers: %s", len(due), error)
             await super()._pass_midnights(due, midnight_day)
@@ -131,7 +137,7 @@ class CompiledBatch(BatchProcessor):
         part: Any,
         customers: list[str],
         midnight_day: int,
-        records: list[Arrived],
+        records: Taken,
         due: Mapping[str, int] | None = None,
     ) -> None:
         """Pass midnights for customers and take the records; whoever is due by Redis is told of in any case."""
@@ -141,9 +147,8 @@ class CompiledBatch(BatchProcessor):
         filed_at = [(at, filed[customers[at]]) for at in behind if customers[at] in filed]
         lived = part.live(filed_at, midnight_day, self._out)
         outcomes, brought, triggers, triggers_dropped, change_counts, after = lived
-        self._note_outcomes(records, outcomes)
-        for place, occurred_at_us in brought:
-            stamped_us = records[place].broker_timestamp_us
+        self._note_outcomes(records, *outcomes)
+        for stamped_us, occurred_at_us in brought:
             sample = ("occurred_at", occurred_at_us) if stamped_us is None else ("broker", stamped_us)
             self.latency_samples.append(sample)
         self.results.triggers += map(orjson.loads, triggers)
@@ -206,13 +211,13 @@ class CompiledBatch(BatchProcessor):
                 absent.append(customer_id)
         return filed | (await self._store.filed_days(absent) if absent else {})
 
-    async def _fold(self, records: list[Arrived], midnight_day: int) -> None:
+    async def _fold(self, records: Taken, midnight_day: int) -> None:
         part, refused = self._part(records)
         customers = part.customers()
         states = await self._packed(customers)
         outcomes, changed = part.fold([states[customer_id].state for customer_id in customers], midnight_day)
         self._refuse_unreadable(refused)
-        self._note_outcomes(records, outcomes)
+        self._note_outcomes(records, *outcomes)
         made = {customers[at]: PackedState(state, due_day) for at, state, due_day, _ in changed}
         for at, _, _, erased in changed:
             if erased is not None:
@@ -220,11 +225,11 @@ class CompiledBatch(BatchProcessor):
         self._states.update(made)
         self._core.cache.put(made)
 
-    def _part(self, records: list[Arrived]) -> tuple[Any, list[Arrived]]:
+    def _part(self, records: Taken) -> tuple[Any, list[Arrived]]:
         """The records as the compiled core has taken them, and those that are refused."""
         part = self._core.compiled.part()
         refused: list[Arrived] = []
-        for at in part.take([_given(arrived) for arrived in records]):
+        for at in self._others(part, records):
             arrived = read(records[at], self._model)
             if isinstance(arrived.event, Rejection):
                 refused.append(arrived)
@@ -232,12 +237,27 @@ class CompiledBatch(BatchProcessor):
                 part.take_as(at, _RANKS[arrived.topic], plain(arrived.event))
         return part, refused
 
-    def _note_outcomes(self, records: list[Arrived], outcomes: list[tuple[int, str, str | None]]) -> None:
-        counted = self.results.outcomes
-        for at, outcome, why in outcomes:
-            counted[records[at].topic, outcome] += 1
-            if why is not None:
-                self._refuse(records[at], Rejection(TOO_LATE, why))
+    def _others(self, part: Any, records: Taken) -> list[int]:
+        """Let a part take the records; gives the places of those that are not plainly valid."""
+        others: list[int] = []
+        single: list[Arrived] = []
+        for piece in records.pieces:
+            if isinstance(piece, Arrived):
+                single.append(piece)
+                continue
+            others += part.take(list(map(_given, single)))
+            single.clear()
+            others += part.take_batch(_RANKS[piece.topic], piece.batch, piece.first, piece.end)
+        others += part.take(list(map(_given, single)))
+        return others
+
+    def _note_outcomes(
+        self, records: Taken, counts: list[tuple[tuple[int, str], int]], refused: list[tuple[int, str]]
+    ) -> None:
+        for (rank, outcome), count in counts:
+            self.results.outcomes[INPUT_TOPICS[rank], outcome] += count
+        for at, why in refused:
+            self._refuse(records[at], Rejection(TOO_LATE, why))
 
     async def _enter(self, customer_ids: list[str], midnight_day: int) -> None:
         states = await self._packed(customer_ids)

@@ -12,8 +12,8 @@ import logging
 
 from schemas.topics import INPUT_TOPICS
 from streams.checkpoint import Checkpoint, FirstLoad
-from streams.worker.reading.arrived import Arrived
 from streams.worker.reading.inputs import Inputs
+from streams.worker.reading.waiting import Piece
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ DECISION_RECORDS = 5
 LOG_EVERY_S = 30.0
 
 
-async def next_records(inputs: Inputs, load: FirstLoad, most: int) -> list[Arrived]:
+async def next_records(inputs: Inputs, load: FirstLoad, most: int) -> list[Piece]:
     """The next records of the load, all of one input: at most so many.
 
     Empty where all have been taken, or where none came in time.

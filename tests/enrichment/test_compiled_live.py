@@ -37,6 +37,8 @@ from tests.oracles.seeded_log import MODEL_OVERRIDES, make_log
 from tests.streams.test_compiled_replay import FAMILIES, model_with, with_family
 
 Line = tuple[InputTopic, bytes]
+LONG_AFTER_US = parse_timestamp("2200-01-01T00:00:00Z")
+"""When a broker takes the first record of a slice; so each of them can be told by its stamp."""
 
 
 @pytest.fixture(autouse=True)
@@ -146,7 +148,10 @@ class BothCores:
         compiled_part = self.compiled.part()
         read = [decode(topic, value) for topic, value in part]
         keys = [b"?" if isinstance(event, Rejection) else event.customer_id.encode() for event in read]
-        rows = [(RANKS[topic], key, value, None) for (topic, value), key in zip(part, keys, strict=True)]
+        rows = [
+            (RANKS[topic], key, value, LONG_AFTER_US + at)
+            for at, ((topic, value), key) in enumerate(zip(part, keys, strict=True))
+        ]
         for at in compiled_part.take(rows):
             event = read[at]
             if not isinstance(event, Rejection):
@@ -158,13 +163,12 @@ class BothCores:
         behind = compiled_part.read([self._state_of(name) for name in names], midnight_day)
         filed = [(at, day) for at in behind if (day := self.due_days.get(names[at])) is not None]
         out = self.compiled.outgoing()
-        outcomes, brought, triggers, dropped, counts, after = compiled_part.live(filed, midnight_day, out)
+        outcomes, brought, triggers, dropped, changed, after = compiled_part.live(filed, midnight_day, out)
         told = Told()
-        told.dropped, told.change_counts = dropped, Counter(dict(counts))
-        for place, outcome, why in outcomes:
-            told.outcomes[part[place][0], outcome] += 1
-            if why is not None:
-                told.refused.append(why)
+        told.dropped, told.change_counts = dropped, Counter(dict(changed))
+        counts, refused = outcomes
+        told.outcomes = Counter({(INPUT_TOPICS[rank], outcome): count for (rank, outcome), count in counts})
+        told.refused = [why for _, why in refused]
         for value in triggers:
             told.triggers.setdefault(json.loads(value)["customer_id"], []).append(value)
         for at, state, due_day, tombstone_us, erased in after:
@@ -177,7 +181,7 @@ class BothCores:
             if erased is not None:
                 told.erased[name] = erased
         self._note_published(told, out)
-        records = [json.loads(part[place][1]) for place, _ in brought]
+        records = [json.loads(part[stamped_us - LONG_AFTER_US][1]) for stamped_us, _ in brought]
         assert [parse_timestamp(record["occurred_at"]) for record in records] == [at for _, at in brought]
         changes = [json.loads(change.value or b"") for own in told.changes.values() for change in own]
         causes = {(change["customer_id"], change["reason"]["event_id"]) for change in changes}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from itertools import groupby
 from typing import Any
 
 import msgspec
@@ -31,6 +32,7 @@ from streams.state.codec import packed, unpacked
 from streams.worker.compiled_batch import labels_of
 from streams.worker.outputs import OutputWriter
 from tests.oracles.seeded_log import MODEL_OVERRIDES, make_log
+from tests.record_batches import record_batch
 from tests.streams.test_compiled_replay import FAMILIES, model_with, with_family
 
 HORIZONS = Horizons()
@@ -70,14 +72,9 @@ class BothCores:
         for event in events:
             self.customers.setdefault(event.customer_id, Customer.unknown(event.customer_id, self.model))
         self.enricher.load(events, self.customers, self.midnight_day, results)
-        outcomes, changed, names = taken
-        refused = {at: why.message for at, why in results.rejected}
-        assert [why for _, _, why in outcomes if why is not None] == list(refused.values())
-        assert [at for at, (_, _, why) in enumerate(outcomes) if why is not None] == list(refused)
-        told: dict[tuple[str, str], int] = {}
-        for row, outcome, _ in outcomes:
-            key = part[row][0], outcome
-            told[key] = told.get(key, 0) + 1
+        (counts, refused), changed, names, rows = taken
+        assert refused == [(rows[at], why.message) for at, why in results.rejected]
+        told = {(INPUT_TOPICS[rank], outcome): count for (rank, outcome), count in counts}
         assert told == dict(results.outcomes)
         self.outcomes |= {outcome for _, outcome in told}
         assert sorted(names[at] for at, *_ in changed) == sorted(results.touched)
@@ -95,14 +92,27 @@ class BothCores:
         read = {at: decode(topic, value) for at, (topic, value) in enumerate(part)}
         events = {at: event for at, event in read.items() if not isinstance(event, Rejection)}
         keys = [events[at].customer_id.encode() if at in events else b"?" for at in range(len(part))]
-        rows = [(RANKS[topic], key, value, None) for (topic, value), key in zip(part, keys, strict=True)]
-        for at in fold.take(rows):
+        for at in self._take(fold, part, keys):
             if at in events:
                 fold.take_as(at, RANKS[part[at][0]], plain(events[at]))
         names = fold.customers()
         states = [self._state_of(name) for name in names]
         outcomes, changed = fold.fold(states, self.midnight_day)
-        return (outcomes, changed, names), list(events.values())
+        return (outcomes, changed, names, list(events)), list(events.values())
+
+    def _take(self, fold: Any, part: list[tuple[InputTopic, bytes]], keys: list[bytes]) -> list[int]:
+        """One by one, or those of a topic as a batch, of which some are left out at both ends."""
+        others: list[int] = []
+        read_batch = core_of("compiled").compiled.RecordBatch.read
+        for topic, group in groupby(zip(part, keys, strict=True), lambda line: line[0][0]):
+            lines = [(key, value) for (_, value), key in group]
+            if self._rng.random() < 0.5:
+                others += fold.take([(RANKS[topic], key, value, None) for key, value in lines])
+                continue
+            left_out = [(b"?", b"left out")] * self._rng.randint(0, 2)
+            batch = read_batch(record_batch([*left_out, *lines, *left_out]))
+            others += fold.take_batch(RANKS[topic], batch, len(left_out), len(left_out) + len(lines))
+        return others
 
     def _state_of(self, name: str) -> bytes | None:
         """The state, as either core packs it."""

@@ -144,7 +144,9 @@ async def test_a_partition_that_fails_again_and_again_is_told_by_the_doctor(
     await run_to_the_end(settings)
     keys = PartitionKeys.of(settings, 0)
     purchase = next(
-        purchase for purchase in log["purchases"] if redis_client.exists(keys.customer(purchase["customer_id"]))
+        purchase
+        for purchase in log["purchases"]
+        if redis_client.exists(keys.customer(purchase["customer_id"]))
     )
     key = keys.customer(purchase["customer_id"])
     held = redis_client.dump(key)

@@ -15,8 +15,8 @@ from streams.state.changelog import DECISION, KIND_HEADER
 from streams.worker import batch_loop
 from streams.worker.batch_loop import FETCH_TIMEOUT_MS
 from streams.worker.batch_processor import BatchProcessor
-from streams.worker.clock import TimeSlice
 from streams.worker.reading import inputs
+from streams.worker.reading.arrived import Taken
 from streams.worker.reading.inputs import Inputs
 from streams.worker.sweep_pace import SweepPace
 from tests.integration.harness import (
@@ -143,9 +143,9 @@ async def test_a_record_finds_what_the_sweep_of_its_own_micro_batch_has_made_of_
             swept.extend(self.touched)
             await produce(settings, orders(swept, "second"))
 
-    async def noted(self: BatchProcessor, time_slice: TimeSlice) -> None:
-        met.extend(str(arrived.record.key.decode()) for arrived in time_slice.arrived if self.swept)
-        await process(self, time_slice)
+    async def noted(self: BatchProcessor, records: Taken, midnight_day: int) -> None:
+        met.extend(str(arrived.record.key.decode()) for arrived in records if self.swept)
+        await process(self, records, midnight_day)
 
     monkeypatch.setattr(BatchProcessor, "sweep", then_their_records_come)
     monkeypatch.setattr(BatchProcessor, "process", noted)

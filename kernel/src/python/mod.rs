@@ -1,5 +1,6 @@
 //! The border: what Python sees. Errors cross it as exceptions, and a panic as `DeclinedError`.
 
+mod record_batch;
 mod replay;
 mod worker;
 
@@ -15,6 +16,7 @@ use crate::model::{GivenModel, Model};
 use crate::walk::Exactly;
 use crate::Declined;
 
+pub use record_batch::RecordBatch;
 pub use replay::Replay;
 pub use worker::{Core, Outgoing, Part};
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use super::record_batch::{no_record, RecordBatch};
 use super::{caught, Asked};
 use crate::enter::{enter, Entered};
 use crate::fold::fold;
@@ -12,7 +13,7 @@ use crate::lifetime::Predictor;
 use crate::live::{live, Lived, LivedState};
 use crate::model::{GivenModel, Model};
 use crate::outgoing::{Labels, Outgoing as Records};
-use crate::part::{Given, Outcome, Part as Taken, ReadPart};
+use crate::part::{Given, Outcomes, Part as Taken, ReadPart};
 use crate::Declined;
 
 const TAKEN: Declined = Declined("a part that has been taken");
@@ -30,11 +31,13 @@ type LivedOf<'py> = (
     Option<i64>,
     Option<(i64, i64)>,
 );
-/// Outcomes, place and time of records that brought changes, triggers, how many triggers were dropped, changes by
-/// dimension, direction and trigger, and customers.
+/// How many records of a topic had an outcome; and the places of those that are refused, and why.
+type OutcomesOf = (Vec<((u8, &'static str), u64)>, Vec<(usize, String)>);
+/// Outcomes; the broker's time and their own of records that brought changes; triggers; how many triggers were dropped;
+/// changes by dimension, direction and trigger; and customers.
 type LivedPart<'py> = (
-    Vec<Outcome>,
-    Vec<(usize, i64)>,
+    OutcomesOf,
+    Vec<(Option<i64>, i64)>,
     Vec<Bound<'py, PyBytes>>,
     u64,
     Vec<((&'static str, &'static str, &'static str), u64)>,
@@ -110,6 +113,7 @@ impl Core {
             read: None,
             engine: self.engine.clone(),
             taken: 0,
+            stamps: Vec::new(),
         }
     }
 
@@ -192,6 +196,8 @@ pub struct Part {
     read: Option<ReadPart>,
     engine: Arc<Engine>,
     taken: usize,
+    /// From which place on the broker took the records when; None where it does not say.
+    stamps: Vec<(usize, Option<i64>)>,
 }
 
 #[pymethods]
@@ -214,11 +220,48 @@ impl Part {
                 key: Some(key.as_bytes()),
                 stamped_us: *stamped_us,
             };
+            self.stamps.push((given.row, *stamped_us));
             if !caught(|| Ok(records.take(&given, model)))? {
                 others.push(given.row);
             }
         }
         self.taken += given.len();
+        Ok(others)
+    }
+
+    /// Take some records of a batch, from one place to another; gives what `take` gives.
+    fn take_batch(
+        &mut self,
+        py: Python<'_>,
+        topic: u8,
+        batch: &Bound<'_, RecordBatch>,
+        first: usize,
+        end: usize,
+    ) -> PyResult<Vec<usize>> {
+        let records = self.records.as_mut().ok_or(TAKEN)?;
+        let (batch, model, row) = (&batch.get().read, &self.engine.model, self.taken);
+        if first > end || end > batch.len() {
+            return Err(no_record());
+        }
+        let stamped_us = batch.append_time_us();
+        let given = |at: usize| Given {
+            row: row + at - first,
+            topic,
+            value: batch.value(at).unwrap_or_default(),
+            key: Some(batch.key(at).unwrap_or_default()),
+            stamped_us,
+        };
+        let others = py.detach(|| {
+            caught(|| {
+                let given = (first..end).map(given);
+                Ok(given
+                    .filter(|given| !records.take(given, model))
+                    .map(|given| given.row)
+                    .collect())
+            })
+        })?;
+        self.stamps.push((row, stamped_us));
+        self.taken += end - first;
         Ok(others)
     }
 
@@ -260,7 +303,7 @@ impl Part {
         py: Python<'py>,
         states: Vec<Option<Bound<'py, PyBytes>>>,
         midnight_day: i64,
-    ) -> PyResult<(Vec<Outcome>, Vec<FoldedOf<'py>>)> {
+    ) -> PyResult<(OutcomesOf, Vec<FoldedOf<'py>>)> {
         let records = self.records.take().ok_or(TAKEN)?;
         let bytes = bytes_of(&states, &records)?;
         let engine = &*self.engine;
@@ -274,7 +317,7 @@ impl Part {
             let bytes = PyBytes::new(py, &state.bytes);
             (state.customer, bytes, state.due_day, state.erased)
         });
-        Ok((folded.outcomes, states.collect()))
+        Ok((told(folded.outcomes), states.collect()))
     }
 
     /// Read the states of `customers()`, None for one who is unknown; gives the places of those who are due by them on a
@@ -320,6 +363,10 @@ impl Part {
             brought.extend(change.record);
         }
         brought.dedup();
+        let brought = brought
+            .into_iter()
+            .map(|(row, occurred_at_us)| (self.stamped_us(row), occurred_at_us));
+        let brought = brought.collect();
         for state in &mut lived.customers {
             put_ends(records, &names[state.customer], state, labels);
         }
@@ -337,7 +384,7 @@ impl Part {
             )
         });
         Ok((
-            lived.outcomes,
+            told(lived.outcomes),
             brought,
             triggers.collect(),
             lived.triggers_dropped,
@@ -345,6 +392,17 @@ impl Part {
             customers.collect(),
         ))
     }
+}
+
+impl Part {
+    fn stamped_us(&self, row: usize) -> Option<i64> {
+        let behind = self.stamps.partition_point(|(first, _)| *first <= row);
+        behind.checked_sub(1).and_then(|at| self.stamps[at].1)
+    }
+}
+
+fn told(outcomes: Outcomes) -> OutcomesOf {
+    (outcomes.counts, outcomes.refused)
 }
 
 /// The profile and the decision of a customer, where there are new ones.

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from aiokafka import ConsumerRecord, TopicPartition
@@ -15,16 +14,18 @@ from schemas.rejection import UNREADABLE, Rejection, rejection
 from schemas.topics import INPUT_TOPICS, InputTopic
 from streams.checkpoint import Skipped
 from streams.kafka.batches import Unreadable
+from streams.kafka.fetched_batch import FetchedBatch, ReadBatch
 from streams.kafka.fetching import UnreadableError
 from streams.settings import Settings
 from streams.state.stuck import SkipRequest, Stuck, Suspects
 from streams.timeouts import STOP_TIMEOUT_S, stop_within
 from streams.worker.clients import Clients
 from streams.worker.reading import silence
-from streams.worker.reading.arrived import Arrived, read, unread
+from streams.worker.reading.arrived import Arrived, Taken, UnreadRecords, read, record_of, unread
 from streams.worker.reading.errors import StalledError, UnreadableInputError
 from streams.worker.reading.silence import SilenceWatch
 from streams.worker.reading.skip_order import SkipOrder
+from streams.worker.reading.waiting import Piece, Run, Waiting
 
 log = logging.getLogger(__name__)
 
@@ -65,12 +66,11 @@ class Inputs:
         self._model = model
         self.partition = partition
         self._reads = True
-        self.buffers: dict[InputTopic, deque[Arrived]] = {topic: deque() for topic in INPUT_TOPICS}
+        self.buffers = {topic: Waiting() for topic in INPUT_TOPICS}
         self._tps = {topic: TopicPartition(settings.topic(topic), partition) for topic in INPUT_TOPICS}
         self._topics: dict[str, InputTopic] = {settings.topic(topic): topic for topic in INPUT_TOPICS}
         self._next: dict[InputTopic, int] = {}
         self._fetched: dict[InputTopic, int] = {}
-        self._held_bytes: dict[InputTopic, int] = dict.fromkeys(INPUT_TOPICS, 0)
         self._silence = SilenceWatch()
         self._is_asked = False
         self._ends: dict[InputTopic, int] = {}
@@ -112,7 +112,6 @@ class Inputs:
         """Read on from here."""
         for topic, tp in self._tps.items():
             self.buffers[topic].clear()
-            self._held_bytes[topic] = 0
             self._next[topic] = self._fetched[topic] = offsets[topic]
             self._consumer.seek(tp, offsets[topic])
             self._consumer.resume(tp)
@@ -127,12 +126,18 @@ class Inputs:
         """Pass over what a person asked for when the input comes to it, or if it stays silent there."""
         self._order = SkipOrder(request, stuck)
 
-    def leave_unread(self, *, whether: bool) -> None:
-        """Leave records unread from now on, for who reads them by themselves; or read them, and those that are held."""
-        self._reads = not whether
+    def leave_unread(self, read_batch: ReadBatch | None) -> None:
+        """Leave records unread from now on, in whole batches where `read_batch` takes them, for who reads them itself.
+
+        None: read records, and those that are held.
+        """
+        self._reads = read_batch is None
+        self._consumer.give_batches(read_batch)
         if self._reads:
-            for topic, held in self.buffers.items():
-                self.buffers[topic] = deque(read(arrived, self._model) for arrived in held)
+            for buffer in self.buffers.values():
+                held = list(Taken(list(buffer)))
+                buffer.clear()
+                buffer.put(read(arrived, self._model) for arrived in held)
 
     async def fill(self, timeout_ms: int, topics: Collection[InputTopic] = INPUT_TOPICS) -> int:
         """Fetch from those of `topics` whose buffer is low; gives how many records came.
@@ -170,26 +175,36 @@ class Inputs:
         except UnreadableError as error:
             await self._pass_over_settled(error)
             return 1
+        came = 0
         for tp, records in fetched.items():
             topic = self._topics[tp.topic]
-            self._buffer(topic, [self._arrived(record, topic) for record in records])
+            before = self.buffers[topic].count
+            self.buffers[topic].put(piece for record in records for piece in self._pieces(record, topic))
+            came += self.buffers[topic].count - before
         now_s = asyncio.get_running_loop().time()
         for topic, tp in self._tps.items():
-            before, self._fetched[topic] = self._fetched[topic], await self._consumer.position(tp)
-            if self._fetched[topic] > before or self._open_records(topic) == 0:
+            position, self._fetched[topic] = self._fetched[topic], await self._consumer.position(tp)
+            if self._fetched[topic] > position or self._open_records(topic) == 0:
                 self._stands_since_s.pop(topic, None)
             else:
                 self._stands_since_s.setdefault(topic, now_s)
         # A fetch that found nothing goes on waiting at the broker, and where there is more, the next one is under way.
         self._is_asked = not fetched or not self.is_at_end
-        return sum(map(len, fetched.values()))
-
-    def _buffer(self, topic: InputTopic, came: Sequence[Arrived]) -> None:
-        self.buffers[topic].extend(came)
-        self._held_bytes[topic] += sum(_size_bytes(arrived.record) for arrived in came)
+        return came
 
     def _holds_enough(self, topic: InputTopic) -> bool:
-        return len(self.buffers[topic]) >= ENOUGH_RECORDS or self._held_bytes[topic] >= ENOUGH_BYTES
+        buffer = self.buffers[topic]
+        return buffer.count >= ENOUGH_RECORDS or buffer.size_bytes >= ENOUGH_BYTES
+
+    def _pieces(self, fetched: ConsumerRecord | FetchedBatch, topic: InputTopic) -> Iterable[Piece]:
+        """What was fetched, as it waits to be taken."""
+        if not isinstance(fetched, FetchedBatch):
+            return [self._arrived(fetched, topic)]
+        if self._order is None and not self._reads:
+            return [UnreadRecords.of(topic, fetched)]
+        tp, batch, first = fetched
+        places = range(first, len(batch))
+        return [self._arrived(record_of(tp, batch, place), topic) for place in places]
 
     def _arrived(self, record: ConsumerRecord, topic: InputTopic) -> Arrived:
         """A record with what it says, or as one that a person asked to be skipped."""
@@ -238,7 +253,7 @@ class Inputs:
         )
         skipped = Skipped(topic, batch.first, batch.next_offset)
         log.error("%s, partition %d: %s", tp.topic, tp.partition, why.message)
-        self._buffer(topic, [Arrived(topic, record, why, None, skipped)])
+        self.buffers[topic].put([Arrived(topic, record, why, None, skipped)])
         self._consumer.seek(tp, batch.next_offset)
         self._fetched[topic] = batch.next_offset
 
@@ -247,7 +262,7 @@ class Inputs:
         topic = stuck.topic
         if stuck.at == "record":  # that it comes says nothing
             return self._next[topic] > stuck.first
-        if any(arrived.skipped is not None for arrived in self.buffers[topic]):
+        if any(isinstance(piece, Arrived) and piece.skipped is not None for piece in self.buffers[topic]):
             return False
         return self._fetched[topic] > stuck.first or self.is_caught_up(topic)
 
@@ -369,45 +384,28 @@ class Inputs:
     def take_run(
         self,
         topic: InputTopic,
-        time_us: Callable[[Arrived], int | None],
+        time_us: Callable[[Piece], int | None],
         before_us: int,
         most_records: int,
         most_bytes: int,
-    ) -> tuple[list[Arrived], int]:
-        """The next records of an input up to the first one whose time is `before_us` or later, and their values' bytes.
+    ) -> Run:
+        """The next records of an input up to a time; `Waiting.take_run` says where a run ends."""
+        run = self.buffers[topic].take_run(time_us, before_us, most_records, most_bytes)
+        if run.pieces:
+            self._next[topic] = run.pieces[-1].next_offset
+        return run
 
-        A record without a time does not end the run. The last record is the first with which one of the limits is
-        reached.
-        """
-        buffer = self.buffers[topic]
-        run: list[Arrived] = []
-        run_bytes = 0
-        while buffer and len(run) < most_records and run_bytes < most_bytes:
-            arrived = buffer[0]
-            at_us = time_us(arrived)
-            if at_us is not None and at_us >= before_us:
-                break
-            run.append(buffer.popleft())
-            run_bytes += len(arrived.record.value or b"")
-            self._held_bytes[topic] -= _size_bytes(arrived.record)
-        if run:
-            self._next[topic] = run[-1].record.offset + 1
-        return run, run_bytes
-
-    def take_before(self, topic: InputTopic, end: int, most_records: int) -> list[Arrived]:
+    def take_before(self, topic: InputTopic, end: int, most_records: int) -> list[Piece]:
         """The next records of an input from before an offset: at most so many, of those that have been fetched.
 
         Empty where none has been fetched. Once nothing before the offset is left, the input goes on from there, though
         what lies between may be no records.
         """
         buffer = self.buffers[topic]
-        run: list[Arrived] = []
-        while buffer and len(run) < most_records and buffer[0].record.offset < end:
-            run.append(buffer.popleft())
-            self._held_bytes[topic] -= _size_bytes(run[-1].record)
+        run = buffer.take_before(end, most_records)
         if run:
-            self._next[topic] = run[-1].record.offset + 1
-        if not (buffer and buffer[0].record.offset < end) and (buffer or self._fetched[topic] >= end):
+            self._next[topic] = run[-1].next_offset
+        if not buffer.has_before(end) and (buffer or self._fetched[topic] >= end):
             self._next[topic] = max(self._next[topic], end)
         return run
 
@@ -415,7 +413,3 @@ class Inputs:
     def offsets(self) -> dict[InputTopic, int]:
         """The next offset of each input that has not been taken."""
         return dict(self._next)
-
-
-def _size_bytes(record: ConsumerRecord) -> int:
-    return len(record.key or b"") + len(record.value or b"")
