@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import redis
 from redis.asyncio import Redis
 from redis.backoff import NoBackoff
+from redis.connection import HiredisRespSerializer
 from redis.retry import Retry
 
 from streams.settings import Settings
@@ -39,7 +40,24 @@ def connect(settings: Settings, timeout_s: float | None = None) -> Redis:
     Connecting, and each answer, take no longer than `timeout_s`; None stands for ANSWER_TIMEOUT_S.
     """
     timeout_s = ANSWER_TIMEOUT_S if timeout_s is None else timeout_s
-    return Redis.from_url(settings.redis_url, socket_connect_timeout=timeout_s, socket_timeout=timeout_s)
+    client = Redis.from_url(settings.redis_url, socket_connect_timeout=timeout_s, socket_timeout=timeout_s)
+    pool = client.connection_pool
+    pool.connection_class = _packing(pool.connection_class)
+    return client
+
+
+def _packing(connection_class: type[Any]) -> type[Any]:
+    """A class of connections that packs commands by hiredis.
+
+    redis-py's own for asyncio does it in Python, which takes more than twice as long; the blocking one uses hiredis.
+    """
+    packer = HiredisRespSerializer()
+
+    def pack_command(self: Any, *command: Any) -> list[bytes]:
+        packed: list[bytes] = packer.pack(*command)
+        return packed
+
+    return type(connection_class.__name__, (connection_class,), {"pack_command": pack_command})
 
 
 def connect_blocking(settings: Settings, timeout_s: float) -> redis.Redis:

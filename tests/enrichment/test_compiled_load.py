@@ -11,6 +11,7 @@ import msgspec
 import orjson
 import pytest
 
+from ebbtide.testing.simulation.record_batches import record_batch
 from enrichment.customer.customer import Customer, CustomerState
 from enrichment.customer.decision import Decision
 from enrichment.customer.validation import Horizons, Seen
@@ -32,7 +33,6 @@ from streams.state.codec import packed, unpacked
 from streams.worker.compiled_batch import labels_of
 from streams.worker.outputs import OutputWriter
 from tests.oracles.seeded_log import MODEL_OVERRIDES, make_log
-from tests.record_batches import record_batch
 from tests.streams.test_compiled_replay import FAMILIES, model_with, with_family
 
 HORIZONS = Horizons()
@@ -103,14 +103,14 @@ class BothCores:
     def _take(self, fold: Any, part: list[tuple[InputTopic, bytes]], keys: list[bytes]) -> list[int]:
         """One by one, or those of a topic as a batch, of which some are left out at both ends."""
         others: list[int] = []
-        read_batch = core_of("compiled").compiled.RecordBatch.read
+        module: Any = core_of("compiled").compiled
         for topic, group in groupby(zip(part, keys, strict=True), lambda line: line[0][0]):
             lines = [(key, value) for (_, value), key in group]
             if self._rng.random() < 0.5:
                 others += fold.take([(RANKS[topic], key, value, None) for key, value in lines])
                 continue
             left_out = [(b"?", b"left out")] * self._rng.randint(0, 2)
-            batch = read_batch(record_batch([*left_out, *lines, *left_out]))
+            batch = module.RecordBatch.read(record_batch([*left_out, *lines, *left_out]))
             others += fold.take_batch(RANKS[topic], batch, len(left_out), len(left_out) + len(lines))
         return others
 

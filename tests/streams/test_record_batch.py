@@ -15,12 +15,12 @@ from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import calc_crc32c
 
+from ebbtide.testing.simulation.record_batches import Headers, record_batch
 from enrichment.kernel import core_of
 from schemas.topics import PURCHASES
 from streams.kafka.batches import batches_of, examine
 from streams.kafka.fetched_batch import BatchedRecords, FetchedBatch, RecordBatch
 from streams.worker.reading.arrived import Taken, UnreadRecords, record_of
-from tests.record_batches import Headers, record_batch
 
 TP = TopicPartition("purchases", 3)
 COMMIT_MARKER, ABORT_MARKER = b"\x00\x00\x00\x01", b"\x00\x00\x00\x00"
@@ -35,7 +35,8 @@ def _built() -> None:
 
 
 def read_batch(data: bytes) -> RecordBatch | None:
-    return cast("RecordBatch | None", core_of("compiled").compiled.RecordBatch.read(data))
+    module: Any = core_of("compiled").compiled
+    return cast("RecordBatch | None", module.RecordBatch.read(data))
 
 
 def by_aiokafka(batch: bytes) -> list[Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
@@ -27,9 +27,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from ebbtide.testing.simulation.kafka import Kafka
 from ebbtide.testing.simulation.process import Kind, Process
+from ebbtide.testing.simulation.record_batches import record_batch
 from ebbtide.testing.simulation.redis import RedisServer
 from schemas.topics import INPUT_TOPICS
 from streams.kafka.clients import CommittedOffsets
+from streams.kafka.fetched_batch import FetchedBatch, ReadBatch
 from streams.kafka.topics import TopicReport
 from streams.kafka.transactions import CommitUnknownError
 from streams.kafka.written_batch import WrittenBatch
@@ -119,6 +121,10 @@ class SimulatedConsumer:
         self._listener: Any = None
         self._heartbeats: asyncio.Task[None] | None = None
         self._heartbeat_s = settings.get("heartbeat_interval_ms", 1_000) / 1_000
+        self._read: ReadBatch | None = None
+
+    def give_batches(self, read: ReadBatch | None) -> None:
+        self._read = read
 
     async def start(self) -> None:
         await self._wires.ask_kafka_until(Kind.READ, "connect", lambda: None)
@@ -155,7 +161,7 @@ class SimulatedConsumer:
 
     async def getmany(
         self, *partitions: TopicPartition, timeout_ms: int, max_records: int | None = None
-    ) -> dict[TopicPartition, list[ConsumerRecord]]:
+    ) -> dict[TopicPartition, list[Any]]:
         """Any number of the records that are there, of some or all partitions; waits for some, but not for long."""
         wires = self._wires
         asked = [tp for tp in partitions if tp in self._positions and tp not in self._paused]
@@ -192,7 +198,7 @@ class SimulatedConsumer:
 
     async def _fetch(
         self, asked: Sequence[TopicPartition], max_records: int | None
-    ) -> dict[TopicPartition, list[ConsumerRecord]]:
+    ) -> dict[TopicPartition, list[Any]]:
         wires, rng = self._wires, self._wires.rng
         positions = {tp: self._positions[tp] for tp in asked if rng.random() < 0.9}
         most = min(rng.choice((1, 3, 10, 1_000)), max_records or 1_000)
@@ -215,7 +221,7 @@ class SimulatedConsumer:
         for tp, (entries, position, end, high) in answer.items():
             if self._positions[tp] == positions[tp]:
                 self._positions[tp], self._ends[tp], self._high[tp] = position, end, high
-                found[tp] = [
+                records = [
                     ConsumerRecord(
                         tp.topic,
                         tp.partition,
@@ -231,6 +237,7 @@ class SimulatedConsumer:
                     )
                     for entry in entries
                 ]
+                found[tp] = records if self._read is None else list(_in_batches(tp, records, self._read))
         return found
 
     async def _stay(self) -> None:
@@ -255,6 +262,28 @@ class SimulatedConsumer:
                 self._listener.on_partitions_assigned(assigned)
                 held = generation
             await asyncio.sleep(self._heartbeat_s * wires.rng.uniform(0.5, 1))
+
+
+def _in_batches(
+    tp: TopicPartition, records: list[ConsumerRecord], read: ReadBatch
+) -> Iterator[ConsumerRecord | FetchedBatch]:
+    """Records of one time, with no gap between them, as one batch."""
+    for _, group in itertools.groupby(
+        enumerate(records), lambda numbered: (numbered[1].timestamp, numbered[1].offset - numbered[0])
+    ):
+        own = [record for _, record in group]
+        first = own[0]
+        named = first.headers if all(record.headers == first.headers for record in own) else None
+        batch = None
+        if named is not None:
+            written = record_batch(
+                [(record.key, record.value) for record in own],
+                base=first.offset,
+                append_time_ms=first.timestamp,
+                headers=list(named),
+            )
+            batch = read(written)
+        yield from own if batch is None else [FetchedBatch(tp, batch, 0)]
 
 
 class SimulatedBatch:
