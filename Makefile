@@ -105,7 +105,7 @@ compile = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11
 	--generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet \
 	$(if $(UPGRADE),--upgrade) $(2) --output-file $(1)
 
-$(DEMO): requirements-demo.lock pyproject.toml kernel/Cargo.lock $(wildcard kernel/src/*.rs)
+$(DEMO): requirements-demo.lock pyproject.toml kernel/Cargo.lock $(wildcard kernel/src/*.rs kernel/src/*/*.rs)
 	@test -n "$(PYTHON)" || { echo "Ebbtide needs Python 3.11 or later; none was found on the PATH." >&2; exit 1; }
 	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
 	echo "$(PYTHON) cannot make virtual environments. On Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }

@@ -23,7 +23,7 @@ use crate::Declined;
 const MOST_DAYS_BEHIND: i64 = 2_000;
 /// Days looked at ahead: the longer a customer has been quiet, the farther it pays to look.
 const LEAST_DAYS_AHEAD: i64 = 8;
-const MOST_DAYS_AHEAD: i64 = 16;
+const MOST_DAYS_AHEAD: i64 = 64;
 
 /// What is to be stored and published of a part.
 pub struct Lived {
@@ -221,6 +221,9 @@ impl<'a> Living<'a> {
         };
         if self.midnight_day - first_day > MOST_DAYS_BEHIND {
             return Err(Declined("a silence of many years"));
+        }
+        if first_day <= day_of(latest_us) {
+            return Err(Declined("a due day before the newest record"));
         }
         for day in first_day..=self.midnight_day {
             self.pass(at, id, customer, day)?;

@@ -19,6 +19,8 @@ const POTENTIAL: usize = 3;
 const VALUE: usize = 4;
 
 pub type Ranks = [u8; 3];
+/// How many ranks each dimension has.
+pub const RANKS: Ranks = [5, 4, 5];
 pub const SEGMENT: usize = 0;
 pub const LIFECYCLE: usize = 2;
 const NEW: u8 = 1;

@@ -11,12 +11,14 @@ use rmp::encode;
 
 use crate::consent::ConsentRecord;
 use crate::customer::{Catalogue, Customer, Seen};
+use crate::days::day_of;
 use crate::decision::{Baseline, Decision, PendingTrigger};
 use crate::engagement::{DayEngagement, Held, Latest};
 use crate::events::Answer;
 use crate::log::SharedNames;
 use crate::model::{Model, METRICS};
 use crate::orders::{Entry, Ledger, Refund, Totals, Version};
+use crate::scores::RANKS;
 use crate::Declined;
 
 const UNREAD: Declined = Declined("a state of another shape");
@@ -44,11 +46,20 @@ pub fn unpack(bytes: &[u8], names: &mut SharedNames, model: &Model) -> Result<Cu
     customer.latest_us = reader.optional(Reader::integer)?;
     customer.profiled_day = reader.integer()?;
     customer.due_day = reader.optional(Reader::integer)?;
-    if reader.0.is_empty() {
+    if reader.0.is_empty() && is_in_order(&customer) {
         Ok(customer)
     } else {
         Err(UNREAD)
     }
+}
+
+/// Whether days come one after the other, none after the newest record.
+fn is_in_order(customer: &Customer) -> bool {
+    let ordered = customer.ledger.days.iter().map(|bucket| bucket.day);
+    let engaged = customer.engagement.days.iter().map(|bucket| bucket.day);
+    let newest_day = customer.latest_us.map_or(i64::MIN, day_of);
+    let is_ascending = ordered.clone().is_sorted() && engaged.clone().is_sorted();
+    is_ascending && ordered.chain(engaged).all(|day| day <= newest_day)
 }
 
 /// Turn the numbers of a customer just read into their places in a catalogue.
@@ -265,7 +276,10 @@ fn decision(reader: &mut Reader<'_>) -> Result<Decision, Declined> {
         sequence: reader.integer()?,
         standing: reader.optional(|reader| {
             let ranks = reader.three()?;
-            let rank = |at: usize| u8::try_from(ranks[at]).map_err(|_| UNREAD);
+            let rank = |at: usize| match u8::try_from(ranks[at]) {
+                Ok(rank) if rank < RANKS[at] => Ok(rank),
+                _ => Err(UNREAD),
+            };
             Ok([rank(0)?, rank(1)?, rank(2)?])
         })?,
         changed_days: reader.three()?,
