@@ -25,6 +25,7 @@ mod output;
 mod part;
 mod python;
 mod record_batch;
+mod restore;
 mod scores;
 mod state;
 mod walk;
@@ -54,4 +55,6 @@ mod _kernel {
     use crate::python::RecordBatch;
     #[pymodule_export]
     use crate::python::Replay;
+    #[pymodule_export]
+    use crate::python::Restorer;
 }

@@ -27,7 +27,8 @@ from streams.state.stuck import Stuck
 from streams.timeouts import within
 from streams.worker.batch_processor import BatchProcessor
 from streams.worker.clock import Clock
-from streams.worker.compiled_batch import CompiledBatch, CompiledCore
+from streams.worker.compiled_batch import CompiledBatch
+from streams.worker.compiled_core import CompiledCore
 from streams.worker.first_load import next_records
 from streams.worker.outputs import OutputWriter
 from streams.worker.partition_state import PartitionState, Status

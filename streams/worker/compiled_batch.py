@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any
 
 import msgspec
 import orjson
@@ -18,66 +17,18 @@ import orjson
 from enrichment.customer.customer import Customer
 from enrichment.customer.decision import Decision
 from enrichment.deciding.changes import LOAD
-from enrichment.kernel import DeclinedError, Exactly, core_of, given_model
-from enrichment.model import Model
-from schemas.cloudevents import CloudEventHeaders
 from schemas.profiles import DIMENSIONS
 from schemas.rejection import TOO_LATE, Rejection
 from schemas.topics import INPUT_TOPICS
 from streams.checkpoint import Checkpoint
-from streams.kafka.fetched_batch import ReadBatch
 from streams.micro_batch import MicroBatch, StoredState
 from streams.outbox import BATCH_BYTES, OutputRecord, WrittenOutbox, WrittenRecords
-from streams.replay.compiled import plain
-from streams.settings import Settings
-from streams.state.cache import CustomerCache
-from streams.state.changelog import decision_headers
 from streams.state.codec import compressed, packed, unpacked
 from streams.worker.batch_processor import BatchProcessor
-from streams.worker.reading.arrived import Arrived, Taken, read
+from streams.worker.compiled_core import CompiledCore, PackedState
+from streams.worker.reading.arrived import Taken, read
 
 log = logging.getLogger(__name__)
-
-_RANKS: Final = {topic: rank for rank, topic in enumerate(INPUT_TOPICS)}
-
-
-class PackedState(NamedTuple):
-    """A state as `codec.packed` has it; None of a customer of whom nothing is known, an erasure neither.
-
-    `due_day` is the day on which the customer is due, where that may be later than the state says; None where it is not
-    known to be, and of a customer of whom nothing but an erasure is known.
-    """
-
-    state: bytes | None
-    due_day: int | None
-
-
-@dataclass(slots=True)
-class CompiledCore:
-    """The compiled core of a worker, and the states that it has read or made lately: what Redis holds, or will.
-
-    `compiled` is `Core` of kernel/src/python/worker.rs.
-    """
-
-    compiled: Any
-    cache: CustomerCache[PackedState]
-    read_batch: ReadBatch
-
-    @classmethod
-    def of(cls, settings: Settings, model: Model, namespace: str) -> CompiledCore | None:
-        """None where the Python core computes: the compiled one is not built, not wanted, or declines the model."""
-        module = core_of(settings.core).compiled
-        if module is None:
-            return None
-        exactly = Exactly(model)
-        asked = exactly.purchasing, exactly.chance_of_return, exactly.points_of_answer
-        try:
-            given = given_model(model, namespace, settings.horizons)
-            compiled = module.Core(given, model.fingerprint, labels_of(namespace, settings.group_id), *asked)
-        except (DeclinedError, module.DeclinedError, OverflowError) as error:
-            log.info("the Python core takes all records: %s", error)
-            return None
-        return cls(compiled, CustomerCache(settings.cache_customers), module.RecordBatch.read)
 
 
 class CompiledBatch(BatchProcessor):
@@ -97,9 +48,9 @@ class CompiledBatch(BatchProcessor):
     async def _process(self, records: Taken, midnight_day: int) -> None:
         self.records += len(records)  # first: after an unexpected error it says how many were under way
         try:
-            part, refused = self._part(records)
+            part, refused = self._core.part(records, self._model)
             await self._live(part, part.customers(), midnight_day, records)
-        except self._declined as error:
+        except self._core.declined as error:
             log.debug("the Python core takes %d records: %s", len(records), error)
             self.records -= len(records)
             await super()._process(self._read_all(records), midnight_day)
@@ -112,7 +63,7 @@ class CompiledBatch(BatchProcessor):
         self.records += len(records)
         try:
             await self._fold(records, midnight_day)
-        except self._declined as error:
+        except self._core.declined as error:
             log.debug("the Python core takes %d records: %s", len(records), error)
             self.records -= len(records)
             await super().load(self._read_all(records), midnight_day)
@@ -127,7 +78,7 @@ class CompiledBatch(BatchProcessor):
         part.name(list(due))
         try:
             await self._live(part, list(due), midnight_day, Taken([]), due)
-        except self._declined as error:
+        except self._core.declined as error:
             log.debug("the Python core sweeps %d customers: %s", len(due), error)
             await super()._pass_midnights(due, midnight_day)
             self._take_over()
@@ -212,7 +163,7 @@ class CompiledBatch(BatchProcessor):
         return filed | (await self._store.filed_days(absent) if absent else {})
 
     async def _fold(self, records: Taken, midnight_day: int) -> None:
-        part, refused = self._part(records)
+        part, refused = self._core.part(records, self._model)
         customers = part.customers()
         states = await self._packed(customers)
         outcomes, changed = part.fold([states[customer_id].state for customer_id in customers], midnight_day)
@@ -224,32 +175,6 @@ class CompiledBatch(BatchProcessor):
                 self._note_erased(customers[at], *erased)
         self._states.update(made)
         self._core.cache.put(made)
-
-    def _part(self, records: Taken) -> tuple[Any, list[Arrived]]:
-        """The records as the compiled core has taken them, and those that are refused."""
-        part = self._core.compiled.part()
-        refused: list[Arrived] = []
-        for at in self._others(part, records):
-            arrived = read(records[at], self._model)
-            if isinstance(arrived.event, Rejection):
-                refused.append(arrived)
-            elif arrived.event is not None:
-                part.take_as(at, _RANKS[arrived.topic], plain(arrived.event))
-        return part, refused
-
-    def _others(self, part: Any, records: Taken) -> list[int]:
-        """Let a part take the records; gives the places of those that are not plainly valid."""
-        others: list[int] = []
-        single: list[Arrived] = []
-        for piece in records.pieces:
-            if isinstance(piece, Arrived):
-                single.append(piece)
-                continue
-            others += part.take(list(map(_given, single)))
-            single.clear()
-            others += part.take_batch(_RANKS[piece.topic], piece.batch, piece.first, piece.end)
-        others += part.take(list(map(_given, single)))
-        return others
 
     def _note_outcomes(
         self, records: Taken, counts: list[tuple[tuple[int, str], int]], refused: list[tuple[int, str]]
@@ -264,7 +189,7 @@ class CompiledBatch(BatchProcessor):
         held = [(customer_id, known) for customer_id, (known, _) in states.items() if known is not None]
         try:
             entered = self._core.compiled.enter(held, midnight_day, self._out)
-        except self._declined as error:
+        except self._core.declined as error:
             log.debug("the Python core decides on %d customers: %s", len(customer_ids), error)
             await super()._enter(customer_ids, midnight_day)
             self._take_over()
@@ -373,24 +298,3 @@ class CompiledBatch(BatchProcessor):
             loaded = await self._store.load_packed(absent)
             found |= {customer_id: PackedState(state, None) for customer_id, state in loaded.items()}
         return {customer_id: found[customer_id] for customer_id in customer_ids}
-
-    @property
-    def _declined(self) -> tuple[type[Exception], ...]:
-        module = core_of("auto").compiled
-        return (DeclinedError,) if module is None else (DeclinedError, module.DeclinedError)
-
-
-def _given(arrived: Arrived) -> tuple[int, bytes, bytes, int | None]:
-    """A record as the compiled core takes it; without a value, so that it leaves it, one that has been refused."""
-    record = arrived.record
-    value = b"" if isinstance(arrived.event, Rejection) else record.value
-    return _RANKS[arrived.topic], record.key or b"", value or b"", arrived.broker_timestamp_us
-
-
-def labels_of(namespace: str, group_id: str) -> tuple[Any, ...]:
-    """What output records have in common, as `Core` takes it."""
-    changes, profiles = (
-        CloudEventHeaders(topic, namespace) for topic in ("segment-changes", "customer-profiles")
-    )
-    decisions = list(decision_headers(group_id))
-    return namespace, (changes.type, changes.source), (profiles.type, profiles.source), decisions

@@ -8,37 +8,35 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from typing import Literal
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
-from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka import TopicPartition
 
-from enrichment.customer.customer import Customer, empty_state
-from enrichment.days import day_of, midnight_us
-from enrichment.deciding.results import Results
-from enrichment.enricher import UNDECIDED_DAY, Enricher
-from enrichment.model import Model
-from schemas.events import Consent, Event
-from schemas.rejection import Rejection
+from enrichment.enricher import Enricher
+from enrichment.kernel import DeclinedError
 from schemas.topics import INPUT_TOPICS, InputTopic
 from streams.checkpoint import Checkpoint, FirstLoad, Skipped
 from streams.errors import EbbtideError
+from streams.kafka.fetched_batch import FetchedBatch, ReadBatch
 from streams.kafka.fetching import UnreadableError
 from streams.settings import Settings
 from streams.state.changelog import TOPIC as DECISIONS
-from streams.state.changelog import DecisionTable, Remembered
+from streams.state.changelog import DecisionTable
 from streams.state.partition_facts import Facts, facts_after
-from streams.state.store import CHUNK_CUSTOMERS, StateStore, stored_state
+from streams.state.store import CHUNK_CUSTOMERS, StateStore
 from streams.timeouts import STOP_TIMEOUT_S, stop_within
 from streams.worker.clients import Clients
-from streams.worker.reading.arrived import LOG_APPEND_TIME, arrived_of
+from streams.worker.compiled_core import CompiledCore
+from streams.worker.compiled_restore import CompiledFold
+from streams.worker.restored_states import Beginnings, Fold, PythonFold
 from streams.worker.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
 FETCH_TIMEOUT_MS = 1_000
 SLICE_RECORDS = 200
-"""Records read before other partitions and heartbeats get their turn."""
+"""Records read before other partitions and heartbeats get their turn; or batches."""
 STALLED_AFTER_S = 60.0
 
 
@@ -73,32 +71,60 @@ async def restore(
     store.facts = facts_after(table.facts, settings, partition, is_begun=True)
     await store.begin_restore(committed, model.fingerprint)
     await store.wipe()
-    customers = _Customers(table, store, model)
-    fold = _Fold(
-        Enricher(model, settings.change_namespace, settings.horizons), customers, model, settings.clock, load
-    )
-    for offsets in _parts(beginnings, committed):
-        for topic, (first, last) in offsets.items():
-            tp = TopicPartition(settings.topic(topic), partition)
-            skipped = [entry for entry in table.skipped if entry.topic == topic]
-            for start, end in kept_ranges(first, last, skipped):
-                async for records in read_between(clients, tp, start, end):
-                    fold.take(records, topic)
+    begun = Beginnings(table, store.erasure_keys)
+    fold = await _folded(runtime, begun, partition, list(_ranges(beginnings, committed, table)), load)
     erased = [
         (hashed, store.erased_value(kept.life, kept.erased_up_to_us))
         for hashed, kept in sorted(table.erased.items())
     ]
     await store.put_restored([], erased, table.skipped)
-    ids = sorted(table.decisions.keys() | (customers.known_ids() if committed.is_loading else set()))
+    ids = sorted(begun.decided_ids() | (fold.known_ids() if committed.is_loading else set()))
     for start in range(0, len(ids), CHUNK_CUSTOMERS):
-        part = [
-            customers.restored(customer_id, committed.midnight_day, is_loading=committed.is_loading)
-            for customer_id in ids[start : start + CHUNK_CUSTOMERS]
-        ]
-        await store.put_restored([stored_state(customer) for customer in part])
+        await store.put_restored(fold.restored(ids[start : start + CHUNK_CUSTOMERS], committed))
     await store.end_restore(committed, model.fingerprint)
     log.warning("partition %d: restored %d customers from %d records", partition, len(ids), fold.records)
     return fold.records, table.facts
+
+
+async def _folded(
+    runtime: Runtime,
+    begun: Beginnings,
+    partition: int,
+    ranges: Sequence[tuple[InputTopic, int, int]],
+    load: FirstLoad | None,
+) -> Fold:
+    """The records of some ranges, taken by the compiled core, or, if that declines any of them, by the Python core."""
+    settings, model = runtime.settings, runtime.model
+    core = CompiledCore.of(settings, model, settings.change_namespace)
+    own = begun, model, settings.clock, load
+    if core is not None:
+        try:
+            return await _fold(CompiledFold(core, *own), runtime, partition, ranges)
+        except DeclinedError as error:
+            log.info("partition %d: the Python core restores: %s", partition, error)
+    enricher = Enricher(model, settings.change_namespace, settings.horizons)
+    return await _fold(PythonFold(enricher, *own), runtime, partition, ranges)
+
+
+async def _fold(
+    fold: Fold, runtime: Runtime, partition: int, ranges: Sequence[tuple[InputTopic, int, int]]
+) -> Fold:
+    for topic, start, end in ranges:
+        tp = TopicPartition(runtime.settings.topic(topic), partition)
+        async for fetched in read_between(runtime.clients, tp, start, end, fold.read_batch):
+            await fold.take(fetched, topic, end)
+    return fold
+
+
+def _ranges(
+    beginnings: Mapping[InputTopic, int], committed: Checkpoint, table: DecisionTable
+) -> Iterator[tuple[InputTopic, int, int]]:
+    """What is to be read, in its order, without what was skipped."""
+    for offsets in _parts(beginnings, committed):
+        for topic, (first, last) in offsets.items():
+            skipped = [entry for entry in table.skipped if entry.topic == topic]
+            for start, end in kept_ranges(first, last, skipped):
+                yield topic, start, end
 
 
 def _parts(
@@ -124,12 +150,13 @@ def kept_ranges(start: int, end: int, skipped: Iterable[Skipped]) -> Iterator[tu
 
 
 async def read_between(
-    clients: Clients, tp: TopicPartition, start: int, end: int
-) -> AsyncIterator[list[ConsumerRecord]]:
+    clients: Clients, tp: TopicPartition, start: int, end: int, read_batch: ReadBatch | None = None
+) -> AsyncIterator[list[Any]]:
     """The committed records of a topic partition from one offset up to, and without, another, in slices.
 
-    Between two slices others get their turn, however many records have come at once. Raises `UnreadableError` where one
-    of their batches cannot be read.
+    With `read_batch` these may be whole batches (`FetchedBatch`), the last of which may reach beyond the end. Between
+    two slices others get their turn, however many records have come at once. Raises `UnreadableError` where one of
+    their batches cannot be read.
     """
     if start >= end:
         return
@@ -139,6 +166,7 @@ async def read_between(
         auto_offset_reset="none",
         enable_auto_commit=False,
     )
+    consumer.give_batches(read_batch)
     consumer.assign([tp])
     await consumer.start()
     try:
@@ -151,7 +179,9 @@ async def read_between(
                 if error.batches[0].first >= end:
                     return
                 raise
-            records = [record for record in fetched.get(tp, []) if record.offset < end]
+            records = [
+                one for one in fetched.get(tp, []) if isinstance(one, FetchedBatch) or one.offset < end
+            ]
             if records:
                 yield records
                 await asyncio.sleep(0)
@@ -165,138 +195,6 @@ async def read_between(
                 )
     finally:
         await stop_within(STOP_TIMEOUT_S, consumer)
-
-
-class _Customers(dict[str, Customer]):
-    """Customers by id; one asked for first begins with what was decided about them, or what their erasure left."""
-
-    def __init__(self, table: DecisionTable, store: StateStore, model: Model) -> None:
-        super().__init__()
-        self._table = table
-        self._store = store
-        self._model = model
-
-    def __missing__(self, customer_id: str) -> Customer:
-        kept = self.remembered(customer_id)
-        state = empty_state() if kept is None else empty_state(kept.life, kept.erased_up_to_us)
-        decision = self._table.decisions.get(customer_id)
-        if decision is not None:
-            state.decision = decision
-        customer = self[customer_id] = Customer(customer_id, state, self._model)
-        return customer
-
-    def known_ids(self) -> set[str]:
-        """Of whom anything but an erasure is known."""
-        return {customer_id for customer_id, customer in self.items() if customer.is_known}
-
-    def remembered(self, customer_id: str) -> Remembered | None:
-        """What the last erasure of a customer left; None where there was none."""
-        hashes = self._store.erasure_keys.hashes_of(customer_id)
-        found = [kept for hashed in hashes if (kept := self._table.erased.get(hashed)) is not None]
-        return max(found, key=lambda kept: kept.life, default=None)
-
-    def restored(self, customer_id: str, midnight_day: int, *, is_loading: bool) -> Customer:
-        """The customer, due from the day after the last on which anything was decided or came.
-
-        One whose records are all gone from the log is still known by what was decided about them. One who was not
-        decided on is due at the end of the first load.
-        """
-        customer = self[customer_id]
-        state, decision = customer.state, customer.decision
-        if customer_id not in self._table.decisions:
-            state.due_day = UNDECIDED_DAY
-            return customer
-        last_day = max(state.profiled_day, decision.model_day, *decision.changed_days)
-        if state.latest_us is None:
-            state.latest_us = midnight_us(last_day)
-        # Who was decided on in a first load, and by another model, is looked at again as soon as it is over.
-        is_outdated = is_loading and decision.model != self._model.fingerprint
-        state.due_day = last_day if is_outdated else last_day + 1
-        customer.forget_unallowed(max(last_day, midnight_day))
-        return customer
-
-
-class _Fold:
-    """Takes the records of one topic after the other, and notes as of which day each was evaluated.
-
-    By the wall clock the broker's time tells that day; by the event clock the newest event of the topic so far does.
-    """
-
-    def __init__(
-        self,
-        enricher: Enricher,
-        customers: _Customers,
-        model: Model,
-        clock: Literal["wall", "event"],
-        load: FirstLoad | None,
-    ) -> None:
-        self.records = 0
-        self._load = load
-        self._enricher = enricher
-        self._customers = customers
-        self._model = model
-        self._clock = clock
-        self._erased_at_ms: dict[str, int] = {}
-        self._erased_up_to_us: dict[str, int] = {}
-        self._newest_day: dict[InputTopic, int] = {}
-
-    def take(self, records: list[ConsumerRecord], topic: InputTopic) -> None:
-        """Fold some records."""
-        self.records += len(records)
-        for record in records:
-            event = arrived_of(record, topic, self._model).event
-            assert event is not None
-            if isinstance(event, Rejection):
-                continue
-            if self._load is not None and record.offset < self._load.ends[topic]:
-                self._take_loaded(event, self._load.midnight_day)
-            elif not self._is_erased(event, record):
-                customer = self._customers[event.customer_id]
-                self._enricher.fold([event], self._customers)
-                if customer.is_known:
-                    day = self._evaluated_on(event, record, topic)
-                    customer.state.profiled_day = max(customer.state.profiled_day, day)
-
-    def _take_loaded(self, event: Event, midnight_day: int) -> None:
-        """As it was taken in the first load, where erasures act by their date alone."""
-        customer_id = event.customer_id
-        if isinstance(event, Consent) and event.kind == "erasure":
-            known_us = self._erased_up_to_us.get(customer_id, -1)
-            self._erased_up_to_us[customer_id] = max(known_us, event.occurred_at_us)
-        self._enricher.load([event], self._customers, midnight_day, Results(self._model))
-        state = self._customers[customer_id].state
-        if state.latest_us is not None:
-            state.profiled_day = max(state.profiled_day, day_of(state.latest_us))
-
-    def _is_erased(self, event: Event, record: ConsumerRecord) -> bool:
-        """Whether a record came before its customer's erasure, which deleted it whatever its date.
-
-        It was taken before it only if Kafka had it before, and if the erasure knew of so late a date: by the event
-        clock what Kafka took first may have been taken last. An erasure that comes again, dated no later than the last
-        one, erases nothing.
-        """
-        customer_id = event.customer_id
-        if isinstance(event, Consent) and event.kind == "erasure":
-            if event.occurred_at_us <= self._erased_up_to_us.get(customer_id, -1):
-                return True
-            self._erased_up_to_us[customer_id] = event.occurred_at_us
-            self._erased_at_ms[customer_id] = record.timestamp
-            customer = self._customers[customer_id]
-            customer.reset(customer.decision)
-            return True
-        erased_at_ms = self._erased_at_ms.get(customer_id)
-        if erased_at_ms is None or int(record.timestamp) >= erased_at_ms:
-            return False
-        kept = self._customers.remembered(customer_id)
-        return kept is None or kept.as_of_us is None or event.occurred_at_us <= kept.as_of_us
-
-    def _evaluated_on(self, event: Event, record: ConsumerRecord, topic: InputTopic) -> int:
-        day = day_of(event.occurred_at_us)
-        if self._clock == "wall":
-            stamped = record.timestamp_type == LOG_APPEND_TIME
-            return day_of(int(record.timestamp) * 1_000) if stamped else day
-        self._newest_day[topic] = max(day, self._newest_day.get(topic, day))
-        return self._newest_day[topic]
 
 
 async def read_changelog(settings: Settings, clients: Clients, partition: int) -> DecisionTable:

@@ -16,7 +16,7 @@ from schemas.decode import decode
 from schemas.rejection import Rejection
 from schemas.timestamps import parse_timestamp
 from schemas.topics import INPUT_TOPICS
-from streams.worker.compiled_batch import labels_of
+from streams.worker.compiled_core import labels_of
 from tests.enrichment.test_compiled_load import GROUP, HORIZONS, NAMESPACE, RANKS
 from tests.oracles.seeded_log import MODEL_OVERRIDES, make_log
 from tests.streams.test_compiled_replay import model_with

@@ -30,7 +30,7 @@ from streams.replay.compiled import plain
 from streams.state.changelog import TOPIC as DECISIONS
 from streams.state.changelog import changelog_records, decision_headers
 from streams.state.codec import packed, unpacked
-from streams.worker.compiled_batch import labels_of
+from streams.worker.compiled_core import labels_of
 from streams.worker.outputs import OutputWriter
 from tests.oracles.seeded_log import MODEL_OVERRIDES, make_log
 from tests.streams.test_compiled_replay import FAMILIES, model_with, with_family

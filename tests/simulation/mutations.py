@@ -11,6 +11,7 @@ from unittest import mock
 import msgspec
 
 from ebbtide.testing.simulation.clients import SimulatedClients, SimulatedProducer
+from enrichment.customer.customer import Customer
 from enrichment.customer.decision import Decision
 from streams.checkpoint import Checkpoint
 from streams.kafka.committed_checkpoint import offsets_with_checkpoint
@@ -20,13 +21,15 @@ from streams.state import store as state_store
 from streams.state.changelog import Remembered
 from streams.state.store import StateStore
 from streams.worker import recovery as recovery
-from streams.worker import restore as restore
+from streams.worker import restored_states
 from streams.worker.batch_loop import BatchLoop
 from streams.worker.batch_processor import BatchProcessor
 from streams.worker.clock import WallClock
+from streams.worker.compiled_restore import CompiledFold
 from streams.worker.publisher import Publisher, TransactionalPublisher
 from streams.worker.reading.inputs import Inputs
 from streams.worker.recovery import Recovery, RecoveryCase
+from streams.worker.restored_states import Beginnings, PythonFold
 
 
 class Mutation(NamedTuple):
@@ -219,10 +222,10 @@ def sweeps_that_take_no_micro_batch() -> Iterator[None]:
 @_mutation(seed=0)
 def standings_recomputed_in_a_restore() -> Iterator[None]:
     """Not those that were published: hysteresis and midnights had made them differ from what anyone computes later."""
-    restored = restore._Customers.restored
+    finish = restored_states.finish
 
-    def recomputed(self: restore._Customers, customer_id: str, midnight_day: int, *, is_loading: bool) -> Any:
-        customer = restored(self, customer_id, midnight_day, is_loading=is_loading)
+    def recomputed(customer: Customer, committed: Checkpoint, *, is_decided: bool) -> None:
+        finish(customer, committed, is_decided=is_decided)
         decided = customer.decision
         customer.state.decision = Decision(
             life=decided.life,
@@ -230,9 +233,8 @@ def standings_recomputed_in_a_restore() -> Iterator[None]:
             model=None,
             model_day=decided.model_day,
         )
-        return customer
 
-    with mock.patch.object(restore._Customers, "restored", recomputed):
+    with mock.patch.object(restored_states, "finish", recomputed):
         yield
 
 
@@ -328,10 +330,13 @@ def a_first_load_that_ends_before_everyone_is_decided_on() -> Iterator[None]:
 def a_restore_that_forgets_who_has_not_been_decided_on() -> Iterator[None]:
     """Redis is emptied in the middle of a first load, and of those folded by then nothing comes back."""
 
-    def nobody(self: restore._Customers) -> set[str]:
+    def nobody(self: object) -> set[str]:
         return set()
 
-    with mock.patch.object(restore._Customers, "known_ids", nobody):
+    with (
+        mock.patch.object(PythonFold, "known_ids", nobody),
+        mock.patch.object(CompiledFold, "known_ids", nobody),
+    ):
         yield
 
 
@@ -353,6 +358,6 @@ def an_erasure_that_takes_along_whatever_kafka_had_before() -> Iterator[None]:
         kept = remembered(self, customer_id)
         return kept and msgspec.structs.replace(kept, as_of_us=None)
 
-    remembered = restore._Customers.remembered
-    with mock.patch.object(restore._Customers, "remembered", without_its_time):
+    remembered = Beginnings.remembered
+    with mock.patch.object(Beginnings, "remembered", without_its_time):
         yield

@@ -2,6 +2,7 @@
 
 mod record_batch;
 mod replay;
+mod restore;
 mod worker;
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
@@ -18,6 +19,7 @@ use crate::Declined;
 
 pub use record_batch::RecordBatch;
 pub use replay::Replay;
+pub use restore::Restorer;
 pub use worker::{Core, Outgoing, Part};
 
 create_exception!(
@@ -75,7 +77,7 @@ fn caught<T>(work: impl FnOnce() -> Result<T, Declined>) -> Result<T, Declined> 
 }
 
 /// The Python core, for what only it computes.
-struct Asked {
+pub struct Asked {
     purchasing: Py<PyAny>,
     chance_of_return: Py<PyAny>,
     points_of_answer: Py<PyAny>,

@@ -14,9 +14,10 @@ use crate::live::{live, Lived, LivedState};
 use crate::model::{GivenModel, Model};
 use crate::outgoing::{Labels, Outgoing as Records};
 use crate::part::{Given, Outcomes, Part as Taken, ReadPart};
+use crate::restore::Moment;
 use crate::Declined;
 
-const TAKEN: Declined = Declined("a part that has been taken");
+pub const TAKEN: Declined = Declined("a part that has been taken");
 const UNREAD: Declined = Declined("a part whose customers have not been read");
 
 /// A customer by their place, the bytes of the state, the due day, and lives and time of an erasure.
@@ -48,10 +49,10 @@ type Headers = Vec<(String, Vec<u8>)>;
 type GivenLabels = (String, (String, String), (String, String), Headers);
 
 /// One model, and what computes with it.
-struct Engine {
-    model: Model,
-    fingerprint: String,
-    asked: Asked,
+pub struct Engine {
+    pub model: Model,
+    pub fingerprint: String,
+    pub asked: Asked,
     labels: Labels,
     predictor: Mutex<Predictor>,
 }
@@ -59,7 +60,7 @@ struct Engine {
 /// The core of a worker, by one model.
 #[pyclass(frozen)]
 pub struct Core {
-    engine: Arc<Engine>,
+    pub engine: Arc<Engine>,
 }
 
 #[pymethods]
@@ -113,7 +114,7 @@ impl Core {
             read: None,
             engine: self.engine.clone(),
             taken: 0,
-            stamps: Vec::new(),
+            moments: Vec::new(),
         }
     }
 
@@ -184,7 +185,7 @@ impl Engine {
         })
     }
 
-    fn read(&self, records: Taken, states: &[Option<&[u8]>]) -> Result<ReadPart, Declined> {
+    pub fn read(&self, records: Taken, states: &[Option<&[u8]>]) -> Result<ReadPart, Declined> {
         records.read(states, &self.model, &self.asked)
     }
 }
@@ -192,12 +193,12 @@ impl Engine {
 /// Records, and the customers whom they name.
 #[pyclass]
 pub struct Part {
-    records: Option<Taken>,
+    pub records: Option<Taken>,
     read: Option<ReadPart>,
     engine: Arc<Engine>,
     taken: usize,
-    /// From which place on the broker took the records when; None where it does not say.
-    stamps: Vec<(usize, Option<i64>)>,
+    /// When each record came.
+    pub moments: Vec<Moment>,
 }
 
 #[pymethods]
@@ -220,7 +221,10 @@ impl Part {
                 key: Some(key.as_bytes()),
                 stamped_us: *stamped_us,
             };
-            self.stamps.push((given.row, *stamped_us));
+            self.moments.push(Moment {
+                timestamp_ms: None,
+                stamped_us: *stamped_us,
+            });
             if !caught(|| Ok(records.take(&given, model)))? {
                 others.push(given.row);
             }
@@ -260,7 +264,10 @@ impl Part {
                     .collect())
             })
         })?;
-        self.stamps.push((row, stamped_us));
+        self.moments.extend((first..end).map(|at| Moment {
+            timestamp_ms: batch.timestamp_ms(at),
+            stamped_us,
+        }));
         self.taken += end - first;
         Ok(others)
     }
@@ -365,7 +372,7 @@ impl Part {
         brought.dedup();
         let brought = brought
             .into_iter()
-            .map(|(row, occurred_at_us)| (self.stamped_us(row), occurred_at_us));
+            .map(|(row, occurred_at_us)| (self.moments[row].stamped_us, occurred_at_us));
         let brought = brought.collect();
         for state in &mut lived.customers {
             put_ends(records, &names[state.customer], state, labels);
@@ -391,13 +398,6 @@ impl Part {
             lived.change_counts,
             customers.collect(),
         ))
-    }
-}
-
-impl Part {
-    fn stamped_us(&self, row: usize) -> Option<i64> {
-        let behind = self.stamps.partition_point(|(first, _)| *first <= row);
-        behind.checked_sub(1).and_then(|at| self.stamps[at].1)
     }
 }
 
@@ -500,7 +500,7 @@ fn borrowed(headers: &Headers) -> Vec<(&str, &[u8])> {
         .collect()
 }
 
-fn bytes_of<'a>(
+pub fn bytes_of<'a>(
     states: &'a [Option<Bound<'_, PyBytes>>],
     records: &Taken,
 ) -> Result<Vec<Option<&'a [u8]>>, Declined> {
