@@ -42,6 +42,8 @@ pub struct Declined(pub &'static str);
 #[pyo3::pymodule]
 mod _kernel {
     #[pymodule_export]
+    use crate::python::checksum;
+    #[pymodule_export]
     use crate::python::predictions;
     #[pymodule_export]
     use crate::python::Core;

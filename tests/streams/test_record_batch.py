@@ -208,3 +208,12 @@ def test_a_batch_is_looked_at_once_where_it_can_be_read() -> None:
     struct.pack_into(">I", spoilt, 17, calc_crc32c(bytes(spoilt[21:])))
     (unreadable,) = examine(bytes(spoilt), 0, 1, 1_000, noted).unreadable
     assert "cannot be taken apart" in unreadable.why
+
+
+def test_a_checksum_is_that_of_aiokafka(random_seed: int) -> None:
+    """Of two pieces in a row, also empty ones."""
+    module: Any = core_of("compiled").compiled
+    rng = random.Random(random_seed)
+    for size in (0, 1, 7, 40, 1_000, 100_000):
+        first, second = rng.randbytes(rng.randint(0, 50)), rng.randbytes(size)
+        assert module.checksum(first, second) == calc_crc32c(first + second)

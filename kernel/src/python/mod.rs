@@ -17,7 +17,7 @@ use crate::model::{GivenModel, Model};
 use crate::walk::Exactly;
 use crate::Declined;
 
-pub use record_batch::RecordBatch;
+pub use record_batch::{checksum, RecordBatch};
 pub use replay::Replay;
 pub use restore::Restorer;
 pub use worker::{Core, Outgoing, Part};

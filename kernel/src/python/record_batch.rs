@@ -81,3 +81,9 @@ impl RecordBatch {
 pub fn no_record() -> PyErr {
     PyIndexError::new_err("no such record in the batch")
 }
+
+/// The checksum of two pieces in a row, as Kafka's batches have it (CRC-32C).
+#[pyfunction]
+pub fn checksum(first: &[u8], second: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(first), second)
+}
