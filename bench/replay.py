@@ -16,18 +16,23 @@ from bench.pipeline import Entry, Logs, Sizes, measure
 from bench.report import Cell, Part, Table
 from bench.root import ROOT
 from ebbtide.testing.services.worker import Record
+from enrichment.kernel import Wanted
 from schemas.topics import INPUT_TOPICS
 
 NOTES = """\
 The same {events:,} events. Replay reads three files, puts them into the order of time, and writes its five files, on as
-many processors as there are; the start of Python is left out, but for those of the processes that share the work. Live
-is one process, exactly_once, by the clock of the events as replay is, with every midnight of two months, and by the
-wall clock. Medians of {runs} run(s)."""
+many processors as there are; the start of Python is left out, but for those of the processes that share the work. It is
+by the compiled core, where that is built, unless another is named. Live is one process, exactly_once, by the clock of
+the events as replay is, with every midnight of two months, and by the wall clock. Medians of {runs} run(s)."""
 
 
 def run(services: Services, sizes: Sizes, logs: Logs, say: Callable[[str], None]) -> Part:
     """Replay and live in turn."""
-    replays = {"replay from files": 0, "replay from files, one process": 1}
+    replays: dict[str, tuple[int, Wanted]] = {
+        "replay from files": (0, "auto"),
+        "replay from files, one process": (1, "auto"),
+        "replay from files, Python core": (0, "python"),
+    }
     live = {
         "live, event clock": contenders.ebbtide("exactly_once", clock="event"),
         "live, wall clock": contenders.ebbtide("exactly_once"),
@@ -36,8 +41,8 @@ def run(services: Services, sizes: Sizes, logs: Logs, say: Callable[[str], None]
     with tempfile.TemporaryDirectory(prefix="ebbtide-bench-") as folder:
         write_files(logs.records, Path(folder))
         for _ in range(sizes.runs):
-            for name, processes in replays.items():
-                taken[name].append(replayed(Path(folder), sizes.timeout_s, processes))
+            for name, (processes, core) in replays.items():
+                taken[name].append(replayed(Path(folder), sizes.timeout_s, processes, core))
             for name, contender in live.items():
                 taken[name].append(_lived(services, sizes, logs, contender))
             say("; ".join(f"{name}: {sizes.events / of[-1][0]:,.0f} events/s" for name, of in taken.items()))
@@ -53,12 +58,14 @@ def write_files(records: Iterable[Record], folder: Path) -> None:
         file.close()
 
 
-def replayed(folder: Path, timeout_s: float, processes: int = 0) -> tuple[float, float]:
+def replayed(
+    folder: Path, timeout_s: float, processes: int = 0, core: Wanted = "auto"
+) -> tuple[float, float]:
     """Replay the files of a folder by a process of its own and by those that it starts: (seconds, seconds of CPU).
 
     They are as many as `ebbtide replay` takes for them, if no number is given.
     """
-    command = [sys.executable, "-m", "bench.replay_once", str(folder), str(processes)]
+    command = [sys.executable, "-m", "bench.replay_once", str(folder), str(processes), core]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=timeout_s, check=True)
     wall_s, used_s = json.loads(done.stdout)
     return wall_s, used_s

@@ -1,6 +1,8 @@
 """One replay of the files of a folder, and what it took: a program of its own, which has nothing else in memory.
 
-    python -m bench.replay_once DIR PROCESSES [CORE]   # 0: as many as `ebbtide replay` takes for them; python, compiled
+    python -m bench.replay_once DIR PROCESSES [CORE]
+
+PROCESSES may be 0, for as many as `ebbtide replay` takes. CORE is auto, for the one that it takes, compiled or python.
 
 Prints seconds and seconds of CPU. The processes that share the work import what this does, so it imports little.
 """
@@ -12,17 +14,20 @@ import resource
 import sys
 import time
 from pathlib import Path
+from typing import Final
 
 from enrichment.kernel import Wanted
 from enrichment.model import load_model
 from streams.garbage import expecting_long_lives
 from streams.replay.files import run_replay
 
+WANTED: Final[dict[str, Wanted]] = {"auto": "auto", "compiled": "compiled", "python": "python"}
+
 
 def main() -> None:
     """Replay as the command line says."""
     folder, processes = Path(sys.argv[1]), int(sys.argv[2]) or None
-    core: Wanted = "compiled" if sys.argv[3:] == ["compiled"] else "python"
+    core: Wanted = WANTED[(sys.argv[3:] or ["auto"])[0]]
     purchases, engagements, consents = (
         [folder / f"{topic}.jsonl"] for topic in ("purchases", "engagements", "consents")
     )
