@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 
-from bench import first_load, latency, pipeline, profiling, replay, scale, sweep
+from bench import first_load, latency, live_cores, pipeline, profiling, replay, scale, sweep
 from bench.drain import Services
 from bench.latency import Rates
 from bench.pipeline import Sizes
@@ -26,7 +26,18 @@ from bench.report import Failures, Part, document, markdown
 from bench.scale import Scales
 from ebbtide.testing.services import start_kafka, start_own_redis
 
-PARTS = ("pipeline", "replay", "load", "latency", "processes", "recovery", "sweep", "profile", "customers")
+PARTS = (
+    "pipeline",
+    "cores",
+    "replay",
+    "load",
+    "latency",
+    "processes",
+    "recovery",
+    "sweep",
+    "profile",
+    "customers",
+)
 """In the order in which they are run: the longest at the end."""
 
 
@@ -112,6 +123,7 @@ def runs_of(options: argparse.Namespace, services: Services) -> dict[str, Callab
     logs = pipeline.make_logs(sizes)
     runs: dict[str, Callable[[], Part]] = {
         "pipeline": partial(pipeline.run, services, sizes, logs, say),
+        "cores": partial(live_cores.run, services, sizes, logs, say),
         "replay": partial(replay.run, services, sizes, logs, say),
         "load": partial(first_load.run, services, sizes, logs, say),
         "latency": partial(latency.run, services, rates_of(options), logs, say),
