@@ -75,6 +75,8 @@ class BatchedRecords(PartitionRecords):  # type: ignore[misc]  # aiokafka carrie
             False,
             found._isolation_level,
         )
+        # It and its iterator hold each other, and all that was fetched: while records come, nobody looks for garbage.
+        found._records_iterator = None
 
     def _consumer_record(self, tp: TopicPartition, record: Any) -> Any:
         if isinstance(record, _WholeBatch):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import struct
+import weakref
 from dataclasses import replace
 from typing import Any, cast
 
@@ -217,3 +219,19 @@ def test_a_checksum_is_that_of_aiokafka(random_seed: int) -> None:
     for size in (0, 1, 7, 40, 1_000, 100_000):
         first, second = rng.randbytes(rng.randint(0, 50)), rng.randbytes(size)
         assert module.checksum(first, second) == calc_crc32c(first + second)
+
+
+def test_what_was_fetched_is_freed_without_a_look_for_garbage() -> None:
+    """While records come, a worker looks for none: a circle would hold all that was ever fetched."""
+    data = record_batch([(b"key", b"value")])
+    found = PartitionRecords(TP, MemoryRecords(data), [], 0, None, None, False, READ_COMMITTED)
+    batched = BatchedRecords(found, batches_of(data), read_batch)
+    held = [weakref.ref(found), weakref.ref(batched)]
+    gc.disable()
+    try:
+        del found
+        assert len(list(batched)) == 1
+        del batched
+        assert [reference() for reference in held] == [None, None]
+    finally:
+        gc.enable()
