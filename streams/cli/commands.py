@@ -26,6 +26,7 @@ from streams.cli.options import (
     Options,
     Share,
     Tier,
+    Time,
     all_of,
     columns_option,
     conclude,
@@ -254,6 +255,30 @@ def export(options: Options, customer_id: str) -> None:
     from streams.insight.held_data import export_customer
 
     say(export_customer(settings, customer_id), lines=True)
+
+
+@cli.command()
+@click.option(
+    "--within",
+    "within_days",
+    metavar="DAYS",
+    type=click.IntRange(1, 365),
+    default=30,
+    show_default=True,
+    help="That a customer has to come back in.",
+)
+@click.option("--since", metavar="T", type=Time(), help="Only re-activations of this day (UTC) and later.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@for_all
+@click.pass_obj
+def outcomes(options: Options, within_days: int, since: int | None, as_json: bool) -> None:
+    """Tell what re-activations brought: those who were written to against the control group."""
+    settings = options.settings()
+    from enrichment.days import day_of
+    from streams.insight.outcomes import told_outcomes
+
+    since_day = None if since is None else day_of(since)
+    say(told_outcomes(settings, within_days, since_day, as_json=as_json), lines=True)
 
 
 @cli.command()

@@ -54,6 +54,7 @@ NEEDING_A_WORKER: list[tuple[str, ...]] = [
     ("audit", "--by", "region"),
     ("load", "--purchases", "-"),
     ("deliver", "outputs.yaml"),
+    ("outcomes",),
     ("whatif", "--tier", "named=5%"),
 ]
 ONE_AFTER_THE_OTHER = """

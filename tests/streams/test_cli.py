@@ -76,6 +76,7 @@ def test_python_m_streams_is_ebbtide() -> None:
             "explain",
             "export",
             "load",
+            "outcomes",
             "profiles",
             "replay",
             "run",
