@@ -1,5 +1,5 @@
 //! States made anew from the inputs, after decisions that are known. Twin: `_Fold` and `_Customers.restored` of
-//! `streams/worker/restore.py`.
+//! `streams/worker/restoring/restore.py`.
 
 use foldhash::{HashMap, HashMapExt};
 

@@ -29,7 +29,7 @@ from streams.timeouts import STOP_TIMEOUT_S, stop_within
 from streams.worker.clients import Clients, RealClients
 from streams.worker.reading.errors import offsets_gone
 from streams.worker.recovery import RecoveryCase, check_first_start, check_resumable, compare
-from streams.worker.restore import LogTooShortError, check_reach, read_changelog
+from streams.worker.restoring.restore import LogTooShortError, check_reach, read_changelog
 
 AT_ONCE: Final = 8
 LOOKS: Final = 3

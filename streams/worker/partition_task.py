@@ -26,7 +26,7 @@ from streams.worker.publisher import make_publisher
 from streams.worker.reading.errors import StuckError, UnreadableInputError, offsets_gone
 from streams.worker.reading.inputs import Inputs, OpenTransaction
 from streams.worker.recovery import Recovery
-from streams.worker.restore import LogTooShortError
+from streams.worker.restoring.restore import LogTooShortError
 from streams.worker.runtime import Runtime
 
 log = logging.getLogger(__name__)

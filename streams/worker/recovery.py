@@ -39,7 +39,7 @@ from streams.state.store import StateStore, StoredCheckpoint
 from streams.worker.clients import Clients
 from streams.worker.publisher import Publisher
 from streams.worker.reading.inputs import Inputs
-from streams.worker.restore import read_changelog, restore
+from streams.worker.restoring.restore import read_changelog, restore
 from streams.worker.runtime import Runtime
 
 log = logging.getLogger(__name__)

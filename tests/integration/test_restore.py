@@ -22,7 +22,7 @@ from streams.state.keys import PartitionKeys
 from streams.state.store import StateStore
 from streams.worker.clients import RealClients
 from streams.worker.partition_state import Status
-from streams.worker.restore import SLICE_RECORDS, read_between
+from streams.worker.restoring.restore import SLICE_RECORDS, read_between
 from tests.integration.damage import PowerCutError, delete_records, empty, restore, snapshot
 from tests.integration.harness import (
     Document,

@@ -21,15 +21,15 @@ from streams.state import store as state_store
 from streams.state.changelog import Remembered
 from streams.state.store import StateStore
 from streams.worker import recovery as recovery
-from streams.worker import restored_states
 from streams.worker.batch_loop import BatchLoop
 from streams.worker.batch_processor import BatchProcessor
 from streams.worker.clock import WallClock
-from streams.worker.compiled_restore import CompiledFold
 from streams.worker.publisher import Publisher, TransactionalPublisher
 from streams.worker.reading.inputs import Inputs
 from streams.worker.recovery import Recovery, RecoveryCase
-from streams.worker.restored_states import Beginnings, PythonFold
+from streams.worker.restoring import restored_states
+from streams.worker.restoring.compiled_restore import CompiledFold
+from streams.worker.restoring.restored_states import Beginnings, PythonFold
 
 
 class Mutation(NamedTuple):

@@ -21,7 +21,7 @@ from streams.kafka.clients import Producer
 from streams.kafka.topics import TOPICS as ALL_TOPICS
 from streams.settings import Settings
 from streams.worker.clients import Clients, RealClients
-from streams.worker.restore import read_between
+from streams.worker.restoring.restore import read_between
 from tests.integration.harness import make_settings, make_topics
 from tests.services import KafkaService
 

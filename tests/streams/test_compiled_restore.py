@@ -27,9 +27,9 @@ from streams.settings.erasure_keys import ErasureKeys
 from streams.state.changelog import DecisionTable, Remembered
 from streams.state.codec import decode
 from streams.worker.compiled_core import CompiledCore
-from streams.worker.compiled_restore import CompiledFold
 from streams.worker.reading.arrived import record_of
-from streams.worker.restored_states import Beginnings, Fold, PythonFold
+from streams.worker.restoring.compiled_restore import CompiledFold
+from streams.worker.restoring.restored_states import Beginnings, Fold, PythonFold
 from tests.enrichment.test_compiled_load import HORIZONS, NAMESPACE, comparable, log_of
 from tests.oracles.seeded_log import MODEL_OVERRIDES
 from tests.streams.test_compiled_replay import model_with

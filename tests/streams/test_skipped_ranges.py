@@ -9,7 +9,7 @@ import pytest
 from streams.checkpoint import Skipped
 from streams.kafka.size_limits import StoppedError
 from streams.state.changelog import DecisionTable, skip_records
-from streams.worker.restore import kept_ranges
+from streams.worker.restoring.restore import kept_ranges
 
 
 def ranges(*pairs: tuple[int, int]) -> list[Skipped]:

@@ -20,7 +20,7 @@ from streams.state.store import stored_state
 from streams.worker.compiled_core import CompiledCore
 from streams.worker.reading.arrived import Taken, UnreadRecords
 from streams.worker.reading.waiting import Waiting
-from streams.worker.restored_states import Beginnings, finish
+from streams.worker.restoring.restored_states import Beginnings, finish
 
 RECORDS_AT_ONCE = 5_000
 """The more records of a customer come together, the less often a state is read and written."""

@@ -28,8 +28,8 @@ from streams.state.store import CHUNK_CUSTOMERS, StateStore
 from streams.timeouts import STOP_TIMEOUT_S, stop_within
 from streams.worker.clients import Clients
 from streams.worker.compiled_core import CompiledCore
-from streams.worker.compiled_restore import CompiledFold
-from streams.worker.restored_states import Beginnings, Fold, PythonFold
+from streams.worker.restoring.compiled_restore import CompiledFold
+from streams.worker.restoring.restored_states import Beginnings, Fold, PythonFold
 from streams.worker.runtime import Runtime
 
 log = logging.getLogger(__name__)

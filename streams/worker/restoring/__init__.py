@@ -1,0 +1,1 @@
+"""Restoring a partition: its states made anew from Kafka, by either core."""
